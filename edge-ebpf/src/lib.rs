@@ -1,0 +1,1 @@
+//! The ABI between the kernel programs and userspace.

@@ -1,0 +1,3 @@
+//! Messages and their wire forms: `Head` for both protocols, our own HTTP/1, HTTP/2 by `h2`.
+
+pub mod head;

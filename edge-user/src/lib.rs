@@ -1,0 +1,23 @@
+//! The edge as a library: everything but argument parsing, so that tests and fuzz targets reach it.
+#![deny(unsafe_code)]
+
+pub mod admin;
+pub mod app;
+pub mod config;
+pub mod crypto;
+pub mod http;
+pub mod http_client;
+pub mod identity;
+pub mod kernel;
+pub mod metrics;
+pub mod plugin;
+pub mod proxy;
+pub mod reason;
+pub mod router;
+pub mod settings;
+pub mod state;
+pub mod store;
+pub mod telemetry;
+pub mod tls;
+pub mod token;
+pub mod worker;

@@ -1,0 +1,80 @@
+//! The closed set of reasons for which the edge itself answers a request: access log, metric label, `Proxy-Status`.
+
+use serde::Serialize;
+
+macro_rules! reasons {
+    ($($variant:ident = $code:literal, $phrase:literal;)+) => {
+        /// Why the edge answered in place of the upstream.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Reason { $(#[doc = $phrase] $variant),+ }
+
+        impl Reason {
+            /// Every reason, in declaration order: the index of a counter.
+            pub const ALL: &'static [Reason] = &[$(Self::$variant),+];
+
+            /// The code as logs and metrics carry it.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+
+            /// What an operator reads in the error log.
+            pub fn phrase(self) -> &'static str {
+                match self { $(Self::$variant => $phrase),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    HeaderMissing = "header_missing", "no bearer token was sent";
+    HeaderMalformed = "header_malformed", "the bearer credential is malformed";
+    TokenInQuery = "token_in_query", "a bearer token was sent in more than one place";
+    TokenMalformed = "token_malformed", "the bearer token is not a well-formed JWT";
+    TokenTooLarge = "token_too_large", "the bearer token is larger than the edge accepts";
+    AlgNotAllowed = "alg_not_allowed", "the JWT algorithm is not allowed";
+    KidUnknown = "kid_unknown", "no key of the issuer's jwks has the JWT's kid";
+    SignatureInvalid = "signature_invalid", "JWT signature verification failed (invalid signature)";
+    TokenExpired = "token_expired", "JWT token expired (invalid exp claim)";
+    TokenNotYetValid = "token_not_yet_valid", "JWT token not yet valid (invalid nbf claim)";
+    ClaimInvalid = "claim_invalid", "a registered JWT claim has the wrong type or is missing";
+    TypNotAllowed = "typ_not_allowed", "the JWT typ is not that of an access token";
+    IssuerNotAllowed = "issuer_not_allowed", "issuer not allowed (invalid issuer)";
+    AudienceNotAllowed = "audience_not_allowed", "audience not allowed";
+    ScopeMissing = "scope_missing", "a required scope is missing from the bearer token";
+    RoleMissing = "role_missing", "a required role is missing from the bearer token";
+    GroupMissing = "group_missing", "a required group is missing from the bearer token";
+    ClaimForbidden = "claim_forbidden", "a forbidden claim stands in the bearer token";
+    IdTokenUsed = "id_token_used", "an ID token was used as bearer token";
+    TokenBound = "token_bound", "the bearer token is bound to a key (cnf), which is not supported here";
+    IntrospectionUnavailable = "introspection_unavailable", "opaque bearer token, and introspection is not configured";
+    KeysUnavailable = "keys_unavailable", "could not get jwks from the issuer";
+    VerificationBusy = "verification_busy", "too many bearer tokens wait for signature verification";
+    ConsumerUnknown = "consumer_unknown", "no consumer matches the bearer token's claim";
+    RouteNotFound = "route_not_found", "no route matched";
+    ServiceNotFound = "service_not_found", "the route has no service";
+    HttpsRequired = "https_required", "the route wants https";
+    RequestMalformed = "request_malformed", "the request is malformed";
+    RequestTimeout = "request_timeout", "the request did not arrive in time";
+    HeadTooLarge = "head_too_large", "the request head is over the limit";
+    BodyTooLarge = "body_too_large", "the request body is over limits.body_bytes";
+    MethodNotAllowed = "method_not_allowed", "the method is not forwarded";
+    ExpectationFailed = "expectation_failed", "the expectation is unknown";
+    VersionNotSupported = "version_not_supported", "the HTTP version is not supported";
+    UpstreamResolve = "upstream_resolve", "the upstream's name could not be resolved";
+    UpstreamConnect = "upstream_connect", "the upstream could not be connected";
+    UpstreamTls = "upstream_tls", "the upstream's TLS handshake failed";
+    UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";
+    UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
+    UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
+    ConnectionLimit = "connection_limit", "the connection limit is reached";
+    Draining = "draining", "the edge is shutting down";
+    Internal = "internal", "an internal error";
+}
+
+impl Reason {
+    /// The reason's place in `ALL`.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
