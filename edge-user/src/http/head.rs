@@ -344,7 +344,11 @@ impl Head {
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.fields().map(|field| String::from_utf8_lossy(field.name).into_owned()).collect();
-        f.debug_struct("Head").field("version", &self.version).field("status", &self.status).field("names", &names).finish()
+        f.debug_struct("Head")
+            .field("version", &self.version)
+            .field("status", &self.status)
+            .field("names", &names)
+            .finish()
     }
 }
 
@@ -393,12 +397,20 @@ mod tests {
 
     #[test]
     fn names_and_values_are_judged_by_the_grammar() {
-        for (name, good) in [("X-A", true), ("a_b.c~", true), ("", false), ("a b", false), ("a:", false), ("a\u{e9}", false)] {
+        for (name, good) in
+            [("X-A", true), ("a_b.c~", true), ("", false), ("a b", false), ("a:", false), ("a\u{e9}", false)]
+        {
             assert_eq!(is_field_name(name.as_bytes()), good, "{name:?}");
         }
-        for (value, good) in
-            [(&b"a b\tc"[..], true), (b"", true), (b"\xff", true), (b" a", false), (b"a\t", false), (b"a\rb", false), (b"a\0", false)]
-        {
+        for (value, good) in [
+            (&b"a b\tc"[..], true),
+            (b"", true),
+            (b"\xff", true),
+            (b" a", false),
+            (b"a\t", false),
+            (b"a\rb", false),
+            (b"a\0", false),
+        ] {
             assert_eq!(is_field_value(value), good, "{value:?}");
         }
     }
