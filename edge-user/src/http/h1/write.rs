@@ -89,6 +89,43 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: &Head) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes a body in the framing its head told.
+pub struct BodyEncoder<'a> {
+    out: &'a mut Vec<u8>,
+    chunked: bool,
+    /// Bytes of data since this encoder was made.
+    pub data_bytes: u64,
+}
+
+impl<'a> BodyEncoder<'a> {
+    /// An encoder that appends to `out`.
+    pub fn new(out: &'a mut Vec<u8>, framing: Framing) -> Self {
+        Self { out, chunked: framing == Framing::Chunked, data_bytes: 0 }
+    }
+
+    /// Appends data.
+    pub fn data(&mut self, data: &[u8]) {
+        self.data_bytes += data.len() as u64;
+        match self.chunked {
+            _ if data.is_empty() => {}
+            true => chunk(self.out, data),
+            false => self.out.extend_from_slice(data),
+        }
+    }
+
+    /// Appends the end.
+    pub fn end(&mut self, trailers: &Head) {
+        if self.chunked {
+            last_chunk(self.out, trailers);
+        }
+    }
+
+    /// Bytes that wait to be written, those of the head included.
+    pub fn pending(&self) -> usize {
+        self.out.len()
+    }
+}
+
 /// Appends a number in decimal.
 pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0u8; 20];
