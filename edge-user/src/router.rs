@@ -1,1 +1,5 @@
-//! router.
+//! Request → route.
+
+/// Compiled routes.
+#[derive(Default)]
+pub struct Router {}
