@@ -1,5 +1,0 @@
-//! Request → route.
-
-/// Compiled routes.
-#[derive(Default)]
-pub struct Router {}
