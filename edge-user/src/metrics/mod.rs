@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use exposition::{CONTENT_TYPE, Exposition, Kind};
+pub(crate) use process::resident_bytes;
 pub use worker::{Counter, Gauge, Histogram, Totals, WorkerCounters, WorkerMetrics};
 
 type Collector = Box<dyn Fn(&mut Exposition) + Send + Sync>;
