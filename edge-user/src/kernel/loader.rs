@@ -12,15 +12,16 @@ use aya::{
 };
 use caps::{CapSet, Capability};
 use edge_ebpf::XDP_PROGRAM;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Attachment, Error, XdpVariant};
 
 /// The kernel object, as `cargo xtask ebpf` built it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_BPF_OBJECT"));
 
-/// What loading takes: the calls themselves, and programs that touch the network.
-const NEEDED: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN];
+/// What loading takes: the calls themselves; programs that touch the network; and the verifier's full trust, without which it
+/// refuses to add an offset that it knows as a range to a packet pointer.
+const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 
 /// Loads maps and programs; nothing is attached yet. `debug` lets the programs log.
 pub(super) fn load(debug: bool) -> Result<Ebpf, Error> {
@@ -76,21 +77,25 @@ fn check_capabilities() -> Result<(), Error> {
 
 /// Tells apart what the operator can do something about.
 fn classify(error: aya::EbpfError) -> Error {
+    if let aya::EbpfError::ProgramError(ProgramError::LoadError { verifier_log, .. }) = &error
+        && let log = verifier_log.to_string()
+        && let Some(reason) = verifier_reason(&log)
+    {
+        debug!(log, "the verifier's whole answer");
+        return Error::Verifier { reason: reason.to_owned() };
+    }
     match errno(&error) {
         Some(nix::libc::ENOSYS) => Error::NoBpf,
-        Some(nix::libc::EPERM | nix::libc::EACCES) if is_refusal(&error) => Error::Forbidden,
+        Some(nix::libc::EPERM | nix::libc::EACCES) => Error::Forbidden,
         _ => Error::Load { source: Box::new(error) },
     }
 }
 
-/// The verifier also answers EACCES, but then it says why.
-fn is_refusal(error: &aya::EbpfError) -> bool {
-    match error {
-        aya::EbpfError::ProgramError(ProgramError::LoadError { verifier_log, .. }) => {
-            verifier_log.to_string().is_empty()
-        }
-        _ => true,
-    }
+/// The line of the verifier's log that says why: the last one before its statistics.
+fn verifier_reason(log: &str) -> Option<&str> {
+    let statistics = ["verification time", "stack depth", "processed "];
+    let is_reason = |line: &&str| !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start));
+    log.lines().map(str::trim).rfind(is_reason)
 }
 
 fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
@@ -136,6 +141,20 @@ mod tests {
         check(
             nix::libc::ENOMEM,
             "loading the kernel programs: map error: failed to create map `DENY_V4`: Cannot allocate memory (os error 12)",
+        );
+    }
+
+    #[test]
+    fn the_verifier_is_quoted_with_its_reason() {
+        let check = |log: &str, expected: Option<&str>| assert_eq!(verifier_reason(log), expected);
+        check("", None);
+        check(
+            "41: (0f) r3 += r1\nR1 is wrong\nverification time 541 usec\nstack depth 40\nprocessed 57 insns\n",
+            Some("R1 is wrong"),
+        );
+        check(
+            "BPF program is too large. Processed 1000001 insn\n",
+            Some("BPF program is too large. Processed 1000001 insn"),
         );
     }
 }

@@ -35,6 +35,12 @@ pub enum Error {
     /// Capabilities are there, but not in the kernel's own user namespace, or a security module says no.
     #[error("the kernel forbids loading BPF programs here, as in a container or a user namespace")]
     Forbidden,
+    /// This kernel's verifier cannot prove the program safe.
+    #[error("the kernel's verifier refuses the program: {reason}")]
+    Verifier {
+        /// Its last word; the rest is logged at debug level.
+        reason: String,
+    },
     /// `[kernel] mode = "required"` without an interface would require nothing.
     #[error("mode `required` needs at least one interface")]
     NoInterface,
