@@ -216,12 +216,13 @@ async fn proxy<'a, D: Downstream>(
     };
     let Heads { request, response } = heads;
     let matched = if route.strip_path { target.matched } else { 0 };
+    let original = target.original_path(request);
     headers::add_forwarding(
         request,
         context.connection,
         &Way {
             host,
-            path: target.original_path(request),
+            path: &original,
             prefix: &target.path()[..matched],
             request_id: context.request_id.as_bytes(),
         },
