@@ -24,7 +24,7 @@ use crate::proxy::service_of;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog};
-use crate::token::LocalCache;
+use crate::token::cache::{LocalCache, VerdictCache};
 
 /// How long the worker still accepts what the kernel has queued once a drain begins, and how often slow chores run.
 const CHORES: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub struct Parts {
     /// This worker's end of the access log.
     pub access: AccessWriter,
     /// What this worker's first-level verdict cache is made from.
-    pub verdicts: Arc<crate::token::VerdictCache>,
+    pub verdicts: Arc<VerdictCache>,
     /// This worker's sockets.
     pub listeners: Vec<Bound>,
     /// Client connections this worker may hold.
@@ -120,7 +120,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         pool: Pool::default(),
         resolver,
         metrics,
-        verdicts: LocalCache::new(verdicts),
+        verdicts: verdicts.local(),
         draining: Cell::new(false),
         connections: Cell::new(0),
         listeners: Cell::new(0),

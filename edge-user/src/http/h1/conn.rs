@@ -274,11 +274,8 @@ impl Downstream for Conn {
 
     fn abandon_body(&mut self) {
         // What has arrived already costs nothing to skip; if that was all, the connection can be kept.
-        let mut nothing = Vec::new();
-        let mut sink = BodyEncoder::new(&mut nothing, Framing::Eof);
         while let Ok(Found::Data(n)) = self.decoder.decode(&mut self.input, &mut self.trailers) {
             self.input.consume(n);
-            sink.data_bytes += n as u64;
         }
         self.persistent &= self.decoder.is_end();
     }
