@@ -15,6 +15,7 @@ use super::{
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value, quote_text};
+use crate::http::head::is_field_name;
 
 const LEVELS: [(&str, Level); 9] = [
     ("debug", Level::Debug),
