@@ -18,11 +18,6 @@ impl Plugin {
         None
     }
 
-    /// The name as in the configuration.
-    pub fn name(&self) -> &'static str {
-        match *self {}
-    }
-
     /// Kong's PRIORITY: higher runs first.
     pub fn priority(&self) -> u32 {
         match *self {}
