@@ -118,7 +118,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         anyhow::Ok(())
     });
     started?;
-    env.keys.warm();
+    env.warm();
     for warning in &store.load().warnings {
         tracing::warn!("{warning}");
     }
