@@ -359,10 +359,17 @@ impl KeySource {
         self.shared.control.spawn(async move { source.fly().await });
     }
 
+    /// Fetches again after a pause; a flight that a request caused starts the pause anew.
     async fn refresh_forever(weak: Weak<Self>) {
         loop {
-            let Some(pause) = weak.upgrade().map(|source| source.pause()) else { return };
-            tokio::time::sleep(pause).await;
+            let Some((pause, mut done)) = weak.upgrade().map(|source| (source.pause(), source.done.subscribe())) else {
+                return;
+            };
+            match tokio::time::timeout(pause, done.changed()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
             let Some(source) = weak.upgrade() else { return };
             let free = !std::mem::replace(&mut source.inner().flight, true);
             if free {

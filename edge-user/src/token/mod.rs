@@ -11,6 +11,8 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 pub mod keys;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::crypto::verify::VerifyingKey;
 use crate::crypto::{self, MacKey};
