@@ -123,7 +123,10 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         }
     };
     control.block_on(reload::until_stopped(reloader, reopen))?;
-    tracing::info!(drain_ms = settings.timeouts.drain.as_millis() as u64, "stopping: no new connections, the open ones end");
+    tracing::info!(
+        drain_ms = settings.timeouts.drain.as_millis() as u64,
+        "stopping: no new connections, the open ones end"
+    );
     phase.send_replace(Phase::Drain);
     let mut failed = false;
     for thread in threads {
@@ -214,7 +217,11 @@ fn register(
     });
     registry.register(move |to: &mut Exposition| {
         let stats = verdicts.stats();
-        to.family("edge_verdict_lookups_total", Kind::Counter, "Tokens looked up in the verdict cache, by what was found");
+        to.family(
+            "edge_verdict_lookups_total",
+            Kind::Counter,
+            "Tokens looked up in the verdict cache, by what was found",
+        );
         for (found, count) in [
             ("local", stats.local_hits),
             ("shared", stats.shared_hits),

@@ -190,7 +190,8 @@ pub(crate) fn settings() -> Settings {
         verify_claims: true,
         leeway: Duration::ZERO,
         types: vec!["".into(), "jwt".into(), "at+jwt".into()],
-        ttl: None,
+        ttl_without_exp: Duration::from_secs(3600),
+        ttl_max: None,
     }
 }
 
