@@ -105,7 +105,10 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         node_id: Uuid::new_v4(),
         workers,
         listeners: addresses,
-        plugins: PLUGINS.iter().map(|(name, priority)| PluginInfo { name, version: VERSION, priority: *priority }).collect(),
+        plugins: PLUGINS
+            .iter()
+            .map(|(name, priority)| PluginInfo { name, version: VERSION, priority: *priority })
+            .collect(),
     });
     let started = control.block_on(async {
         serve_admin(sockets.admin, &settings, &registry, &store, node, phases.clone())?;
@@ -132,7 +135,10 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         }
     };
     control.block_on(reload::until_stopped(reloader, reopen))?;
-    tracing::info!(drain_ms = settings.timeouts.drain.as_millis() as u64, "stopping: no new connections, the open ones end");
+    tracing::info!(
+        drain_ms = settings.timeouts.drain.as_millis() as u64,
+        "stopping: no new connections, the open ones end"
+    );
     phase.send_replace(Phase::Drain);
     let mut failed = false;
     for thread in threads {
@@ -155,7 +161,8 @@ pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv {
-    let http = HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
+    let http =
+        HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
     PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy))
 }
@@ -222,7 +229,11 @@ fn register(
     });
     registry.register(move |to: &mut Exposition| {
         let stats = verdicts.stats();
-        to.family("edge_verdict_lookups_total", Kind::Counter, "Tokens looked up in the verdict cache, by what was found");
+        to.family(
+            "edge_verdict_lookups_total",
+            Kind::Counter,
+            "Tokens looked up in the verdict cache, by what was found",
+        );
         for (found, count) in [
             ("local", stats.local_hits),
             ("shared", stats.shared_hits),

@@ -66,6 +66,11 @@ impl<'a> Reader<'a> {
         self.entries.iter().any(|entry| entry.key == key && entry.value.kind != Kind::Null)
     }
 
+    /// Whether the field stands here as `null`, which for some fields is not the same as its absence. Does not consume it.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && entry.value.kind == Kind::Null)
+    }
+
     /// Reports a problem with one field of this object.
     pub fn problem(&self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
         self.sink.problem(self.line_of(key), &self.path_of(key), found, expected);

@@ -33,7 +33,12 @@ pub struct Connection {
 
 impl Connection {
     /// A connection from `peer`, an IPv4 address mapped into IPv6 taken as IPv4.
-    pub fn new(peer: SocketAddr, trusted: bool, listener: Arc<ListenerInfo>, tls_version: Option<&'static str>) -> Self {
+    pub fn new(
+        peer: SocketAddr,
+        trusted: bool,
+        listener: Arc<ListenerInfo>,
+        tls_version: Option<&'static str>,
+    ) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let (port, tls) = (listener.port, listener.tls);
         Self { peer, peer_text: peer.ip().to_string().into(), trusted, listener, port, tls, tls_version }

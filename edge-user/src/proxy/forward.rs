@@ -107,11 +107,11 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         };
         loop {
             exchange.write_head(outgoing);
-            let failure = match poll_fn(|cx| exchange.poll_head(cx, response, to_head, outgoing.upgrade.is_some())).await
-            {
-                Ok(meta) => return Ok((exchange, meta)),
-                Err(failure) => failure,
-            };
+            let failure =
+                match poll_fn(|cx| exchange.poll_head(cx, response, to_head, outgoing.upgrade.is_some())).await {
+                    Ok(meta) => return Ok((exchange, meta)),
+                    Err(failure) => failure,
+                };
             // An upstream may close an idle connection in the very moment we use it: not its fault, no try lost.
             let stale = exchange.upstream.reused;
             let silent = failure == Failure::Upstream(Reason::UpstreamReset);

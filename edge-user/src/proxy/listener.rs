@@ -206,12 +206,8 @@ async fn refuse_head(
     let (status, reason, message) = match fault {
         HeadFault::Timeout => (408, Reason::RequestTimeout, "Request timeout"),
         HeadFault::Http2 => (505, Reason::VersionNotSupported, "HTTP version not supported"),
-        HeadFault::Refused(parse::Error::Version) => {
-            (505, Reason::VersionNotSupported, "HTTP version not supported")
-        }
-        HeadFault::Refused(parse::Error::TooLarge) => {
-            (431, Reason::HeadTooLarge, "Request header or cookie too large")
-        }
+        HeadFault::Refused(parse::Error::Version) => (505, Reason::VersionNotSupported, "HTTP version not supported"),
+        HeadFault::Refused(parse::Error::TooLarge) => (431, Reason::HeadTooLarge, "Request header or cookie too large"),
         HeadFault::Refused(parse::Error::Expectation) => (417, Reason::ExpectationFailed, "Expectation failed"),
         HeadFault::Refused(_) => (400, Reason::RequestMalformed, "Bad request"),
     };
@@ -299,7 +295,8 @@ fn spawn_stream(
     active.set(active.get() + 1);
     let (worker, connection, active) = (worker.clone(), connection.clone(), active.clone());
     tokio::task::spawn_local(async move {
-        let mut stream = h2::Stream::new(framing, request.into_body(), respond, &worker.clock, &worker.settings.timeouts);
+        let mut stream =
+            h2::Stream::new(framing, request.into_body(), respond, &worker.clock, &worker.settings.timeouts);
         handle(&worker, &connection, &mut heads, false, &mut stream).await;
         active.set(active.get() - 1);
     });

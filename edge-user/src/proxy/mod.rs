@@ -182,7 +182,8 @@ async fn access<'a>(
             };
             match plugin.access(request) {
                 Access::Continue(identity) => {
-                    let () = identity;
+                    context.consumer = identity.consumer.or(context.consumer.take());
+                    context.expires_unix_ms = identity.expires_unix_ms;
                     break;
                 }
                 Access::Refuse(refusal) => {
@@ -221,18 +222,19 @@ async fn proxy<'a, D: Downstream>(
     headers::add_forwarding(
         request,
         context.connection,
-        &Way {
-            host,
-            path: &original,
-            prefix: &target.path()[..matched],
-            request_id: context.request_id.as_bytes(),
-        },
+        &Way { host, path: &original, prefix: &target.path()[..matched], request_id: context.request_id.as_bytes() },
     );
     if !route.preserve_host {
         request.set_known(Known::Host, service.host_header.as_bytes());
     }
     let mut upstream_target = Vec::with_capacity(128);
-    router::upstream_path(service.path.as_deref(), route.strip_path, target.matched, target.path(), &mut upstream_target);
+    router::upstream_path(
+        service.path.as_deref(),
+        route.strip_path,
+        target.matched,
+        target.path(),
+        &mut upstream_target,
+    );
     if let Some(query) = target.query() {
         upstream_target.push(b'?');
         upstream_target.extend_from_slice(query);
@@ -310,12 +312,7 @@ async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down:
     answer_locally(context, heads, down, &answer).await;
 }
 
-async fn answer_locally<D: Downstream>(
-    context: &mut Context<'_>,
-    heads: &mut Heads,
-    down: &mut D,
-    answer: &Local<'_>,
-) {
+async fn answer_locally<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down: &mut D, answer: &Local<'_>) {
     respond::local(context, &heads.request, &mut heads.response, down, answer);
     if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
         down.abort();

@@ -109,7 +109,9 @@ mod tests {
     // P3
     #[test]
     fn imitations_of_forwarding_fields_are_known() {
-        for (name, imitates) in [("X_Forwarded_For", true), ("x.real.ip", true), ("X-Forwarded-For", false), ("X_Other", false)] {
+        for (name, imitates) in
+            [("X_Forwarded_For", true), ("x.real.ip", true), ("X-Forwarded-For", false), ("X_Other", false)]
+        {
             assert_eq!(imitates_forwarding(name.as_bytes()), imitates, "{name}");
         }
     }

@@ -64,7 +64,16 @@ pub fn resolve(head: &mut Head, host: &[u8], listener_port: u16) -> Result<Targe
         }
     };
     let upgrade = head.get(Known::Upgrade).filter(|_| head.all(Known::Upgrade).count() == 1).map(<[u8]>::to_vec);
-    Ok(Target { host: name.to_vec(), port, text, path_length, has_query, matched: 0, original: start.min(end)..end, upgrade })
+    Ok(Target {
+        host: name.to_vec(),
+        port,
+        text,
+        path_length,
+        has_query,
+        matched: 0,
+        original: start.min(end)..end,
+        upgrade,
+    })
 }
 
 /// Authority and start of the path of `http://authority/path`.

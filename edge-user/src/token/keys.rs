@@ -206,7 +206,8 @@ struct Inner {
 struct Shared {
     http: HttpClient,
     state: State,
-    control: Handle,
+    /// Where fetches run; nothing in a program that only checks a configuration.
+    control: Option<Handle>,
     policy: FetchPolicy,
 }
 
@@ -296,10 +297,11 @@ impl KeySource {
 
     /// Begins restoring, fetching and refreshing, once.
     pub fn start(self: &Arc<Self>) {
+        let Some(control) = &self.shared.control else { return };
         if !self.started.swap(true, Ordering::AcqRel) {
             self.inner().flight = true;
             let weak = Arc::downgrade(self);
-            self.shared.control.spawn(async move {
+            control.spawn(async move {
                 if let Some(source) = weak.upgrade() {
                     source.restore().await;
                     source.fly().await;
@@ -354,15 +356,23 @@ impl KeySource {
 
     /// Marks the one flight and sends it off. `done` fires only after `flight` is false again.
     fn take_off(self: &Arc<Self>, inner: &mut Inner) {
+        let Some(control) = &self.shared.control else { return };
         inner.flight = true;
         let source = Arc::clone(self);
-        self.shared.control.spawn(async move { source.fly().await });
+        control.spawn(async move { source.fly().await });
     }
 
+    /// Fetches again after a pause; a flight that a request caused starts the pause anew.
     async fn refresh_forever(weak: Weak<Self>) {
         loop {
-            let Some(pause) = weak.upgrade().map(|source| source.pause()) else { return };
-            tokio::time::sleep(pause).await;
+            let Some((pause, mut done)) = weak.upgrade().map(|source| (source.pause(), source.done.subscribe())) else {
+                return;
+            };
+            match tokio::time::timeout(pause, done.changed()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
             let Some(source) = weak.upgrade() else { return };
             let free = !std::mem::replace(&mut source.inner().flight, true);
             if free {
@@ -556,8 +566,9 @@ pub struct KeySources {
 }
 
 impl KeySources {
-    /// No sources yet. Fetches will run on `control`.
-    pub fn new(http: HttpClient, state: State, control: Handle, policy: FetchPolicy) -> Self {
+    /// No sources yet. Fetches will run on `control`; without it none is ever made.
+    pub fn new(http: HttpClient, state: State, control: impl Into<Option<Handle>>, policy: FetchPolicy) -> Self {
+        let control = control.into();
         Self { shared: Arc::new(Shared { http, state, control, policy }), sources: DashMap::new() }
     }
 

@@ -11,6 +11,8 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 pub mod keys;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::crypto::verify::VerifyingKey;
 use crate::crypto::{self, MacKey};
@@ -74,8 +76,10 @@ pub struct Settings {
     pub leeway: Duration,
     /// Accepted `typ`s, as `jws::short_type` gives them; the empty one is a header without `typ`.
     pub types: Vec<Box<str>>,
-    /// Longest life of a cached fact, beside `exp`.
-    pub ttl: Option<Duration>,
+    /// Life of a cached fact whose token has no `exp` (Kong's `cache_ttl`).
+    pub ttl_without_exp: Duration,
+    /// Longest life of any cached fact, beside `exp` (Kong's `cache_ttl_max`).
+    pub ttl_max: Option<Duration>,
 }
 
 /// Judges tokens of one set of issuers. Equal validators of different routes share their verdicts.
@@ -156,6 +160,12 @@ impl Validator {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// When a token of these facts stops being accepted, in milliseconds since 1970; nothing where claims are not checked.
+    pub fn expiry_ms(&self, facts: &Facts) -> Option<i64> {
+        let exp_ms = facts.exp_ms().filter(|_| self.settings.verify_claims)?;
+        Some(exp_ms.saturating_add(self.leeway_ms))
     }
 
     /// The source of its keys.
@@ -321,8 +331,9 @@ impl Validator {
         } else {
             (Ground::Always, 0)
         };
-        let ttl_ms = self.settings.ttl.map_or(i64::MAX, |ttl| ttl.as_millis().min(1 << 50) as i64);
-        let until_ms = facts.exp_ms().unwrap_or(i64::MAX).min(now.unix_ms.saturating_add(ttl_ms));
+        let after = |ttl: Duration| now.unix_ms.saturating_add(ttl.as_millis().min(1 << 50) as i64);
+        let until_ms = facts.exp_ms().unwrap_or_else(|| after(self.settings.ttl_without_exp));
+        let until_ms = self.settings.ttl_max.map_or(until_ms, |ttl| until_ms.min(after(ttl)));
         let entry = Entry::new(Verdict::Verified(facts), ground, epoch, until_ms);
         let held = match key {
             Some(key) if until_ms > now.unix_ms => cache.keep(key, entry, now.unix_ms),
@@ -375,8 +386,14 @@ impl From<Refused> for Judgement {
 impl Settings {
     fn id(&self, source: Option<[u8; 32]>) -> [u8; 32] {
         let mut text = format!(
-            "{source:?}{:?}{:?}{}{}{:?}{:?}",
-            self.issuers, self.algorithms, self.verify_signature, self.verify_claims, self.types, self.ttl
+            "{source:?}{:?}{:?}{}{}{:?}{:?}{:?}",
+            self.issuers,
+            self.algorithms,
+            self.verify_signature,
+            self.verify_claims,
+            self.types,
+            self.ttl_without_exp,
+            self.ttl_max
         );
         for secret in &self.hs_secrets {
             text.push_str(&format!("{:?}", crypto::sha256(secret)));

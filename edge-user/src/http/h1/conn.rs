@@ -229,9 +229,7 @@ impl Conn {
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Pending if self.read_wait.is_over(self.timeouts.request_body, cx) => {
-                Poll::Ready(Err(Fault::Timeout))
-            }
+            Poll::Pending if self.read_wait.is_over(self.timeouts.request_body, cx) => Poll::Ready(Err(Fault::Timeout)),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -358,4 +356,3 @@ impl Downstream for Conn {
         }
     }
 }
-
