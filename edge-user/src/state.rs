@@ -1,1 +1,162 @@
-//! state.
+//! What survives a restart, in one SQLite file: the last good key sets now, more later.
+//!
+//! A file that cannot be opened, read or written costs a warning and the memory of it, never a verdict.
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqlitePool};
+use std::path::Path;
+use std::time::Duration;
+
+/// Schema steps; `user_version` counts how many of them a file has seen.
+const STEPS: &[&str] =
+    &["CREATE TABLE key_sets (source BLOB PRIMARY KEY, fetched_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT"];
+
+/// Why the file did not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite's own error.
+    #[error("the store's file cannot be used")]
+    Sqlite(#[from] sqlx::Error),
+    /// A later edge wrote this file.
+    #[error("the store's schema has version {0}, newer than this program knows")]
+    Newer(i64),
+}
+
+/// What was known of a source when it was last good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKeys {
+    /// When it was fetched, Unix milliseconds.
+    pub fetched_ms: i64,
+    /// The documents, in `token::keys`'s own form.
+    pub body: String,
+}
+
+/// The store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct State {
+    pool: Option<SqlitePool>,
+}
+
+impl State {
+    /// A state that forgets.
+    pub fn in_memory() -> Self {
+        Self { pool: None }
+    }
+
+    /// Opens or creates the file; falls back to memory with a warning.
+    pub async fn open(path: &Path) -> Self {
+        match Self::try_open(path).await {
+            Ok(pool) => Self { pool: Some(pool) },
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(path = %path.display(), error, "the store cannot be used; key sets stay in memory only");
+                Self::in_memory()
+            }
+        }
+    }
+
+    async fn try_open(path: &Path) -> Result<SqlitePool, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options)
+            .await?;
+        let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&pool).await?.try_get(0)?;
+        let seen = usize::try_from(version).ok().filter(|seen| *seen <= STEPS.len()).ok_or(Error::Newer(version))?;
+        let mut transaction = pool.begin().await?;
+        for step in &STEPS[seen..] {
+            sqlx::query(*step).execute(&mut *transaction).await?;
+        }
+        if seen < STEPS.len() {
+            let bump = format!("PRAGMA user_version = {}", STEPS.len());
+            sqlx::query(sqlx::AssertSqlSafe(bump)).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(pool)
+    }
+
+    /// The pool, for the parts that keep more than key sets here.
+    pub fn pool(&self) -> Option<&SqlitePool> {
+        self.pool.as_ref()
+    }
+
+    /// The last good keys of a source.
+    pub async fn load_keys(&self, source: &[u8; 32]) -> Option<StoredKeys> {
+        let pool = self.pool.as_ref()?;
+        let row = sqlx::query("SELECT fetched_ms, body FROM key_sets WHERE source = ?")
+            .bind(&source[..])
+            .fetch_optional(pool)
+            .await;
+        let stored = row.and_then(|row| {
+            row.map(|row| Ok(StoredKeys { fetched_ms: row.try_get(0)?, body: row.try_get(1)? })).transpose()
+        });
+        stored.unwrap_or_else(|error| {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "stored key sets cannot be read");
+            None
+        })
+    }
+
+    /// Keeps the last good keys of a source.
+    pub async fn save_keys(&self, source: &[u8; 32], keys: &StoredKeys) {
+        let Some(pool) = self.pool.as_ref() else { return };
+        let saved = sqlx::query("INSERT OR REPLACE INTO key_sets (source, fetched_ms, body) VALUES (?, ?, ?)")
+            .bind(&source[..])
+            .bind(keys.fetched_ms)
+            .bind(&keys.body)
+            .execute(pool)
+            .await;
+        if let Err(error) = saved {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "key sets cannot be stored");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(body: &str) -> StoredKeys {
+        StoredKeys { fetched_ms: 7, body: body.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn keys_survive_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("edge.db");
+        let state = State::open(&path).await;
+        assert_eq!(state.load_keys(&[1; 32]).await, None);
+        state.save_keys(&[1; 32], &keys("a")).await;
+        state.save_keys(&[1; 32], &keys("b")).await;
+        drop(state);
+        let state = State::open(&path).await;
+        assert_eq!(state.load_keys(&[1; 32]).await, Some(keys("b")));
+        assert_eq!(state.load_keys(&[2; 32]).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_bad_file_is_memory_only() {
+        // K5: no file, a folder, another format, a later schema: nothing of it fails.
+        let folder = tempfile::tempdir().expect("a folder");
+        let garbage = folder.path().join("garbage");
+        std::fs::write(&garbage, "not a database, and long enough to have no valid header at all".repeat(20))
+            .expect("a file");
+        let newer = folder.path().join("newer");
+        let pool = State::try_open(&newer).await.expect("a file");
+        sqlx::query("PRAGMA user_version = 99").execute(&pool).await.expect("a version");
+        pool.close().await;
+        for path in [folder.path(), &garbage, &newer, Path::new("/nonexistent/edge.db")] {
+            let state = State::open(path).await;
+            assert!(state.pool().is_none(), "{}", path.display());
+            state.save_keys(&[1; 32], &keys("a")).await;
+            assert_eq!(state.load_keys(&[1; 32]).await, None);
+        }
+    }
+}

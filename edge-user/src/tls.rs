@@ -1,1 +1,5 @@
-//! tls.
+//! Certificates by SNI.
+
+/// Server certificates by SNI.
+#[derive(Default)]
+pub struct Certificates {}

@@ -44,7 +44,9 @@ macro_rules! known {
         impl Known {
             /// The tag of a field name, compared without case (RFC 9110, 5.1).
             pub fn of(name: &[u8]) -> Self {
-                $(if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) { return Self::$variant; })+
+                $(if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) {
+                    return Self::$variant;
+                })+
                 Self::Other
             }
 
@@ -90,6 +92,7 @@ known! {
     XKongProxyLatency = "X-Kong-Proxy-Latency",
     WwwAuthenticate = "WWW-Authenticate",
     RetryAfter = "Retry-After",
+    Location = "Location",
     Cookie = "Cookie",
 }
 
@@ -308,6 +311,19 @@ impl Head {
     pub fn replace(&mut self, name: &[u8], value: &[u8]) {
         self.remove_named(name);
         self.push(Owner::Edge, name, value);
+    }
+
+    /// Gives a known field a new value in the place where it stands, or appends it.
+    pub fn set_known(&mut self, known: Known, value: &[u8]) {
+        debug_assert!(known != Known::Other && is_field_value(value));
+        match self.fields.iter().position(|field| field.known == known) {
+            Some(at) => {
+                let value = self.append(value);
+                self.fields[at].value = value;
+                self.fields[at].owner = Owner::Edge;
+            }
+            None => self.push_known(known, value),
+        }
     }
 
     /// Removes every occurrence of a known field.

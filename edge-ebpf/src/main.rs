@@ -1,0 +1,40 @@
+//! The kernel object: maps and program entry points. Verdicts are in a file per hook, named after it.
+#![no_std]
+#![no_main]
+
+mod packet;
+mod stats;
+mod xdp;
+
+use aya_ebpf::{
+    macros::{map, xdp as xdp_program},
+    maps::{LpmTrie, PerCpuArray},
+    programs::XdpContext,
+};
+use edge_ebpf::{COUNTER_SLOTS, DENY_CAPACITY, DenyEntry, SourceV4Key, SourceV6Key};
+
+#[map]
+static DENY_V4: LpmTrie<SourceV4Key, DenyEntry> = LpmTrie::with_max_entries(DENY_CAPACITY, 0);
+
+#[map]
+static DENY_V6: LpmTrie<SourceV6Key, DenyEntry> = LpmTrie::with_max_entries(DENY_CAPACITY, 0);
+
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
+
+/// Drops the frames of denied sources. `frags`: also where frames are larger than a page.
+#[xdp_program(frags)]
+fn edge_xdp(ctx: XdpContext) -> u32 {
+    xdp::verdict(&ctx)
+}
+
+/// Helpers that are GPL-only, such as those for tracing and time, ask for it.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing here panics: the linker would find no such function in the kernel.
+    loop {}
+}

@@ -1,0 +1,36 @@
+//! Bounds-checked header reads.
+
+use core::mem::{MaybeUninit, size_of};
+
+use aya_ebpf::{helpers::generated::bpf_xdp_load_bytes, programs::XdpContext};
+
+/// Types for which any bytes are a value, so that they may be read from a frame.
+///
+/// # Safety
+/// Any bit pattern is valid, alignment is 1.
+pub(crate) unsafe trait Wire: Copy {}
+
+// SAFETY: bytes.
+unsafe impl<const N: usize> Wire for [u8; N] {}
+
+/// Reads a header at an offset from the frame's start; nothing where the frame ends before.
+#[inline(always)]
+pub(crate) fn read<T: Wire>(ctx: &XdpContext, offset: usize) -> Option<T> {
+    let start = ctx.data() + offset;
+    if start + size_of::<T>() <= ctx.data_end() {
+        // SAFETY: within the frame, as the verifier has just seen; `Wire` has no alignment.
+        return Some(unsafe { *(start as *const T) });
+    }
+    read_beyond(ctx, offset)
+}
+
+/// The same, where a driver left the headers outside of the part of the frame that is mapped: some put all of a large
+/// frame into fragments, and such frames may not slip by.
+#[inline(always)]
+fn read_beyond<T: Wire>(ctx: &XdpContext, offset: usize) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes that many bytes, or fails and writes zeroes.
+    let code = unsafe { bpf_xdp_load_bytes(ctx.ctx, offset as u32, value.as_mut_ptr().cast(), size_of::<T>() as u32) };
+    // SAFETY: it succeeded, so the bytes are there; `Wire` takes any.
+    if code == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}

@@ -1,0 +1,96 @@
+//! The verdict for one frame: dropped if its source address is denied. Unsure means pass: userspace and the stack decide.
+//!
+//! The source stands at a fixed place of the IP header. So nothing behind it matters: not options, not extension headers,
+//! not the protocol; and every fragment has it.
+
+use aya_ebpf::{bindings::xdp_action, maps::lpm_trie::Key, programs::XdpContext};
+use aya_log_ebpf::debug;
+use edge_ebpf::{Counter, SourceV4Key, SourceV6Key, VERDICT_DROP};
+
+use crate::{DENY_V4, DENY_V6, packet::read, stats::count};
+
+/// Type fields (IEEE 802.3), network byte order.
+type EtherType = [u8; 2];
+const IPV4: EtherType = 0x0800_u16.to_be_bytes();
+const IPV6: EtherType = 0x86dd_u16.to_be_bytes();
+const VLAN: EtherType = 0x8100_u16.to_be_bytes();
+const QINQ: EtherType = 0x88a8_u16.to_be_bytes();
+
+/// Destination, source, type.
+const ETHERNET_BYTES: usize = 14;
+const ETHERTYPE_OFFSET: usize = 12;
+/// Tag control, type (IEEE 802.1Q, 9.6).
+const TAG_BYTES: usize = 4;
+const TAG_ETHERTYPE_OFFSET: usize = 2;
+/// An outer and an inner tag (802.1ad); Linux itself takes a third only on a device stacked by hand.
+const TAGS: usize = 2;
+
+/// The fixed part of an IPv4 header (RFC 791, 3.1).
+const IPV4_BYTES: usize = 20;
+const IPV4_SOURCE_OFFSET: usize = 12;
+/// An IPv6 header (RFC 8200, 3).
+const IPV6_BYTES: usize = 40;
+const IPV6_SOURCE_OFFSET: usize = 8;
+
+/// What happens to the frame; counted.
+#[inline(always)]
+pub(crate) fn verdict(ctx: &XdpContext) -> u32 {
+    // A frame too short to be judged is too short for the stack, which drops it.
+    let counter = judge(ctx).unwrap_or(Counter::Malformed);
+    count(counter);
+    match counter {
+        Counter::DeniedV4 | Counter::DeniedV6 => xdp_action::XDP_DROP,
+        Counter::Passed | Counter::NotIp | Counter::Malformed => xdp_action::XDP_PASS,
+    }
+}
+
+/// Finds the IP header below the VLAN tags.
+#[inline(always)]
+fn judge(ctx: &XdpContext) -> Option<Counter> {
+    let mut ethertype: EtherType = read(ctx, ETHERTYPE_OFFSET)?;
+    let mut offset = ETHERNET_BYTES;
+    for _ in 0..TAGS {
+        if ethertype != VLAN && ethertype != QINQ {
+            break;
+        }
+        ethertype = read(ctx, offset + TAG_ETHERTYPE_OFFSET)?;
+        offset += TAG_BYTES;
+    }
+    match ethertype {
+        IPV4 => judge_v4(ctx, offset),
+        IPV6 => judge_v6(ctx, offset),
+        _ => Some(Counter::NotIp),
+    }
+}
+
+#[inline(always)]
+fn judge_v4(ctx: &XdpContext, offset: usize) -> Option<Counter> {
+    let header: [u8; IPV4_BYTES] = read(ctx, offset)?;
+    if header[0] >> 4 != 4 {
+        return None;
+    }
+    let source: SourceV4Key = *header[IPV4_SOURCE_OFFSET..].first_chunk()?;
+    match DENY_V4.get(Key::new(32, source)) {
+        Some(entry) if entry.verdict == VERDICT_DROP => {
+            debug!(ctx, "dropped a frame of denied source {:i}", source);
+            Some(Counter::DeniedV4)
+        }
+        _ => Some(Counter::Passed),
+    }
+}
+
+#[inline(always)]
+fn judge_v6(ctx: &XdpContext, offset: usize) -> Option<Counter> {
+    let header: [u8; IPV6_BYTES] = read(ctx, offset)?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let source: SourceV6Key = *header[IPV6_SOURCE_OFFSET..].first_chunk()?;
+    match DENY_V6.get(Key::new(128, source)) {
+        Some(entry) if entry.verdict == VERDICT_DROP => {
+            debug!(ctx, "dropped a frame of denied source {:i}", source);
+            Some(Counter::DeniedV6)
+        }
+        _ => Some(Counter::Passed),
+    }
+}

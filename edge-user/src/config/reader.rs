@@ -1,0 +1,528 @@
+//! Typed fields out of one object. Each getter consumes its key; `finish` reports what nobody asked for.
+//!
+//! `null` is the same as nothing, as in Kong. A getter that finds the wrong type reports it and gives `None`.
+
+use std::ops::RangeInclusive;
+
+use super::problem::Sink;
+use super::value::{Entry, Kind, Value, join};
+
+/// Reads one object; see the module text.
+pub struct Reader<'a> {
+    entries: &'a [Entry],
+    line: u32,
+    path: String,
+    sink: &'a Sink,
+    known: Vec<&'static str>,
+    hints: Vec<(&'static str, &'static str)>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads a whole value; a problem where it is no object.
+    pub fn new(value: &'a Value, path: &str, sink: &'a Sink) -> Option<Self> {
+        let Kind::Object(entries) = &value.kind else {
+            sink.problem(value.line, path, value.type_word(), "an object");
+            return None;
+        };
+        Some(Self::of(entries, value.line, path.to_owned(), sink))
+    }
+
+    /// Reads nothing: every field of it is absent. For an optional object whose absence means its defaults.
+    pub fn empty(line: u32, path: &str, sink: &'a Sink) -> Self {
+        Self::of(&[], line, path.to_owned(), sink)
+    }
+
+    fn of(entries: &'a [Entry], line: u32, path: String, sink: &'a Sink) -> Self {
+        Self { entries, line, path, sink, known: Vec::new(), hints: Vec::new() }
+    }
+
+    /// The place of this object.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The line this object begins at.
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+
+    /// Where problems and warnings go.
+    pub fn sink(&self) -> &'a Sink {
+        self.sink
+    }
+
+    /// The place of one of its fields.
+    pub fn path_of(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    /// The line of one of its fields; the object's own where it is absent.
+    pub fn line_of(&self, key: &str) -> u32 {
+        self.entries.iter().find(|entry| entry.key == key).map_or(self.line, |entry| entry.line)
+    }
+
+    /// Whether the field stands here with a value other than `null`. Does not consume it.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && entry.value.kind != Kind::Null)
+    }
+
+    /// Reports a problem with one field of this object.
+    pub fn problem(&self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
+        self.sink.problem(self.line_of(key), &self.path_of(key), found, expected);
+    }
+
+    /// Remarks on one field of this object.
+    pub fn warn(&self, key: &str, text: &str) {
+        self.sink.warn(self.line_of(key), &self.path_of(key), text);
+    }
+
+    /// The untyped value; `None` when absent or `null`.
+    pub fn raw(&mut self, key: &'static str) -> Option<&'a Value> {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        (entry.value.kind != Kind::Null).then_some(&entry.value)
+    }
+
+    /// Reports a field that must be there and is not; true when it is missing.
+    pub fn missing(&mut self, key: &'static str, expected: &str) -> bool {
+        let missing = self.raw(key).is_none();
+        if missing {
+            self.sink.problem(self.line_of(key), &self.path_of(key), "nothing", expected);
+        }
+        missing
+    }
+
+    fn wrong(&self, value: &Value, path: &str, expected: impl Into<String>) {
+        self.sink.problem(value.line, path, found(value, path), expected);
+    }
+
+    fn typed<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.raw(key)?;
+        let converted = convert(value);
+        if converted.is_none() {
+            self.wrong(value, &self.path_of(key), expected);
+        }
+        converted
+    }
+
+    /// `true` or `false`.
+    pub fn bool(&mut self, key: &'static str) -> Option<bool> {
+        self.typed(key, "a boolean", |value| match value.kind {
+            Kind::Bool(value) => Some(value),
+            _ => None,
+        })
+    }
+
+    /// An integer of a range.
+    pub fn integer(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
+        let expected = format!("an integer between {} and {}", range.start(), range.end());
+        self.typed(key, &expected, |value| integer(value).filter(|number| range.contains(number)))
+    }
+
+    /// A number of a range, with or without a fraction.
+    pub fn number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+        let expected = format!("a number between {} and {}", range.start(), range.end());
+        self.typed(key, &expected, |value| {
+            let number = match value.kind {
+                Kind::Integer(number) => number as f64,
+                Kind::Float(number) => number,
+                _ => return None,
+            };
+            range.contains(&number).then_some(number)
+        })
+    }
+
+    /// A string that is not empty.
+    pub fn string(&mut self, key: &'static str) -> Option<&'a str> {
+        self.typed(key, "a string that is not empty", text)
+    }
+
+    /// A string that is there and not empty; `expected` says which one.
+    pub fn required_string(&mut self, key: &'static str, expected: &str) -> Option<&'a str> {
+        if self.missing(key, expected) { None } else { self.string(key) }
+    }
+
+    /// A string that `parse` understands; `expected` says what it wants.
+    pub fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Option<T> {
+        self.typed(key, expected, |value| text(value).and_then(parse))
+    }
+
+    /// Strings that `parse` understands, each on its own.
+    pub fn parsed_list<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        parse: impl Fn(&'a str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.list(key, expected, |value| text(value).and_then(&parse))
+    }
+
+    /// One of a closed set of words.
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        self.typed(key, &one_of(words), |value| word(value, words))
+    }
+
+    /// A list of words of a closed set.
+    pub fn words<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<Vec<T>> {
+        self.list(key, &one_of(words), |value| word(value, words))
+    }
+
+    /// A list of strings.
+    pub fn strings(&mut self, key: &'static str) -> Option<Vec<&'a str>> {
+        self.list(key, "a string that is not empty", text)
+    }
+
+    /// A list of strings; a string alone is a list of one.
+    pub fn strings_lenient(&mut self, key: &'static str) -> Option<Vec<&'a str>> {
+        match self.raw(key)?.kind {
+            Kind::Array(_) => self.strings(key),
+            _ => self.typed(key, "a string or a list of strings", text).map(|text| vec![text]),
+        }
+    }
+
+    /// A list of integers of a range.
+    pub fn integers(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
+        let expected = format!("an integer between {} and {}", range.start(), range.end());
+        self.list(key, &expected, |value| integer(value).filter(|number| range.contains(number)))
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        convert: impl Fn(&'a Value) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let items = self.typed(key, "a list", array)?;
+        let mut converted = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match convert(item) {
+                Some(value) => converted.push(value),
+                None => self.wrong(item, &format!("{}[{index}]", self.path_of(key)), expected),
+            }
+        }
+        (converted.len() == items.len()).then_some(converted)
+    }
+
+    /// An object.
+    pub fn object(&mut self, key: &'static str) -> Option<Reader<'a>> {
+        let value = self.raw(key)?;
+        Reader::new(value, &self.path_of(key), self.sink)
+    }
+
+    /// A list of objects; absent is empty. Items of another type are reported and left out.
+    pub fn objects(&mut self, key: &'static str) -> Vec<Reader<'a>> {
+        let items = self.typed(key, "a list", array).unwrap_or_default();
+        let path = self.path_of(key);
+        let reader = |(index, item)| Reader::new(item, &format!("{path}[{index}]"), self.sink);
+        items.iter().enumerate().filter_map(reader).collect()
+    }
+
+    /// A field that is known but not honoured yet: anything but nothing, `null` or its default is a problem.
+    pub fn unsupported(&mut self, key: &'static str, default: serde_json::Value) {
+        let Some(value) = self.raw(key) else { return };
+        if value.is_json(&default) {
+            return;
+        }
+        let path = self.path_of(key);
+        let expected = match default {
+            serde_json::Value::Null => "nothing: not supported yet".to_owned(),
+            default => format!("{default}: anything else is not supported yet"),
+        };
+        self.wrong(value, &path, expected);
+    }
+
+    /// Says which field is right for an unknown one whose name is not close to it.
+    pub fn hint(&mut self, unknown: &'static str, right: &'static str) {
+        self.hints.push((unknown, right));
+    }
+
+    /// Reports every key that was not asked for, with the nearest name that was.
+    pub fn finish(self) {
+        for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
+            let hinted = self.hints.iter().find(|(unknown, _)| *unknown == entry.key).map(|(_, right)| *right);
+            let expected = match hinted.or_else(|| nearest(&entry.key, &self.known)) {
+                Some(name) => format!("`{name}`"),
+                None if self.known.len() <= 16 => format!("one of: {}", self.known.join(", ")),
+                None => "a field that is known here".to_owned(),
+            };
+            self.sink.problem(entry.line, &self.path_of(&entry.key), "an unknown field", expected);
+        }
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match &value.kind {
+        Kind::String(text) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    match value.kind {
+        Kind::Integer(number) => Some(number),
+        // decK writes whole numbers with an exponent once they are large.
+        Kind::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => Some(number as i64),
+        _ => None,
+    }
+}
+
+fn array(value: &Value) -> Option<&[Value]> {
+    match &value.kind {
+        Kind::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Option<T> {
+    let text = match &value.kind {
+        Kind::String(text) => text.clone(),
+        Kind::Integer(number) => number.to_string(),
+        _ => return None,
+    };
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+}
+
+fn one_of<T>(words: &[(&str, T)]) -> String {
+    let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+    format!("one of: {}", words.join(", "))
+}
+
+fn nearest<'k>(unknown: &str, known: &[&'k str]) -> Option<&'k str> {
+    let likeness = |name: &&str| strsim::jaro_winkler(unknown, name);
+    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&best) > 0.8).then_some(best)
+}
+
+/// What a problem may say of a value: the value itself, or only its type where it may be a secret (L1).
+fn found(value: &Value, path: &str) -> String {
+    let credentials_in_url = matches!(&value.kind, Kind::String(text) if text.contains("://") && text.contains('@'));
+    if credentials_in_url || path.split('.').any(is_sensitive) {
+        return value.type_word().to_owned();
+    }
+    value.quote()
+}
+
+fn is_sensitive(segment: &str) -> bool {
+    let name = segment.split('[').next().unwrap_or_default().to_ascii_lowercase();
+    let anywhere = ["secret", "password", "passphrase", "private", "credential", "authorization", "_values", "jwk"];
+    let at_end = ["key", "keys", "token", "assertion", "cert", "args"];
+    (anywhere.iter().any(|part| name.contains(part)) || at_end.iter().any(|part| name.ends_with(part)))
+        && !name.ends_with("_uri")
+        && !name.ends_with("_uris")
+        && !name.ends_with("_endpoint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(text: &str, read: impl FnOnce(&mut Reader<'_>), expected: &[&str]) {
+        let sink = Sink::new("f");
+        let value = Value::from_yaml(text, &sink).unwrap();
+        let mut reader = Reader::new(&value, "", &sink).unwrap();
+        read(&mut reader);
+        reader.finish();
+        let seen: Vec<_> = sink.into_parts().0.iter().map(ToString::to_string).collect();
+        assert_eq!(seen, expected, "{text}");
+    }
+
+    #[test]
+    fn getters_give_what_stands_there() {
+        let text =
+            "b: true\ni: 5\nj: 6.0\nn: 1.5\ns: x\nw: two\nl: [a, b]\none: c\no: {k: 1}\nos: [{k: 1}, {k: 2}]\nz: ~";
+        check(
+            text,
+            |r| {
+                assert_eq!(r.bool("b"), Some(true));
+                assert_eq!(r.integer("i", 0..=5), Some(5));
+                assert_eq!(r.integer("j", 0..=9), Some(6));
+                assert_eq!(r.number("n", 0.0..=2.0), Some(1.5));
+                assert_eq!(r.required_string("s", "a name"), Some("x"));
+                assert_eq!(r.word("w", &[("one", 1), ("two", 2)]), Some(2));
+                assert_eq!(r.strings("l"), Some(vec!["a", "b"]));
+                assert_eq!(r.strings_lenient("l"), Some(vec!["a", "b"]));
+                assert_eq!(r.strings_lenient("one"), Some(vec!["c"]));
+                let mut object = r.object("o").unwrap();
+                assert_eq!((object.integer("k", 0..=1), object.path()), (Some(1), "o"));
+                object.finish();
+                let paths: Vec<_> =
+                    r.objects("os").iter_mut().map(|o| (o.integer("k", 0..=9), o.path().to_owned())).collect();
+                assert_eq!(paths, [(Some(1), "os[0]".into()), (Some(2), "os[1]".into())]);
+                assert_eq!((r.string("z"), r.has("z"), r.has("s")), (None, false, true));
+            },
+            &[],
+        );
+    }
+
+    #[test]
+    fn wrong_types_name_place_value_and_type() {
+        check(
+            "\nb: 1",
+            |r| {
+                r.bool("b");
+            },
+            &["f:2: b: found 1, expected a boolean"],
+        );
+        check(
+            "i: 6",
+            |r| {
+                r.integer("i", 0..=5);
+            },
+            &["f:1: i: found 6, expected an integer between 0 and 5"],
+        );
+        check(
+            "i: 1.5",
+            |r| {
+                r.integer("i", 0..=5);
+            },
+            &["f:1: i: found 1.5, expected an integer between 0 and 5"],
+        );
+        check(
+            "i: \"1\"",
+            |r| {
+                r.integer("i", 0..=5);
+            },
+            &["f:1: i: found \"1\", expected an integer between 0 and 5"],
+        );
+        check(
+            "s: ''",
+            |r| {
+                r.string("s");
+            },
+            &["f:1: s: found \"\", expected a string that is not empty"],
+        );
+        check(
+            "s: 1",
+            |r| {
+                r.string("s");
+            },
+            &["f:1: s: found 1, expected a string that is not empty"],
+        );
+        check(
+            "s: ~",
+            |r| {
+                r.required_string("s", "a host name");
+            },
+            &["f:1: s: found nothing, expected a host name"],
+        );
+        check(
+            "w: x",
+            |r| {
+                r.word("w", &[("a", 1), ("b", 2)]);
+            },
+            &["f:1: w: found \"x\", expected one of: a, b"],
+        );
+        check(
+            "l:\n- a\n- 1\n- {}",
+            |r| {
+                r.strings("l");
+            },
+            &[
+                "f:3: l[1]: found 1, expected a string that is not empty",
+                "f:4: l[2]: found an object, expected a string that is not empty",
+            ],
+        );
+        check(
+            "o: [1]",
+            |r| {
+                r.object("o");
+            },
+            &["f:1: o: found a list, expected an object"],
+        );
+        check(
+            "os:\n  - 1",
+            |r| {
+                r.objects("os");
+            },
+            &["f:2: os[0]: found an integer, expected an object"],
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_named_with_the_nearest() {
+        check(
+            "require_scop: 1\nzzz: 2\ndiscovery: 3\nname: x",
+            |r| {
+                r.string("name");
+                r.string("require_scope");
+                r.hint("discovery", "issuer");
+            },
+            &[
+                "f:1: require_scop: found an unknown field, expected `require_scope`",
+                "f:2: zzz: found an unknown field, expected one of: name, require_scope",
+                "f:3: discovery: found an unknown field, expected `issuer`",
+            ],
+        );
+    }
+
+    #[test]
+    fn unsupported_fields_may_hold_their_default() {
+        for (text, expected) in [
+            ("x: ~", None),
+            ("y: 1", None),
+            ("x: 5", None),
+            ("x: 6", Some("f:1: x: found 6, expected 5: anything else is not supported yet")),
+            ("n: []", Some("f:1: n: found a list, expected nothing: not supported yet")),
+        ] {
+            check(
+                text,
+                |r| {
+                    r.unsupported("x", json!(5));
+                    r.unsupported("n", json!(null));
+                    r.raw("y");
+                },
+                expected.as_slice(),
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_quoted() {
+        for (key, quoted) in [
+            ("client_secret", false),
+            ("key", false),
+            ("redis_password", false),
+            ("token_headers_values", false),
+            ("session_secret", false),
+            ("name", true),
+            ("bearer_token_param_type", true),
+            ("jwks_uri", true),
+        ] {
+            let key: &'static str = key;
+            let sink = Sink::new("f");
+            let text = format!("{key}: hunter2");
+            let value = Value::from_yaml(&text, &sink).unwrap();
+            let mut reader = Reader::new(&value, "", &sink).unwrap();
+            reader.integer(key, 0..=1);
+            assert_eq!(sink.into_parts().0[0].to_string().contains("hunter2"), quoted, "{key}");
+        }
+        check(
+            "u: http://me:pw@host",
+            |r| {
+                r.bool("u");
+            },
+            &["f:1: u: found a string, expected a boolean"],
+        );
+        check(
+            "client_secret:\n  a: hunter2",
+            |r| {
+                let mut object = r.object("client_secret").unwrap();
+                object.integer("a", 0..=1);
+            },
+            &["f:2: client_secret.a: found a string, expected an integer between 0 and 1"],
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! The immutable runtime view of the entities: references resolved, patterns compiled, plugins parsed.
+//!
+//! One request sees one snapshot. Built by `resolve`, swapped by `store`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::plugin::Plugin;
+use crate::router::Router;
+use crate::tls::Certificates;
+
+/// Everything the workers need of the entities.
+pub struct Snapshot {
+    /// Counts the snapshots of this process.
+    pub generation: u64,
+    /// Request to index of `routes`.
+    pub router: Router,
+    /// The routes of enabled services and those without a service, in the file's order.
+    pub routes: Vec<Route>,
+    /// Whom tokens may stand for.
+    pub consumers: Consumers,
+    /// Server certificates by SNI.
+    pub certificates: Certificates,
+    /// Lower-case names of the fields by which plugins speak to upstreams; no client may send them (P1).
+    pub owned_names: Vec<Box<str>>,
+    /// What the operator should know, in words; logged when the snapshot comes into force.
+    pub warnings: Vec<String>,
+}
+
+impl Snapshot {
+    /// A snapshot without entities: every request gets 404.
+    pub fn empty(generation: u64) -> Self {
+        Self {
+            generation,
+            router: Router::default(),
+            routes: Vec::new(),
+            consumers: Consumers::default(),
+            certificates: Certificates::default(),
+            owned_names: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// One route with everything that decides about its requests.
+pub struct Route {
+    /// The entity's id.
+    pub id: Uuid,
+    /// The entity's name.
+    pub name: Option<Box<str>>,
+    /// Name or id, for logs and metrics.
+    pub label: Arc<str>,
+    /// Whether it answers in clear text.
+    pub http: bool,
+    /// Whether it answers over TLS.
+    pub https: bool,
+    /// What a clear-text request to an https-only route gets.
+    pub https_redirect_status_code: u16,
+    /// Whether the matched prefix is cut off before forwarding.
+    pub strip_path: bool,
+    /// Whether the client's `Host` goes upstream in place of the service's.
+    pub preserve_host: bool,
+    /// Where requests go; a route without one can only be answered by plugins.
+    pub service: Option<Arc<Service>>,
+    /// The most specific enabled instance per name, by descending priority.
+    pub plugins: Box<[Plugin]>,
+}
+
+/// One upstream service.
+pub struct Service {
+    /// The entity's id.
+    pub id: Uuid,
+    /// The entity's name.
+    pub name: Option<Box<str>>,
+    /// Name or id, for logs and metrics.
+    pub label: Arc<str>,
+    /// How it is spoken to.
+    pub scheme: Scheme,
+    /// Where it is.
+    pub host: Host,
+    /// Its port.
+    pub port: u16,
+    /// The value of `Host` sent to it: with the port where that is not the scheme's own.
+    pub host_header: Box<str>,
+    /// What is put before request paths.
+    pub path: Option<Box<str>>,
+    /// How many more times a request is tried that could not be sent.
+    pub retries: u32,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait between two writes.
+    pub write_timeout: Duration,
+    /// Longest wait between two reads.
+    pub read_timeout: Duration,
+    /// Present where `scheme` is https. One configuration is shared by all services with the same rules.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Equal for two services whose connections are interchangeable, also across reloads of one process.
+    pub endpoint: u64,
+}
+
+/// The protocol spoken to an upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scheme {
+    /// Clear text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// The port that need not be named (RFC 9110, 4.2).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// An upstream's host.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Host {
+    /// An address literal.
+    Ip(IpAddr),
+    /// A name to resolve, in lower case.
+    Name(Box<str>),
+}
+
+/// As it stands in a URL: IPv6 in brackets.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Ip(IpAddr::V4(address)) => write!(f, "{address}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Someone a token stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Consumer {
+    /// The entity's id.
+    pub id: Uuid,
+    /// Its unique name.
+    pub username: Option<Box<str>>,
+    /// Its unique name in another system.
+    pub custom_id: Option<Box<str>>,
+}
+
+/// The consumers by each of their keys.
+#[derive(Default)]
+pub struct Consumers {
+    by_id: HashMap<Uuid, Arc<Consumer>>,
+    by_username: HashMap<Box<str>, Arc<Consumer>>,
+    by_custom_id: HashMap<Box<str>, Arc<Consumer>>,
+}
+
+impl Consumers {
+    /// Indexes consumers whose keys are unique already.
+    pub fn new(consumers: impl IntoIterator<Item = Consumer>) -> Self {
+        let mut index = Self::default();
+        for consumer in consumers.into_iter().map(Arc::new) {
+            if let Some(username) = &consumer.username {
+                index.by_username.insert(username.clone(), Arc::clone(&consumer));
+            }
+            if let Some(custom_id) = &consumer.custom_id {
+                index.by_custom_id.insert(custom_id.clone(), Arc::clone(&consumer));
+            }
+            index.by_id.insert(consumer.id, consumer);
+        }
+        index
+    }
+
+    /// The consumer of this id, in a UUID's usual spelling.
+    pub fn by_id(&self, id: &str) -> Option<&Arc<Consumer>> {
+        self.by_id.get(&Uuid::try_parse(id).ok()?)
+    }
+
+    /// The consumer of this user name.
+    pub fn by_username(&self, username: &str) -> Option<&Arc<Consumer>> {
+        self.by_username.get(username)
+    }
+
+    /// The consumer of this custom id.
+    pub fn by_custom_id(&self, custom_id: &str) -> Option<&Arc<Consumer>> {
+        self.by_custom_id.get(custom_id)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumers_are_found_by_each_key_and_no_other() {
+        let id = Uuid::from_u128(7);
+        let text = id.to_string();
+        let consumers = Consumers::new([Consumer { id, username: Some("ann".into()), custom_id: Some("c-1".into()) }]);
+        let found = |consumer: Option<&Arc<Consumer>>| consumer.map(|consumer| consumer.id) == Some(id);
+        assert!(
+            found(consumers.by_id(&text))
+                && found(consumers.by_username("ann"))
+                && found(consumers.by_custom_id("c-1"))
+        );
+        assert!(
+            !found(consumers.by_id("ann"))
+                && !found(consumers.by_username("c-1"))
+                && !found(consumers.by_custom_id("Ann"))
+        );
+        assert_eq!((consumers.len(), consumers.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn hosts_print_as_in_urls() {
+        for (host, text) in [
+            (Host::Ip("::1".parse().unwrap()), "[::1]"),
+            (Host::Ip("10.0.0.1".parse().unwrap()), "10.0.0.1"),
+            (Host::Name("a.example".into()), "a.example"),
+        ] {
+            assert_eq!(host.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The one door to cryptography: *ring*, or aws-lc-rs (which has ring's API) with the feature `aws-lc`.
+//!
+//! Here: digests, MACs, randomness, and the providers that rustls and jsonwebtoken are given. Verification keys stand
+//! in `verify`, signing keys in `sign`; both are the types that jsonwebtoken's provider hands out.
+
+pub mod sign;
+pub mod verify;
+
+#[cfg(feature = "aws-lc")]
+pub(crate) use aws_lc_rs as backend;
+#[cfg(not(feature = "aws-lc"))]
+pub(crate) use ring as backend;
+
+use backend::rand::SecureRandom;
+use backend::{digest, hmac, rand};
+use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
+use jsonwebtoken::jwk::ThumbprintHash;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// What can go wrong with keys and signatures. No variant carries key material.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The key's bytes are not a key of the wanted kind.
+    #[error("the key is malformed or of another kind than its algorithm")]
+    KeyMalformed,
+    /// RFC 7518, 3.3: RSA keys have at least 2048 bit.
+    #[error("the RSA key has {bits} bit; at least 2048 and at most 8192 are needed")]
+    RsaSize {
+        /// The modulus's length.
+        bits: usize,
+    },
+    /// The point is not on its curve (RFC 8725, 3.4).
+    #[error("the EC point is not on the curve")]
+    PointInvalid,
+    /// The algorithm is not offered for this.
+    #[error("the algorithm {0:?} is not supported here")]
+    AlgorithmUnsupported(jsonwebtoken::Algorithm),
+    /// Key generation or signing failed inside the backend.
+    #[error("the cryptographic backend failed")]
+    Backend,
+    /// A key could not be encoded or decoded as PKCS#8.
+    #[error("the key's PKCS#8 or PEM encoding is invalid")]
+    Encoding,
+}
+
+/// SHA-256.
+pub fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, data).as_ref());
+    out
+}
+
+/// An HMAC-SHA-256 key with its schedule computed once.
+#[derive(Clone)]
+pub struct MacKey(hmac::Key);
+
+impl MacKey {
+    /// A key from bytes of any length.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The MAC of `data`.
+    pub fn mac(&self, data: &[u8]) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(hmac::sign(&self.0, data).as_ref());
+        out
+    }
+}
+
+/// Bytes of the system's generator.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut out = [0; N];
+    // A process without randomness cannot make keys, nonces or cache keys; going on would be worse.
+    rand::SystemRandom::new().fill(&mut out).expect("the system's random generator answers");
+    out
+}
+
+/// Whether two secrets are equal, in time that depends on their lengths alone.
+pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// The rustls provider on the same backend.
+pub fn tls_provider() -> Arc<rustls::crypto::CryptoProvider> {
+    #[cfg(feature = "aws-lc")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
+}
+
+/// jsonwebtoken's provider: keys of `verify` and `sign`.
+pub static JWT_PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: |algorithm, key| Ok(Box::new(sign::Signer::new(*algorithm, key.as_bytes()).map_err(provider)?)),
+    verifier_factory: |algorithm, key| Ok(Box::new(verify::VerifyingKey::new(*algorithm, key).map_err(provider)?)),
+    key_utils: KeyUtils { compute_digest: thumbprint_digest, ..KeyUtils::new_unimplemented() },
+};
+
+fn thumbprint_digest(data: &[u8], hash: ThumbprintHash) -> jsonwebtoken::errors::Result<Vec<u8>> {
+    let algorithm = match hash {
+        ThumbprintHash::SHA256 => &digest::SHA256,
+        ThumbprintHash::SHA384 => &digest::SHA384,
+        ThumbprintHash::SHA512 => &digest::SHA512,
+        _ => return Err(provider(Error::Backend)),
+    };
+    Ok(digest::digest(algorithm, data).as_ref().to_vec())
+}
+
+fn provider(error: Error) -> jsonwebtoken::errors::Error {
+    jsonwebtoken::errors::new_error(jsonwebtoken::errors::ErrorKind::Provider(error.to_string()))
+}
+
+/// Makes the backend the process default of rustls and jsonwebtoken. May be called any number of times.
+pub fn install() {
+    // An error means that a default stands already, which is what is wanted.
+    let _ = tls_provider().as_ref().clone().install_default();
+    let _ = JWT_PROVIDER.install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_and_mac_match_published_vectors() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        // FIPS 180-2, B.1.
+        assert_eq!(hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        // RFC 4231, 4.3.
+        let mac = MacKey::new(b"Jefe").mac(b"what do ya want for nothing?");
+        assert_eq!(hex(&mac), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    #[test]
+    fn secrets_compare_as_a_whole() {
+        // T17: the comparison itself is `subtle`'s, whose time depends on lengths alone.
+        for (a, b, equal) in [("abc", "abc", true), ("abc", "abd", false), ("abc", "ab", false), ("", "", true)] {
+            assert_eq!(constant_time_eq(a.as_bytes(), b.as_bytes()), equal);
+        }
+        assert_ne!(random::<32>(), random::<32>());
+    }
+
+    #[test]
+    fn install_can_be_repeated() {
+        install();
+        install();
+        assert!(rustls::crypto::CryptoProvider::get_default().is_some());
+    }
+}

@@ -1,0 +1,160 @@
+//! Loads the object and attaches its programs: natively where the driver can, else in the kernel's generic way.
+//!
+//! Attachments are links that live as long as this process holds them, and nothing is pinned: however the process ends, the
+//! kernel detaches the programs.
+
+use std::{error::Error as StdError, io};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapError},
+    programs::{ProgramError, Xdp, XdpMode},
+};
+use caps::{CapSet, Capability};
+use edge_ebpf::XDP_PROGRAM;
+use tracing::{debug, info};
+
+use super::{Attachment, Error, XdpVariant};
+
+/// The kernel object, as `cargo xtask ebpf` built it.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_BPF_OBJECT"));
+
+/// What loading takes: the calls themselves; programs that touch the network; and the verifier's full trust, without which it
+/// refuses to add an offset that it knows as a range to a packet pointer.
+const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+
+/// Loads maps and programs; nothing is attached yet. `debug` lets the programs log.
+pub(super) fn load(debug: bool) -> Result<Ebpf, Error> {
+    check_capabilities()?;
+    // The level is a constant to the verifier: below it, the logging code is not even there.
+    let level: u8 = if debug { aya_log::Level::Debug as u8 } else { 0 };
+    let mut ebpf = EbpfLoader::new().override_global(aya_log::LEVEL, &level, true).load(OBJECT).map_err(classify)?;
+    xdp(&mut ebpf)?.load().map_err(|error| classify(error.into()))?;
+    Ok(ebpf)
+}
+
+/// Attaches the XDP program to an interface.
+pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<Attachment, Error> {
+    let program = xdp(ebpf)?;
+    let failed = |source| Error::Attach { interface: interface.to_owned(), source };
+    // With EINVAL aya would try netlink, whose attachments outlive the process. That is the answer of kernels that know
+    // no links; ours do, or they had refused a program with `frags`, which is the younger of the two.
+    let variant = match program.attach(interface, XdpMode::Driver) {
+        Ok(_) => {
+            info!(interface, mode = "native", "kernel program attached");
+            XdpVariant::Native
+        }
+        Err(error @ ProgramError::UnknownInterface { .. }) => return Err(failed(error)),
+        Err(native) => {
+            program.attach(interface, XdpMode::Skb).map_err(failed)?;
+            let reason = chain(&native);
+            info!(interface, mode = "generic", reason, "kernel program attached; the driver has no native mode");
+            XdpVariant::Generic
+        }
+    };
+    Ok(Attachment { interface: interface.to_owned(), variant })
+}
+
+/// Takes a map out of the object, as the type the ABI says it is.
+pub(super) fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, Error> {
+    let map = ebpf.take_map(name).ok_or(Error::Object { name })?;
+    Ok(T::try_from(map)?)
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+    let program = ebpf.program_mut(XDP_PROGRAM).ok_or(Error::Object { name: XDP_PROGRAM })?;
+    program.try_into().map_err(|_| Error::Object { name: XDP_PROGRAM })
+}
+
+fn check_capabilities() -> Result<(), Error> {
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    if has(Capability::CAP_SYS_ADMIN) {
+        return Ok(()); // stands for the others (capabilities(7))
+    }
+    let missing: Vec<String> = NEEDED.iter().filter(|need| !has(**need)).map(ToString::to_string).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::Capabilities { missing: missing.join(", ") }) }
+}
+
+/// Tells apart what the operator can do something about.
+fn classify(error: aya::EbpfError) -> Error {
+    if let aya::EbpfError::ProgramError(ProgramError::LoadError { verifier_log, .. }) = &error
+        && let log = verifier_log.to_string()
+        && let Some(reason) = verifier_reason(&log)
+    {
+        debug!(log, "the verifier's whole answer");
+        return Error::Verifier { reason: reason.to_owned() };
+    }
+    match errno(&error) {
+        Some(nix::libc::ENOSYS) => Error::NoBpf,
+        Some(nix::libc::EPERM | nix::libc::EACCES) => Error::Forbidden,
+        _ => Error::Load { source: Box::new(error) },
+    }
+}
+
+/// The line of the verifier's log that says why: the last one before its statistics.
+fn verifier_reason(log: &str) -> Option<&str> {
+    let statistics = ["verification time", "stack depth", "processed "];
+    let is_reason = |line: &&str| !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start));
+    log.lines().map(str::trim).rfind(is_reason)
+}
+
+fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An error with its causes, each said once.
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map_error(code: i32) -> aya::EbpfError {
+        let io_error = io::Error::from_raw_os_error(code);
+        MapError::CreateError { name: "DENY_V4".to_owned(), io_error }.into()
+    }
+
+    #[test]
+    fn errors_name_what_can_be_done() {
+        let check = |code: i32, expected: &str| assert_eq!(chain(&classify(map_error(code))), expected);
+        check(nix::libc::ENOSYS, "this kernel has no BPF");
+        check(nix::libc::EPERM, "the kernel forbids loading BPF programs here, as in a container or a user namespace");
+        check(
+            nix::libc::ENOMEM,
+            "loading the kernel programs: map error: failed to create map `DENY_V4`: Cannot allocate memory (os error 12)",
+        );
+    }
+
+    #[test]
+    fn the_verifier_is_quoted_with_its_reason() {
+        let check = |log: &str, expected: Option<&str>| assert_eq!(verifier_reason(log), expected);
+        check("", None);
+        check(
+            "41: (0f) r3 += r1\nR1 is wrong\nverification time 541 usec\nstack depth 40\nprocessed 57 insns\n",
+            Some("R1 is wrong"),
+        );
+        check(
+            "BPF program is too large. Processed 1000001 insn\n",
+            Some("BPF program is too large. Processed 1000001 insn"),
+        );
+    }
+}

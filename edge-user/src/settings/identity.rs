@@ -1,0 +1,223 @@
+//! `[identity]`: the embedded authorization server, as far as `edge.toml` describes it.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::read::{address, is_http_url, resolve_path};
+use crate::config::reader::Reader;
+
+/// `[identity]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// `address` the servers answer at. Default `127.0.0.1:8180`.
+    pub address: SocketAddr,
+    /// `[[identity.servers]]`: exactly one for now.
+    pub servers: Vec<IdentityServer>,
+}
+
+/// `[[identity.servers]]`: one authorization server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdentityServer {
+    /// `name`: a part of its URLs; letters, digits, `. - _ ~`. Required.
+    pub name: String,
+    /// `audience` of its access tokens. Required.
+    pub audience: String,
+    /// `description`, default empty.
+    pub description: String,
+    /// `signing_algorithm`: `RS256` (default), `RS384`, `RS512`, `PS256`, `PS384`, `PS512`.
+    pub signing_algorithm: SigningAlgorithm,
+    /// `issuer`: its URL as tokens name it. Default `http://<address>/<name>/auth`.
+    pub issuer: Option<String>,
+    /// `signing_key`: PEM file with the private key. Default: generated.
+    pub signing_key: Option<PathBuf>,
+    /// `[[identity.servers.scopes]]`
+    pub scopes: Vec<IdentityScope>,
+    /// `[[identity.servers.clients]]`
+    pub clients: Vec<IdentityClient>,
+}
+
+/// `[[identity.servers.scopes]]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdentityScope {
+    /// `name`: one scope token (RFC 6749, 3.3). Required.
+    pub name: String,
+    /// `default`: given without being asked for. Default false.
+    pub default: bool,
+}
+
+/// `[[identity.servers.clients]]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdentityClient {
+    /// `id`: required.
+    pub id: String,
+    /// `secret`, or the content of `secret_file` without its last line break. One of them is required.
+    pub secret: Secret,
+    /// `scopes` it may ask for; each must be one of the server's. Default: none.
+    pub scopes: Vec<String>,
+    /// `access_token_duration` in seconds, 60 to 2592000. Default 300.
+    pub access_token_duration: Duration,
+}
+
+/// A JWS algorithm of the embedded server (RFC 7518, 3.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the RFC's names")]
+pub enum SigningAlgorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+}
+
+const SIGNING_ALGORITHMS: [(&str, SigningAlgorithm); 6] = [
+    ("RS256", SigningAlgorithm::Rs256),
+    ("RS384", SigningAlgorithm::Rs384),
+    ("RS512", SigningAlgorithm::Rs512),
+    ("PS256", SigningAlgorithm::Ps256),
+    ("PS384", SigningAlgorithm::Ps384),
+    ("PS512", SigningAlgorithm::Ps512),
+];
+
+/// A text that never prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text from printing.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+pub(super) fn identity(mut reader: Reader<'_>, base: &Path) -> Option<Identity> {
+    let address = address(&mut reader, "address").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8180)));
+    let servers = reader.objects("servers");
+    if servers.len() != 1 {
+        let found = format!("{} authorization servers", servers.len());
+        reader.problem("servers", found, "exactly one: more are not supported yet");
+    }
+    let servers = servers.into_iter().filter_map(|server| identity_server(server, base)).collect();
+    reader.finish();
+    Some(Identity { address, servers })
+}
+
+fn identity_server(mut reader: Reader<'_>, base: &Path) -> Option<IdentityServer> {
+    let name = if reader.missing("name", "the server's name") {
+        None
+    } else {
+        reader.parsed("name", "letters, digits and . - _ ~", |text| is_path_segment(text).then(|| text.to_owned()))
+    };
+    let audience = reader.required_string("audience", "the audience of its tokens").map(str::to_owned);
+    let description = reader.string("description").unwrap_or_default().to_owned();
+    let signing_algorithm = reader.word("signing_algorithm", &SIGNING_ALGORITHMS).unwrap_or(SigningAlgorithm::Rs256);
+    let issuer = reader.parsed("issuer", "an http or https URL", |text| is_http_url(text).then(|| text.to_owned()));
+    let signing_key = reader.string("signing_key").map(|path| resolve_path(base, path));
+    if let Some(path) = &signing_key
+        && let Err(error) = fs::File::open(path)
+    {
+        reader.problem("signing_key", format!("no readable file ({error})"), "a PEM file");
+    }
+    let mut scopes: Vec<IdentityScope> = Vec::new();
+    for mut scope in reader.objects("scopes") {
+        let default = scope.bool("default").unwrap_or(false);
+        if let Some(name) = scope_name(&mut scope) {
+            if scopes.iter().any(|other| other.name == name) {
+                scope.problem("name", format!("{name:?} again"), "each scope once");
+            }
+            scopes.push(IdentityScope { name, default });
+        }
+        scope.finish();
+    }
+    let mut clients: Vec<IdentityClient> = Vec::new();
+    for client in reader.objects("clients") {
+        clients.extend(identity_client(client, base, &scopes, &clients));
+    }
+    reader.finish();
+    Some(IdentityServer {
+        name: name?,
+        audience: audience?,
+        description,
+        signing_algorithm,
+        issuer,
+        signing_key,
+        scopes,
+        clients,
+    })
+}
+
+fn scope_name(reader: &mut Reader<'_>) -> Option<String> {
+    if reader.missing("name", "the scope's name") {
+        return None;
+    }
+    let is_scope = |text: &str| text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    reader.parsed("name", "printable ASCII without spaces, quotes and backslashes", |text| {
+        is_scope(text).then(|| text.to_owned())
+    })
+}
+
+fn identity_client(
+    mut reader: Reader<'_>,
+    base: &Path,
+    known: &[IdentityScope],
+    others: &[IdentityClient],
+) -> Option<IdentityClient> {
+    let id = reader.required_string("id", "the client's id").map(str::to_owned);
+    if let Some(id) = &id
+        && others.iter().any(|other| other.id == *id)
+    {
+        reader.problem("id", format!("{id:?} again"), "each client once");
+    }
+    let secret = client_secret(&mut reader, base);
+    let scopes = reader.strings("scopes").unwrap_or_default();
+    for scope in &scopes {
+        if !known.iter().any(|known| known.name == *scope) {
+            reader.problem("scopes", format!("{scope:?}"), "scopes of this server");
+        }
+    }
+    let seconds = reader.integer("access_token_duration", 60..=2_592_000).unwrap_or(300);
+    reader.finish();
+    Some(IdentityClient {
+        id: id?,
+        secret: secret?,
+        scopes: scopes.into_iter().map(str::to_owned).collect(),
+        access_token_duration: Duration::from_secs(seconds as u64),
+    })
+}
+
+fn client_secret(reader: &mut Reader<'_>, base: &Path) -> Option<Secret> {
+    match (reader.has("secret"), reader.has("secret_file")) {
+        (true, true) => reader.problem("secret_file", "it beside `secret`", "one of the two"),
+        (false, false) => reader.problem("secret", "nothing", "`secret` or `secret_file`"),
+        _ => {}
+    }
+    let inline = reader.string("secret").map(Secret::new);
+    let Some(path) = reader.string("secret_file").map(|path| resolve_path(base, path)) else { return inline };
+    let found = match fs::read_to_string(&path) {
+        Ok(text) => match text.trim_end_matches(['\r', '\n']) {
+            "" => "an empty file".to_owned(),
+            secret => return Some(Secret::new(secret)),
+        },
+        Err(error) => format!("no readable file ({error})"),
+    };
+    reader.problem("secret_file", found, "a file with the secret");
+    None
+}
+
+fn is_path_segment(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~".contains(&byte)) && text != "." && text != ".."
+}

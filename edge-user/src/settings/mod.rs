@@ -1,0 +1,245 @@
+//! Settings of the node, from `edge.toml`: every value with its unit and default. Entities are `config`'s.
+//!
+//! Relative paths are relative to the directory of `edge.toml`. Reading stands in `read`.
+
+mod cidr;
+mod identity;
+mod read;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use cidr::Cidr;
+pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
+pub(crate) use read::read;
+
+use crate::config::problem::Problems;
+
+/// Everything `edge.toml` says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[[listeners]]`: at least one.
+    pub listeners: Vec<Listener>,
+    /// `[process]`
+    pub process: Process,
+    /// `[workers]`
+    pub workers: Workers,
+    /// `[entities]`
+    pub entities: Entities,
+    /// `[kernel]`
+    pub kernel: Kernel,
+    /// `[proxy]`
+    pub proxy: Proxy,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
+    /// `[verdicts]`
+    pub verdicts: Verdicts,
+    /// `[issuers]`
+    pub issuers: Issuers,
+    /// `[store]`
+    pub store: Store,
+    /// `[log]`
+    pub log: Log,
+    /// `[admin]`; `None` where it is off.
+    pub admin: Option<Admin>,
+    /// `[identity]`; absent: off.
+    pub identity: Option<Identity>,
+    /// `[echo]`; absent: off.
+    pub echo: Option<Echo>,
+    /// What the operator should know, in words; logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// One address requests come in at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// `address`: IP address and port; port 0 lets the system choose. Required.
+    pub address: SocketAddr,
+    /// `tls`, default false. Over TLS HTTP/2 is chosen by ALPN, in clear text by prior knowledge.
+    pub tls: bool,
+    /// `certificate` and `key`: PEM files of the pair for names that no certificate entity has. Default: none.
+    pub pair: Option<PairFiles>,
+}
+
+/// Where a certificate and its key are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PairFiles {
+    /// PEM file with the chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// `[process]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Process {
+    /// `user`: the name to run as once everything is opened. Default: stay.
+    pub user: Option<String>,
+}
+
+/// `[workers]`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Workers {
+    /// `count`: threads that serve requests; 0, the default, is one per core.
+    pub count: usize,
+}
+
+/// `[entities]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entities {
+    /// `file`: the declarative file. Default `kong.yaml`.
+    pub file: PathBuf,
+}
+
+/// `[kernel]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kernel {
+    /// `mode`: `off`, `auto` (default) or `required`.
+    pub mode: KernelMode,
+    /// `interfaces`: where XDP is attached. Default: none.
+    pub interfaces: Vec<String>,
+    /// `deny`: sources whose packets are dropped. Default: none.
+    pub deny: Vec<Cidr>,
+}
+
+/// Whether the kernel object is loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KernelMode {
+    /// Never.
+    Off,
+    /// Where the system lets us; otherwise a warning names what is missing.
+    Auto,
+    /// Or the edge does not start.
+    Required,
+}
+
+/// `[proxy]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proxy {
+    /// `trusted_ips`: peers whose `X-Forwarded-*` fields are believed. Default: none.
+    pub trusted_ips: Vec<Cidr>,
+    /// `expose_reason`: tell every client in `Proxy-Status` why it was refused. Default false: trusted peers only.
+    pub expose_reason: bool,
+}
+
+/// `[limits]`: what is over them is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// `head_bytes`: a request's head, in bytes; over it 431. Default 32768.
+    pub head_bytes: usize,
+    /// `fields`: a request's header fields; over it 431. Default 64.
+    pub fields: usize,
+    /// `body_bytes`: a request's body, in bytes; over it 413. Default 0: no limit.
+    pub body_bytes: u64,
+    /// `connections`: open client connections over all workers. Default 100000.
+    pub connections: usize,
+}
+
+/// `[timeouts]`: every wait has an end (D1). All in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// `handshake`: a client's TLS handshake. Default 10000.
+    pub handshake: Duration,
+    /// `request_head`: from the first byte of a request to its whole head. Default 10000.
+    pub request_head: Duration,
+    /// `idle`: a kept connection between two requests. Default 75000.
+    pub idle: Duration,
+    /// `request_body`: between two reads of a request's body. Default 60000.
+    pub request_body: Duration,
+    /// `response_write`: while the client takes nothing of the response. Default 60000.
+    pub response_write: Duration,
+    /// `request_total`: from the head to the end of the response. Default 0: no limit.
+    pub request_total: Option<Duration>,
+    /// `tunnel_idle`: a WebSocket or other upgraded connection without bytes either way. Default 3600000.
+    pub tunnel_idle: Duration,
+    /// `resolve`: the look-up of an upstream's name. Default 5000.
+    pub resolve: Duration,
+    /// `key_wait`: a request that waits for an issuer's keys. Default 5000.
+    pub key_wait: Duration,
+    /// `drain`: requests under way when the edge stops. Default 30000.
+    pub drain: Duration,
+}
+
+/// `[verdicts]`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdicts {
+    /// `cache_bytes`: memory for remembered token verdicts, in bytes; 0 switches the cache off. Default 67108864.
+    pub cache_bytes: usize,
+}
+
+/// `[issuers]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Issuers {
+    /// `allow_http`: hosts, beside loopback, that keys may be fetched from without TLS. Default: none.
+    pub allow_http: Vec<String>,
+}
+
+/// `[store]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Store {
+    /// `path`: the database file with what survives a restart. Default `edge.db`.
+    pub path: PathBuf,
+}
+
+/// `[log]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// `level`, default `info`. `KONG_LOG_LEVEL` goes before it, `EDGE_LOG_LEVEL` before both.
+    pub level: Level,
+    /// `access`: `stdout` (default), `stderr`, `off` or a file.
+    pub access: LogTarget,
+    /// `error`: `stderr` (default), `stdout`, `off` or a file.
+    pub error: LogTarget,
+}
+
+/// Least weight of what the error log shows. Kong's `notice` is `info`; `crit`, `alert` and `emerg` are `error`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the usual levels")]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Where log lines go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Appended to a file.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// `[admin]`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// `address`: IP address and port, or `off`. Default `127.0.0.1:8001`. Anything but loopback is refused unless
+    /// `allow_remote = true` (default false) says that others may reach it (A1).
+    pub address: SocketAddr,
+}
+
+/// `[echo]`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Echo {
+    /// `address` of an upstream for demos, which answers with what it was asked. Required.
+    pub address: SocketAddr,
+}
+
+impl Settings {
+    /// Reads `edge.toml` and the environment; all problems at once.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let (settings, problems) = read(path, |name| std::env::var(name).ok());
+        if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! `edge.toml` → `Settings`. A value that is wrong is reported and stands at its default, so that reading goes on.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::identity::identity;
+use super::{
+    Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, PairFiles,
+    Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
+};
+use crate::config::problem::{Problem, Sink};
+use crate::config::reader::Reader;
+use crate::config::value::{Kind, Value, quote_text};
+
+const LEVELS: [(&str, Level); 9] = [
+    ("debug", Level::Debug),
+    ("info", Level::Info),
+    ("notice", Level::Info),
+    ("warn", Level::Warn),
+    ("warning", Level::Warn),
+    ("error", Level::Error),
+    ("crit", Level::Error),
+    ("alert", Level::Error),
+    ("emerg", Level::Error),
+];
+const CIDR: &str = "an address or a range like 10.0.0.0/8";
+/// The longest wait: what fits a signed 32-bit count of milliseconds, as Kong's time-outs do.
+const MAX_MS: i64 = i32::MAX as i64;
+
+/// Reads a settings file and what the environment says. The settings are good only without problems.
+pub(crate) fn read(path: &Path, env: impl Fn(&str) -> Option<String>) -> (Settings, Vec<Problem>) {
+    let name = path.display().to_string();
+    let sink = Sink::new(&name);
+    let base = path.parent().unwrap_or(Path::new(""));
+    let nothing = Value { line: 0, kind: Kind::Object(Vec::new()) };
+    let value = match fs::read_to_string(path) {
+        Ok(text) => Value::from_toml(&text, &sink),
+        Err(error) => {
+            sink.problem(0, "", format!("no readable file ({error})"), "the settings of the edge");
+            None
+        }
+    };
+    let readable = value.is_some();
+    let reader = match Reader::new(value.as_ref().unwrap_or(&nothing), "", &sink) {
+        Some(reader) => reader,
+        None => Reader::empty(0, "", &sink),
+    };
+    let mut settings = settings(reader, base, readable, &env);
+    let (problems, warnings) = sink.into_parts();
+    settings.warnings = warnings;
+    (settings, problems)
+}
+
+fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&str) -> Option<String>) -> Settings {
+    let settings = Settings {
+        listeners: listeners(&mut reader, base, readable),
+        process: section(&mut reader, "process", |r| Process { user: r.string("user").map(str::to_owned) }),
+        workers: section(&mut reader, "workers", |r| Workers { count: count(r, "count", 0..=1024, 0) }),
+        entities: section(&mut reader, "entities", |r| Entities {
+            file: resolve_path(base, r.string("file").unwrap_or("kong.yaml")),
+        }),
+        kernel: section(&mut reader, "kernel", kernel),
+        proxy: section(&mut reader, "proxy", |r| Proxy {
+            trusted_ips: r.parsed_list("trusted_ips", CIDR, Cidr::parse).unwrap_or_default(),
+            expose_reason: r.bool("expose_reason").unwrap_or(false),
+        }),
+        limits: section(&mut reader, "limits", limits),
+        timeouts: section(&mut reader, "timeouts", timeouts),
+        verdicts: section(&mut reader, "verdicts", |r| Verdicts {
+            cache_bytes: count(r, "cache_bytes", 0..=1 << 40, 64 << 20),
+        }),
+        issuers: section(&mut reader, "issuers", |r| Issuers {
+            allow_http: r
+                .parsed_list("allow_http", "a host name or address, without port", |text| {
+                    is_host(text).then(|| text.to_ascii_lowercase())
+                })
+                .unwrap_or_default(),
+        }),
+        store: section(&mut reader, "store", |r| Store {
+            path: resolve_path(base, r.string("path").unwrap_or("edge.db")),
+        }),
+        log: section(&mut reader, "log", |r| log(r, base, env)),
+        admin: section(&mut reader, "admin", admin),
+        identity: reader.object("identity").and_then(|section| identity(section, base)),
+        echo: reader.object("echo").and_then(echo),
+        warnings: Vec::new(),
+    };
+    reader.finish();
+    settings
+}
+
+fn section<T>(reader: &mut Reader<'_>, key: &'static str, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
+    let mut section = reader.object(key).unwrap_or_else(|| Reader::empty(reader.line(), key, reader.sink()));
+    let value = read(&mut section);
+    section.finish();
+    value
+}
+
+fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listener> {
+    let sections = reader.objects("listeners");
+    if sections.is_empty() && readable {
+        reader.problem("listeners", "none", "at least one [[listeners]] with an address");
+    }
+    let mut taken = HashSet::new();
+    let mut listeners = Vec::new();
+    for mut section in sections {
+        let address = if section.missing("address", ADDRESS) { None } else { address(&mut section, "address") };
+        if let Some(address) = address
+            && address.port() != 0
+            && !taken.insert(address)
+        {
+            section.problem("address", format!("{address} again"), "each address once");
+        }
+        let tls = section.bool("tls").unwrap_or(false);
+        let file = |reader: &mut Reader<'_>, key| {
+            let path = reader.string(key).map(|path| resolve_path(base, path));
+            if path.is_some() && !tls {
+                reader.problem(key, "it without TLS", "`tls = true` beside it");
+            }
+            path
+        };
+        let (certificate, key) = (file(&mut section, "certificate"), file(&mut section, "key"));
+        let pair = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(PairFiles { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                section.problem("key", "nothing", "the key of `certificate`");
+                None
+            }
+            (None, Some(_)) => {
+                section.problem("certificate", "nothing", "the certificate of `key`");
+                None
+            }
+        };
+        section.finish();
+        listeners.extend(address.map(|address| Listener { address, tls, pair }));
+    }
+    listeners
+}
+
+fn kernel(reader: &mut Reader<'_>) -> Kernel {
+    let modes = [("off", KernelMode::Off), ("auto", KernelMode::Auto), ("required", KernelMode::Required)];
+    // IFNAMSIZ: 15 bytes and a NUL; `/` and white space are refused by the kernel (dev_valid_name).
+    let is_interface = |text: &str| {
+        text.len() < 16
+            && text != "."
+            && text != ".."
+            && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+    };
+    Kernel {
+        mode: reader.word("mode", &modes).unwrap_or(KernelMode::Auto),
+        interfaces: reader
+            .parsed_list("interfaces", "the name of a network interface", |text| {
+                is_interface(text).then(|| text.to_owned())
+            })
+            .unwrap_or_default(),
+        deny: reader.parsed_list("deny", CIDR, Cidr::parse).unwrap_or_default(),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    Limits {
+        head_bytes: count(reader, "head_bytes", 1024..=1 << 20, 32768),
+        fields: count(reader, "fields", 8..=1000, 64),
+        body_bytes: count(reader, "body_bytes", 0..=1 << 50, 0) as u64,
+        connections: count(reader, "connections", 1..=10_000_000, 100_000),
+    }
+}
+
+fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
+    let ms = |count: usize| Duration::from_millis(count as u64);
+    let mut wait = |key, default| ms(count(reader, key, 1..=MAX_MS, default));
+    Timeouts {
+        handshake: wait("handshake", 10_000),
+        request_head: wait("request_head", 10_000),
+        idle: wait("idle", 75_000),
+        request_body: wait("request_body", 60_000),
+        response_write: wait("response_write", 60_000),
+        tunnel_idle: wait("tunnel_idle", 3_600_000),
+        resolve: wait("resolve", 5_000),
+        key_wait: wait("key_wait", 5_000),
+        drain: wait("drain", 30_000),
+        request_total: Some(ms(count(reader, "request_total", 0..=MAX_MS, 0))).filter(|wait| !wait.is_zero()),
+    }
+}
+
+fn log(reader: &mut Reader<'_>, base: &Path, env: &impl Fn(&str) -> Option<String>) -> Log {
+    let mut level = reader.word("level", &LEVELS).unwrap_or(Level::Info);
+    for name in ["KONG_LOG_LEVEL", "EDGE_LOG_LEVEL"] {
+        let Some(word) = env(name).filter(|word| !word.is_empty()) else { continue };
+        match LEVELS.iter().find(|(known, _)| *known == word) {
+            Some((_, said)) => level = *said,
+            None => {
+                let words: Vec<_> = LEVELS.iter().map(|(word, _)| *word).collect();
+                let expected = format!("one of: {}", words.join(", "));
+                reader.sink().problem(0, &format!("environment {name}"), quote_text(&word), expected);
+            }
+        }
+    }
+    let target = |word: &str| match word {
+        "stdout" => LogTarget::Stdout,
+        "stderr" => LogTarget::Stderr,
+        "off" => LogTarget::Off,
+        path => LogTarget::File(resolve_path(base, path)),
+    };
+    Log {
+        level,
+        access: reader.string("access").map_or(LogTarget::Stdout, target),
+        error: reader.string("error").map_or(LogTarget::Stderr, target),
+    }
+}
+
+fn admin(reader: &mut Reader<'_>) -> Option<Admin> {
+    let off = reader.raw("address").is_some_and(|value| value.kind == Kind::String("off".to_owned()));
+    let default = SocketAddr::from(([127, 0, 0, 1], 8001));
+    let address = if off { None } else { Some(address(reader, "address").unwrap_or(default)) };
+    let allow_remote = reader.bool("allow_remote").unwrap_or(false);
+    let address = address?;
+    if !address.ip().to_canonical().is_loopback() {
+        if allow_remote {
+            reader.warn("address", "the Admin API has no authentication, and others than this host may reach it");
+        } else {
+            reader.problem("address", address.to_string(), "a loopback address, or `allow_remote = true`");
+        }
+    }
+    Some(Admin { address })
+}
+
+fn echo(mut reader: Reader<'_>) -> Option<Echo> {
+    let address = if reader.missing("address", ADDRESS) { None } else { address(&mut reader, "address") };
+    reader.finish();
+    address.map(|address| Echo { address })
+}
+
+const ADDRESS: &str = "an IP address with a port, like 127.0.0.1:8000";
+
+pub(super) fn address(reader: &mut Reader<'_>, key: &'static str) -> Option<SocketAddr> {
+    reader.parsed(key, ADDRESS, |text| text.parse().ok())
+}
+
+fn count(reader: &mut Reader<'_>, key: &'static str, range: RangeInclusive<i64>, default: usize) -> usize {
+    reader.integer(key, range).map_or(default, |count| count as usize)
+}
+
+/// A path of the file, relative to the file.
+pub(super) fn resolve_path(base: &Path, path: &str) -> PathBuf {
+    base.join(path)
+}
+
+pub(super) fn is_http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        let authority = rest.split('/').next().unwrap_or_default();
+        !authority.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}@".contains(&byte))
+    })
+}
+
+/// A host name or an address literal (IPv6 with or without brackets).
+fn is_host(text: &str) -> bool {
+    let name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    name || text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
+}

@@ -1,0 +1,288 @@
+use super::*;
+
+fn read_text(text: &str, env: &[(&str, &str)]) -> (Settings, Vec<String>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge.toml");
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(dir.path().join("secret"), "from file\n").unwrap();
+    let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let (settings, problems) = read(&path, env);
+    let prefix = format!("{}:", path.display());
+    let problems = problems.iter().map(|p| p.to_string().replacen(&prefix, "", 1).trim_start().to_owned()).collect();
+    (settings, problems, dir)
+}
+
+fn good(text: &str) -> (Settings, tempfile::TempDir) {
+    let (settings, problems, dir) = read_text(text, &[]);
+    assert_eq!(problems, [""; 0], "{text}");
+    (settings, dir)
+}
+
+const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
+#[test]
+fn every_value_has_its_default() {
+    let (s, dir) = good(LISTENER);
+    assert_eq!(s.listeners, [Listener { address: "127.0.0.1:0".parse().unwrap(), tls: false, pair: None }]);
+    assert_eq!((s.process.user, s.workers.count), (None, 0));
+    assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
+    assert_eq!(s.store.path, dir.path().join("edge.db"));
+    assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![] });
+    assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false });
+    assert_eq!(s.limits, Limits { head_bytes: 32768, fields: 64, body_bytes: 0, connections: 100_000 });
+    let ms = Duration::from_millis;
+    let timeouts = Timeouts {
+        handshake: ms(10_000),
+        request_head: ms(10_000),
+        idle: ms(75_000),
+        request_body: ms(60_000),
+        response_write: ms(60_000),
+        request_total: None,
+        tunnel_idle: ms(3_600_000),
+        resolve: ms(5_000),
+        key_wait: ms(5_000),
+        drain: ms(30_000),
+    };
+    assert_eq!(s.timeouts, timeouts);
+    assert_eq!(s.verdicts.cache_bytes, 67_108_864);
+    assert_eq!(s.issuers.allow_http, [""; 0]);
+    assert_eq!(s.log, Log { level: Level::Info, access: LogTarget::Stdout, error: LogTarget::Stderr });
+    assert_eq!(s.admin, Some(Admin { address: "127.0.0.1:8001".parse().unwrap() }));
+    assert_eq!((s.identity, s.echo, s.warnings), (None, None, vec![]));
+}
+
+#[test]
+fn every_value_can_be_set() {
+    let (s, dir) = good(
+        r#"
+[[listeners]]
+address = "0.0.0.0:8000"
+[[listeners]]
+address = "[::]:8443"
+tls = true
+certificate = "tls.crt"
+key = "/abs/tls.key"
+[process]
+user = "edge"
+[workers]
+count = 3
+[entities]
+file = "/etc/kong.yaml"
+[kernel]
+mode = "required"
+interfaces = ["eth0"]
+deny = ["203.0.113.0/24", "2001:db8::1"]
+[proxy]
+trusted_ips = ["10.0.0.0/8"]
+expose_reason = true
+[limits]
+head_bytes = 16384
+fields = 100
+body_bytes = 1000000
+connections = 5
+[timeouts]
+request_total = 5
+idle = 6
+[verdicts]
+cache_bytes = 0
+[issuers]
+allow_http = ["IdP.example", "10.0.0.9"]
+[store]
+path = "x.db"
+[log]
+level = "notice"
+access = "logs/access.log"
+error = "off"
+[admin]
+address = "[::1]:9001"
+[echo]
+address = "127.0.0.1:9002"
+[identity]
+address = "127.0.0.1:9003"
+[[identity.servers]]
+name = "demo"
+audience = "api"
+description = "d"
+signing_algorithm = "PS256"
+issuer = "https://id.example/demo"
+[[identity.servers.scopes]]
+name = "orders:read"
+default = true
+[[identity.servers.scopes]]
+name = "orders:write"
+[[identity.servers.clients]]
+id = "a"
+secret = "hunter2"
+scopes = ["orders:read"]
+access_token_duration = 60
+[[identity.servers.clients]]
+id = "b"
+secret_file = "secret"
+"#,
+    );
+    let pair = PairFiles { certificate: dir.path().join("tls.crt"), key: "/abs/tls.key".into() };
+    assert_eq!(s.listeners[1], Listener { address: "[::]:8443".parse().unwrap(), tls: true, pair: Some(pair) });
+    assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
+    assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));
+    assert_eq!((s.kernel.mode, s.kernel.deny.len(), s.kernel.interfaces.len()), (KernelMode::Required, 2, 1));
+    assert!(s.proxy.trusted_ips[0].contains("10.1.1.1".parse().unwrap()) && s.proxy.expose_reason);
+    assert_eq!(s.limits, Limits { head_bytes: 16384, fields: 100, body_bytes: 1_000_000, connections: 5 });
+    assert_eq!(s.timeouts.request_total, Some(Duration::from_millis(5)));
+    assert_eq!(s.timeouts.idle, Duration::from_millis(6));
+    assert_eq!((s.verdicts.cache_bytes, s.issuers.allow_http), (0, vec!["idp.example".into(), "10.0.0.9".into()]));
+    let access = LogTarget::File(dir.path().join("logs/access.log"));
+    assert_eq!(s.log, Log { level: Level::Info, access, error: LogTarget::Off });
+    assert_eq!(s.admin.map(|a| a.address.port()), Some(9001));
+    assert_eq!(s.echo.map(|e| e.address.port()), Some(9002));
+    let identity = s.identity.unwrap();
+    let server = &identity.servers[0];
+    assert_eq!((server.name.as_str(), server.signing_algorithm), ("demo", SigningAlgorithm::Ps256));
+    assert_eq!(server.issuer.as_deref(), Some("https://id.example/demo"));
+    assert_eq!(server.scopes.iter().map(|scope| scope.default).collect::<Vec<_>>(), [true, false]);
+    let secrets: Vec<_> = server.clients.iter().map(|client| client.secret.expose()).collect();
+    assert_eq!(secrets, ["hunter2", "from file"]);
+    assert_eq!(server.clients[1].access_token_duration, Duration::from_secs(300));
+    assert!(!format!("{server:?}").contains("hunter2"));
+}
+
+/// Each text follows a good listener of two lines, so it begins at line 3.
+#[test]
+fn wrong_values_are_problems_with_line_and_path() {
+    for (text, expected) in [
+        ("[workers]\ncount = -1", "4: workers.count: found -1, expected an integer between 0 and 1024"),
+        ("[worker]\ncount = 1", "3: worker: found an unknown field, expected `workers`"),
+        ("[limits]\nhead_byte = 1", "4: limits.head_byte: found an unknown field, expected `head_bytes`"),
+        (
+            "[limits]\nhead_bytes = 1023",
+            "4: limits.head_bytes: found 1023, expected an integer between 1024 and 1048576",
+        ),
+        ("[timeouts]\nidle = 0", "4: timeouts.idle: found 0, expected an integer between 1 and 2147483647"),
+        ("[kernel]\nmode = \"on\"", "4: kernel.mode: found \"on\", expected one of: off, auto, required"),
+        (
+            "[kernel]\ndeny = [\n\"10.0.0.0/33\"]",
+            "5: kernel.deny[0]: found \"10.0.0.0/33\", expected an address or a range like 10.0.0.0/8",
+        ),
+        (
+            "[kernel]\ninterfaces = [\"eth0/1\"]",
+            "4: kernel.interfaces[0]: found \"eth0/1\", expected the name of a network interface",
+        ),
+        (
+            "[admin]\naddress = \"0.0.0.0:8001\"",
+            "4: admin.address: found 0.0.0.0:8001, expected a loopback address, or `allow_remote = true`",
+        ),
+        (
+            "[admin]\naddress = \"localhost:1\"",
+            "4: admin.address: found \"localhost:1\", expected an IP address with a port, like 127.0.0.1:8000",
+        ),
+        ("[echo]", "3: echo.address: found nothing, expected an IP address with a port, like 127.0.0.1:8000"),
+        (
+            "[[listeners]]\naddress = \"1.2.3.4:5\"\n[[listeners]]\naddress = \"1.2.3.4:5\"",
+            "6: listeners[2].address: found 1.2.3.4:5 again, expected each address once",
+        ),
+        (
+            "[[listeners]]\ntls = true",
+            "3: listeners[1].address: found nothing, expected an IP address with a port, like 127.0.0.1:8000",
+        ),
+        (
+            "[[listeners]]\naddress = \"1.2.3.4:5\"\ntls = true\ncertificate = \"a\"",
+            "3: listeners[1].key: found nothing, expected the key of `certificate`",
+        ),
+        ("key = 1", "3: listeners[0].key: found an integer, expected a string that is not empty"),
+        (
+            "[identity]",
+            "3: identity.servers: found 0 authorization servers, expected exactly one: more are not supported yet",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "4: log.level: found \"loud\", expected one of: debug, info, notice, warn, warning, error, crit, alert, emerg",
+        ),
+        (
+            "[issuers]\nallow_http = [\"http://x\"]",
+            "4: issuers.allow_http[0]: found \"http://x\", expected a host name or address, without port",
+        ),
+    ] {
+        let (_, problems, _dir) = read_text(&format!("{LISTENER}{text}"), &[]);
+        assert_eq!(problems, [expected], "{text}");
+    }
+    let (_, problems, _dir) = read_text("", &[]);
+    assert_eq!(problems, ["1: listeners: found none, expected at least one [[listeners]] with an address"]);
+    let (_, problems, _dir) =
+        read_text("[[listeners]]\naddress = \"1.1.1.1:1\"\ncertificate = \"a\"\nkey = \"b\"", &[]);
+    assert_eq!(
+        problems,
+        [
+            "3: listeners[0].certificate: found it without TLS, expected `tls = true` beside it",
+            "4: listeners[0].key: found it without TLS, expected `tls = true` beside it"
+        ]
+    );
+}
+
+#[test]
+fn wrong_identity_values_are_problems() {
+    let server = "[identity]\n[[identity.servers]]\nname = \"a\"\naudience = \"b\"\n"; // lines 3 to 6
+    for (text, expected) in [
+        ("issuer = \"ftp://x\"", "7: identity.servers[0].issuer: found \"ftp://x\", expected an http or https URL"),
+        (
+            "signing_algorithm = \"none\"",
+            "7: identity.servers[0].signing_algorithm: found \"none\", \
+             expected one of: RS256, RS384, RS512, PS256, PS384, PS512",
+        ),
+        (
+            "[[identity.servers.clients]]\nid = \"c\"",
+            "7: identity.servers[0].clients[0].secret: found nothing, expected `secret` or `secret_file`",
+        ),
+        (
+            "[[identity.servers.clients]]\nid = \"c\"\nsecret = 7",
+            "9: identity.servers[0].clients[0].secret: found an integer, expected a string that is not empty",
+        ),
+        (
+            "[[identity.servers.clients]]\nid = \"c\"\nsecret = \"s\"\nsecret_file = \"secret\"",
+            "10: identity.servers[0].clients[0].secret_file: found it beside `secret`, expected one of the two",
+        ),
+        (
+            "[[identity.servers.clients]]\nid = \"c\"\nsecret = \"s\"\nscopes = [\"x\"]",
+            "10: identity.servers[0].clients[0].scopes: found \"x\", expected scopes of this server",
+        ),
+        (
+            "[[identity.servers.scopes]]\nname = \"a b\"",
+            "8: identity.servers[0].scopes[0].name: found \"a b\", \
+             expected printable ASCII without spaces, quotes and backslashes",
+        ),
+    ] {
+        let (_, problems, _dir) = read_text(&format!("{LISTENER}{server}{text}"), &[]);
+        assert_eq!(problems, [expected], "{text}");
+    }
+}
+
+#[test]
+fn admin_can_be_opened_by_name_or_switched_off() {
+    let (s, _dir) = good(&format!("{LISTENER}[admin]\naddress = \"0.0.0.0:8001\"\nallow_remote = true"));
+    assert_eq!((s.admin.map(|a| a.address.to_string()).as_deref(), s.warnings.len()), (Some("0.0.0.0:8001"), 1));
+    let (s, _dir) = good(&format!("{LISTENER}[admin]\naddress = \"off\""));
+    assert_eq!(s.admin, None);
+    let (s, _dir) = good(&format!("{LISTENER}[admin]\naddress = \"127.3.2.1:0\""));
+    assert!(s.admin.is_some());
+}
+
+#[test]
+fn the_environment_sets_the_log_level() {
+    for (env, expected) in [
+        (&[][..], Level::Warn),
+        (&[("KONG_LOG_LEVEL", "debug")], Level::Debug),
+        (&[("KONG_LOG_LEVEL", "")], Level::Warn),
+        (&[("KONG_LOG_LEVEL", "debug"), ("EDGE_LOG_LEVEL", "crit")], Level::Error),
+        (&[("EDGE_LOG_LEVEL", "notice")], Level::Info),
+    ] {
+        let (settings, problems, _dir) = read_text(&format!("{LISTENER}[log]\nlevel = \"warn\""), env);
+        assert_eq!((settings.log.level, problems), (expected, vec![]), "{env:?}");
+    }
+    let (_, problems, _dir) = read_text(LISTENER, &[("EDGE_LOG_LEVEL", "loud")]);
+    assert!(problems[0].contains("environment EDGE_LOG_LEVEL: found \"loud\", expected one of: debug"), "{problems:?}");
+}
+
+#[test]
+fn a_missing_file_is_one_problem() {
+    let error = Settings::load(Path::new("/nonexistent/edge.toml")).unwrap_err();
+    assert_eq!(error.0.len(), 1);
+    assert!(error.to_string().starts_with("/nonexistent/edge.toml: found no readable file"), "{error}");
+}

@@ -1,0 +1,347 @@
+//! Facts: what a verified token says, parsed once. Questions of one route (audience, scope, roles) are asked of them
+//! per request, without allocation; which answers a route wants is the plugin's affair.
+
+use super::json::{Document, Kind, Value};
+use crate::reason::Reason;
+
+/// A path of member names to a claim; usually of one name.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct ClaimPath(Box<[Box<str>]>);
+
+impl ClaimPath {
+    /// A path from its names.
+    pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Self {
+        Self(names.into_iter().map(|name| Box::from(name.as_ref())).collect())
+    }
+
+    /// Whether this path is this one name.
+    pub fn is(&self, name: &str) -> bool {
+        matches!(&*self.0, [only] if &**only == name)
+    }
+
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|name| &**name)
+    }
+}
+
+/// How a string claim is read in a comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// A string is one value, as for `aud` (RFC 7519, 4.1.3).
+    Whole,
+    /// A string is a list of words between spaces, as for `scope` (RFC 6749, 3.3).
+    Words,
+}
+
+/// What a verified token says.
+pub struct Facts {
+    document: Document,
+    exp_ms: Option<i64>,
+    nbf_ms: Option<i64>,
+    iat_ms: Option<i64>,
+    bound: bool,
+    id_token: bool,
+    access_token: bool,
+}
+
+impl Facts {
+    /// Parses a payload. `typ` is the header's, as `jws::short_type` gives it.
+    pub fn parse(payload: Vec<u8>, typ: &str) -> Result<Self, Reason> {
+        let document = Document::parse(payload).map_err(|_| Reason::TokenMalformed)?;
+        let root = document.root();
+        if root.kind() != Kind::Object {
+            return Err(Reason::TokenMalformed);
+        }
+        let (mut exp_ms, mut nbf_ms, mut iat_ms, mut bound) = (None, None, None, false);
+        let (mut marks, mut payload_typ) = (false, None);
+        for (name, value) in root.members() {
+            if name.kind() != Kind::Text {
+                continue;
+            }
+            let time = || value.seconds_as_ms().ok_or(Reason::ClaimInvalid);
+            match name.raw() {
+                "exp" => exp_ms = Some(time()?),
+                "nbf" => nbf_ms = Some(time()?),
+                "iat" => iat_ms = Some(time()?),
+                "iss" | "sub" | "jti" if !value.is_text() => return Err(Reason::ClaimInvalid),
+                "cnf" => bound = true,
+                "nonce" | "at_hash" | "c_hash" => marks = true,
+                "typ" => payload_typ = Some(value),
+                _ => {}
+            }
+        }
+        if exp_ms.is_some_and(|exp| exp <= 0) {
+            return Err(Reason::ClaimInvalid);
+        }
+        // Keycloak says in a claim what others say in the header, and keeps `nonce` in access tokens.
+        let says = |what: &str| payload_typ.is_some_and(|typ| typ.is(what));
+        let access_token = typ == "at+jwt" || says("Bearer");
+        let id_token = !access_token && (marks || says("ID"));
+        Ok(Self { exp_ms, nbf_ms, iat_ms, bound, id_token, access_token, document })
+    }
+
+    /// `exp` as Unix milliseconds.
+    pub fn exp_ms(&self) -> Option<i64> {
+        self.exp_ms
+    }
+
+    /// `iat` as Unix milliseconds.
+    pub fn iat_ms(&self) -> Option<i64> {
+        self.iat_ms
+    }
+
+    /// Compares `exp` and `nbf` with the clock, each widened by the leeway.
+    pub fn check_time(&self, now_ms: i64, leeway_ms: i64) -> Result<(), Reason> {
+        let exp = self.exp_ms.ok_or(Reason::ClaimInvalid)?;
+        if now_ms >= exp.saturating_add(leeway_ms) {
+            return Err(Reason::TokenExpired);
+        }
+        if self.nbf_ms.is_some_and(|nbf| now_ms.saturating_add(leeway_ms) < nbf) {
+            return Err(Reason::TokenNotYetValid);
+        }
+        Ok(())
+    }
+
+    /// Whether the token names a key its sender has to prove (RFC 7800).
+    pub fn is_bound(&self) -> bool {
+        self.bound
+    }
+
+    /// Whether this is marked as an ID token: `nonce`, `at_hash`, `c_hash` or Keycloak's `typ`, or, where nothing marks
+    /// it as an access token, one of these client ids as `aud` and no scope.
+    pub fn is_id_token<S: AsRef<str>>(&self, client_ids: &[S]) -> bool {
+        if self.access_token {
+            return false;
+        }
+        let for_client = || {
+            let aud = self.root().member("aud");
+            let scoped = self.root().member("scope").is_some() || self.root().member("scp").is_some();
+            !scoped && client_ids.iter().any(|id| aud.is_some_and(|aud| holds(aud, id.as_ref(), Reading::Whole)))
+        };
+        self.id_token || for_client()
+    }
+
+    fn root(&self) -> Value<'_> {
+        self.document.root()
+    }
+
+    /// `iss`
+    pub fn issuer(&self) -> Option<Value<'_>> {
+        self.root().member("iss")
+    }
+
+    /// The claim at a path.
+    pub fn claim(&self, path: &ClaimPath) -> Option<Value<'_>> {
+        path.names().try_fold(self.root(), |value, name| value.member(name))
+    }
+
+    /// The payload as received.
+    pub fn json(&self) -> &str {
+        self.root().raw()
+    }
+
+    /// Bytes these facts take, themselves included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.document.heap_bytes()
+    }
+}
+
+/// Whether a claim holds this value. An array must be one of strings, each a whole value; other types hold nothing.
+pub fn holds(claim: Value<'_>, wanted: &str, reading: Reading) -> bool {
+    match claim.kind() {
+        Kind::Text if reading == Reading::Whole => claim.is(wanted),
+        Kind::Text => claim.raw().split(' ').any(|word| word == wanted),
+        Kind::Escaped if reading == Reading::Whole => claim.is(wanted),
+        Kind::Escaped => claim.text().is_some_and(|text| text.split(' ').any(|word| word == wanted)),
+        Kind::Array => claim.items().all(Value::is_text) && claim.items().any(|item| item.is(wanted)),
+        _ => false,
+    }
+}
+
+/// Alternatives of which one must hold; each is a set of words that must all be there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Required(Box<[Box<[Box<str>]>]>);
+
+impl Required {
+    /// From Kong's spelling: elements are alternatives, words within one belong together.
+    pub fn new<S: AsRef<str>>(elements: impl IntoIterator<Item = S>) -> Self {
+        let words = |element: S| element.as_ref().split_ascii_whitespace().map(Box::from).collect();
+        Self(elements.into_iter().map(words).collect())
+    }
+
+    /// Whether the claim satisfies one alternative.
+    pub fn met_by(&self, claim: Option<Value<'_>>, reading: Reading) -> bool {
+        let Some(claim) = claim else { return false };
+        self.0.iter().any(|all| !all.is_empty() && all.iter().all(|word| holds(claim, word, reading)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn facts(payload: &str) -> Result<Facts, Reason> {
+        Facts::parse(payload.as_bytes().to_vec(), "")
+    }
+
+    fn time(payload: &str, leeway_ms: i64) -> Option<Reason> {
+        facts(payload).and_then(|facts| facts.check_time(NOW, leeway_ms)).err()
+    }
+
+    #[test]
+    fn exp_is_required_and_a_positive_number() {
+        // T29
+        for bad in [
+            "{}",
+            "{\"exp\":null}",
+            "{\"exp\":\"1700000100\"}",
+            "{\"exp\":true}",
+            "{\"exp\":[1700000100]}",
+            "{\"exp\":{}}",
+            "{\"exp\":-1}",
+            "{\"exp\":0}",
+            "{\"exp\":-0.0}",
+        ] {
+            assert_eq!(time(bad, 0), Some(Reason::ClaimInvalid), "{bad}");
+        }
+        assert_eq!(time("{\"exp\":1700000100}", 0), None);
+    }
+
+    #[test]
+    fn times_may_be_fractional_or_absurd() {
+        // T30
+        assert_eq!(time("{\"exp\":1700000000.5}", 0), None);
+        assert_eq!(time("{\"exp\":1699999999.5}", 0), Some(Reason::TokenExpired));
+        assert_eq!(time("{\"exp\":1700000100,\"nbf\":1700000000.5}", 0), Some(Reason::TokenNotYetValid));
+        assert_eq!(time("{\"exp\":2147483648}", 0), None);
+        for huge in ["9223372036854775808", "18446744073709551617", "1e400", &format!("1{}", "0".repeat(400))] {
+            assert_eq!(time(&format!("{{\"exp\":{huge}}}"), 0), Some(Reason::ClaimInvalid), "{huge}");
+            let nbf = format!("{{\"exp\":1700000100,\"nbf\":{huge}}}");
+            assert_eq!(time(&nbf, 0), Some(Reason::ClaimInvalid), "{huge}");
+        }
+    }
+
+    #[test]
+    fn exp_and_nbf_have_a_leeway() {
+        // T31
+        for (payload, leeway, expected) in [
+            ("{\"exp\":1700000001}", 0, None),
+            ("{\"exp\":1700000000}", 0, Some(Reason::TokenExpired)),
+            ("{\"exp\":1699999970}", 30_000, Some(Reason::TokenExpired)),
+            ("{\"exp\":1699999971}", 30_000, None),
+            ("{\"exp\":1700000100,\"nbf\":1700000000}", 0, None),
+            ("{\"exp\":1700000100,\"nbf\":1700000001}", 0, Some(Reason::TokenNotYetValid)),
+            ("{\"exp\":1700000100,\"nbf\":1700000030}", 30_000, None),
+            ("{\"exp\":1700000100,\"nbf\":1700000031}", 30_000, Some(Reason::TokenNotYetValid)),
+        ] {
+            assert_eq!(time(payload, leeway), expected, "{payload} {leeway}");
+        }
+    }
+
+    #[test]
+    fn payloads_are_objects_with_typed_claims() {
+        // T26
+        for bad in ["[]", "1", "\"a\"", "null", "", "{\"exp\":1}x", "{\"exp\":1,\"exp\":2}"] {
+            assert_eq!(facts(bad).err(), Some(Reason::TokenMalformed), "{bad}");
+        }
+        for bad in ["{\"iss\":1}", "{\"sub\":[]}", "{\"jti\":{}}", "{\"nbf\":\"1\"}", "{\"iat\":\"x\"}"] {
+            assert_eq!(facts(bad).err(), Some(Reason::ClaimInvalid), "{bad}");
+        }
+    }
+
+    fn met(claims: &str, path: &[&str], wanted: &[&str], reading: Reading) -> bool {
+        let facts = facts(claims).expect("claims");
+        Required::new(wanted).met_by(facts.claim(&ClaimPath::new(path)), reading)
+    }
+
+    #[test]
+    fn audience_is_an_exact_string_alone_or_in_an_array() {
+        // T33
+        for (aud, good) in [
+            ("\"api\"", true),
+            ("[\"api\"]", true),
+            ("[\"other\",\"api\"]", true),
+            ("\"a\\u0070i\"", true),
+            ("\"api2\"", false),
+            ("\"ap\"", false),
+            ("\"API\"", false),
+            ("\"api other\"", false),
+            ("\"api \"", false),
+            ("null", false),
+            ("{\"api\":1}", false),
+            ("[]", false),
+            ("[[\"api\"]]", false),
+            ("[\"api\",1]", false),
+            ("1", false),
+        ] {
+            assert_eq!(met(&format!("{{\"aud\":{aud}}}"), &["aud"], &["api"], Reading::Whole), good, "{aud}");
+        }
+        assert!(!met("{}", &["aud"], &["api"], Reading::Whole));
+        assert!(met("{\"aud\":\"b\"}", &["aud"], &["a", "b"], Reading::Whole));
+    }
+
+    #[test]
+    fn scopes_are_whole_words_with_and_within_or_between() {
+        // T34
+        for (scope, wanted, good) in [
+            ("\"read write\"", &["read"][..], true),
+            ("\"read write\"", &["write read"], true),
+            ("\"read\"", &["read write"], false),
+            ("\"read\"", &["write", "read"], true),
+            ("\"read:all\"", &["read"], false),
+            ("\"pread\"", &["read"], false),
+            ("\"Read\"", &["read"], false),
+            ("\"read\\tall\"", &["read"], false),
+            ("[\"read\",\"write\"]", &["read write"], true),
+            ("[\"read write\"]", &["read"], false),
+            ("[\"read\",1]", &["read"], false),
+            ("{\"read\":true}", &["read"], false),
+            ("true", &["true"], false),
+            ("1", &["1"], false),
+            ("null", &["null"], false),
+            ("\"\"", &[""], false),
+            ("\"read\"", &[], false),
+        ] {
+            assert_eq!(met(&format!("{{\"scope\":{scope}}}"), &["scope"], wanted, Reading::Words), good, "{scope}");
+        }
+        assert!(met("{\"realm_access\":{\"roles\":[\"a\"]}}", &["realm_access", "roles"], &["a"], Reading::Words));
+    }
+
+    #[test]
+    fn id_tokens_are_told_by_their_marks() {
+        // T25
+        let id = |claims: &str, typ: &str| {
+            Facts::parse(claims.as_bytes().to_vec(), typ).expect("claims").is_id_token(&["web"])
+        };
+        for (claims, typ, expected) in [
+            ("{\"nonce\":\"n\"}", "jwt", true),
+            ("{\"at_hash\":\"n\",\"scope\":\"openid\"}", "", true),
+            ("{\"c_hash\":\"n\"}", "", true),
+            ("{\"typ\":\"ID\"}", "jwt", true),
+            ("{\"aud\":\"web\"}", "jwt", true),
+            ("{\"aud\":[\"web\"]}", "", true),
+            ("{\"aud\":\"web\",\"scope\":\"a\"}", "jwt", false),
+            ("{\"aud\":\"web\",\"scp\":\"a\"}", "jwt", false),
+            ("{\"aud\":\"api\"}", "jwt", false),
+            ("{\"nonce\":\"n\"}", "at+jwt", false),
+            ("{\"nonce\":\"n\",\"typ\":\"Bearer\"}", "jwt", false),
+        ] {
+            assert_eq!(id(claims, typ), expected, "{claims} {typ}");
+        }
+    }
+
+    #[test]
+    fn facts_are_compact() {
+        let claims = format!(
+            "{{\"iss\":\"https://idp.example.com/realms/main\",\"sub\":\"{}\",\"aud\":[\"api\",\"account\"],\"exp\":1700000000,\
+             \"iat\":1690000000,\"jti\":\"{}\",\"scope\":\"read write profile email\",\"client_id\":\"app\",\"pad\":\"{}\"}}",
+            "s".repeat(36),
+            "j".repeat(36),
+            "p".repeat(200)
+        );
+        assert!(facts(&claims).expect("claims").bytes() < 1024);
+    }
+}

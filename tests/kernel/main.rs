@@ -1,0 +1,14 @@
+//! The kernel programs on a real kernel: frame tables first, then hosts in network namespaces. Needs root and iproute2; a
+//! test that cannot run fails.
+
+mod attach;
+mod frame;
+mod frames;
+mod namespace;
+mod privileges;
+
+/// Fails with plain words where the machine cannot run these tests.
+fn require_root() {
+    let root = nix::unistd::geteuid().is_root();
+    assert!(root, "kernel tests load programs and make network namespaces: run them as root (cargo xtask kernel)");
+}
