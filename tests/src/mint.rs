@@ -100,6 +100,18 @@ impl Key {
         jwk
     }
 
+    /// The public key in PEM (SubjectPublicKeyInfo, RFC 5280, 4.1).
+    pub fn public_pem(&self) -> String {
+        let (algorithm, key): (&[u8], &[u8]) = match &self.private {
+            Private::Rsa(pair) => (RSA_ENCRYPTION, pair.public().as_ref()),
+            Private::Ec(pair) => (EC_P256, pair.public_key().as_ref()),
+            Private::Ed(_) | Private::Secret(_) => panic!("no PEM for {}", self.alg),
+        };
+        // A bit string begins with the count of its unused bits.
+        let bits = element(0x03, &[&[0], key].concat());
+        pem("PUBLIC KEY", &element(0x30, &[&element(0x30, algorithm), bits.as_slice()].concat()))
+    }
+
     /// The header of this key's access tokens.
     pub fn header(&self) -> Value {
         json!({"alg": self.alg, "typ": "at+jwt", "kid": self.kid})
@@ -146,6 +158,23 @@ impl Key {
             }
         }
     }
+}
+
+/// rsaEncryption with NULL (RFC 3279, 2.3.1).
+const RSA_ENCRYPTION: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// ecPublicKey on P-256 (RFC 5480, 2.1.1).
+const EC_P256: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+
+/// A DER element of up to 64 KiB.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    let mut bytes = match length {
+        0..128 => vec![tag, length as u8],
+        128..256 => vec![tag, 0x81, length as u8],
+        _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
+    };
+    bytes.extend_from_slice(content);
+    bytes
 }
 
 /// A key set.
