@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How often alarms are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -70,11 +70,6 @@ impl Clock {
         }
         date.1
     }
-}
-
-/// Milliseconds since 1970; 0 should the system's clock stand before it.
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// One task's time-out. A task that waits for two things at once has two.

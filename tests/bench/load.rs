@@ -109,7 +109,8 @@ impl<'a> Load<'a> {
         };
         let close = if args.close { "Connection: close\r\n" } else { "" };
         let request = |token: &str| {
-            let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+            let authorization =
+                if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
             format!(
                 "GET /api/v1/orders HTTP/1.1\r\nHost: bench.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n{close}{authorization}\r\n"
             )

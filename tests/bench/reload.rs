@@ -23,8 +23,10 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: u32) -> Result<()> {
     let address = free_address();
     let entities = |round: u32| {
         // Each reload brings other routes beside the one that is asked.
-        let others = (0..round % 7).map(|n| json!({"name": format!("other-{round}-{n}"), "paths": [format!("/other-{n}")]}));
-        let routes: Vec<_> = others.chain([json!({"name": format!("all-{round}"), "paths": ["/"], "strip_path": false})]).collect();
+        let others =
+            (0..round % 7).map(|n| json!({"name": format!("other-{round}-{n}"), "paths": [format!("/other-{n}")]}));
+        let routes: Vec<_> =
+            others.chain([json!({"name": format!("all-{round}"), "paths": ["/"], "strip_path": false})]).collect();
         let text = json!({"_format_version": "3.0", "services": [{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]});
         fs::write(folder.join("reload.kong.yaml"), text.to_string())
     };
@@ -58,7 +60,10 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: u32) -> Result<()> {
     let answer = worker.join().ok().context("the load generator")??;
     let number = |name: &str| answer[name].as_u64().unwrap_or(0);
     let (served, failed) = (number("requests"), number("unlike_2xx") + number("errors"));
-    say(&format!("{failed} failed of {served} requests across {done} reloads in {:.1} s", start.elapsed().as_secs_f64()));
+    say(&format!(
+        "{failed} failed of {served} requests across {done} reloads in {:.1} s",
+        start.elapsed().as_secs_f64()
+    ));
     ensure!(failed == 0 && served >= requests && done >= reloads, "{answer}; see {}", log.display());
     Ok(())
 }

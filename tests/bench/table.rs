@@ -12,7 +12,8 @@ pub(crate) fn markdown(runs: &[Run], rate: u32) -> String {
             peers.push(run.peer);
         }
     }
-    let mut text = String::from("CPU of the proxy in µs per request at saturation (median, in brackets the range):\n\n");
+    let mut text =
+        String::from("CPU of the proxy in µs per request at saturation (median, in brackets the range):\n\n");
     let own = |peer: &str| peer.starts_with("edge");
     let _ = writeln!(text, "| scenario | {} | edge to the best other |", peers.join(" | "));
     let _ = writeln!(text, "|---|{}---|", "---|".repeat(peers.len()));
@@ -28,7 +29,8 @@ pub(crate) fn markdown(runs: &[Run], rate: u32) -> String {
             let medians = peers.iter().filter(|peer| own(peer) == ours).filter_map(|peer| median(of(peer)));
             medians.min_by(f64::total_cmp)
         };
-        let ratio = best(true).zip(best(false)).map_or_else(String::new, |(edge, other)| format!("{:.2}", edge / other));
+        let ratio =
+            best(true).zip(best(false)).map_or_else(String::new, |(edge, other)| format!("{:.2}", edge / other));
         let _ = writeln!(text, "| {} ({}) | {} | {ratio} |", scenario.what, scenario.name, cells.join(" | "));
     }
 
@@ -84,8 +86,16 @@ mod tests {
 
     #[test]
     fn medians_and_ratios() {
-        let run = |peer, cpu_us| Run { peer, scenario: "plain", cpu_us, rate: 1000.0, resident_mib: 12.4, latency: Some((200.0, 450.0)) };
-        let runs = [run("edge", 12.0), run("haproxy", 16.0), run("edge", 10.0), run("haproxy", 20.0), run("edge", 14.0)];
+        let run = |peer, cpu_us| Run {
+            peer,
+            scenario: "plain",
+            cpu_us,
+            rate: 1000.0,
+            resident_mib: 12.4,
+            latency: Some((200.0, 450.0)),
+        };
+        let runs =
+            [run("edge", 12.0), run("haproxy", 16.0), run("edge", 10.0), run("haproxy", 20.0), run("edge", 14.0)];
         let text = markdown(&runs, 1500);
         assert!(text.contains("| 12.0 (10.0..14.0) | 20.0 (16.0..20.0) | 0.60 |"), "{text}");
         assert!(text.contains("| plain | 200 / 450 | 200 / 450 |"), "{text}");

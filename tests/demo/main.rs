@@ -54,7 +54,11 @@ fn main() -> Result<ExitCode> {
     let rows = rows(&token, &std::fs::read_to_string(&key)?)?;
     let wrong = table(&ports, &edge, &rows)?;
     if wrong > 0 {
-        say(&format!("\n{wrong} of {} rows differ from what is expected; the error log says:\n{}", rows.len(), edge.error.text()));
+        say(&format!(
+            "\n{wrong} of {} rows differ from what is expected; the error log says:\n{}",
+            rows.len(),
+            edge.error.text()
+        ));
     }
     if args.once {
         edge.stop()?;
@@ -258,13 +262,28 @@ fn rows(token: &str, pem: &str) -> Result<Vec<Row>> {
         row("ID token", bearer(id_token), 401, "id_token_used"),
         row("expired", bearer(changed(json!({"exp": now - 600}))), 401, "token_expired"),
         row("not yet valid", bearer(changed(json!({"nbf": now + 600}))), 401, "token_not_yet_valid"),
-        row("wrong audience", bearer(changed(json!({"aud": "https://other.example.com"}))), 403, "audience_not_allowed"),
+        row(
+            "wrong audience",
+            bearer(changed(json!({"aud": "https://other.example.com"}))),
+            403,
+            "audience_not_allowed",
+        ),
         row("wrong issuer", bearer(changed(json!({"iss": "https://evil.example.com"}))), 401, "issuer_not_allowed"),
         row("scope missing", bearer(changed(json!({"scope": "orders:write"}))), 403, "scope_missing"),
         row("bad signature", bearer(flip(token)), 401, "signature_invalid"),
         row("signed by another key", bearer(other.sign(&header, &claims)), 401, "signature_invalid"),
-        row("unknown kid", bearer(key.sign(&with(header.clone(), json!({"kid": "nobody"})), &claims)), 401, "kid_unknown"),
-        row("alg none", bearer(unsigned(&json!({"alg": "none", "kid": kid, "typ": "at+jwt"}), &claims, "AA")), 401, "alg_not_allowed"),
+        row(
+            "unknown kid",
+            bearer(key.sign(&with(header.clone(), json!({"kid": "nobody"})), &claims)),
+            401,
+            "kid_unknown",
+        ),
+        row(
+            "alg none",
+            bearer(unsigned(&json!({"alg": "none", "kid": kid, "typ": "at+jwt"}), &claims, "AA")),
+            401,
+            "alg_not_allowed",
+        ),
         row("not base64url", bearer(format!("{token}=")), 401, "token_malformed"),
         row("token without scheme", Some(token.to_owned()), 401, "header_malformed"),
         row("header in quotes", Some(format!("\"Bearer {token}\"")), 401, "header_malformed"),
@@ -289,7 +308,10 @@ fn table(ports: &Ports, edge: &Running, rows: &[Row]) -> Result<usize> {
         seen.push((status.parse::<u16>().unwrap_or(0), id.to_owned()));
     }
     let width = rows.iter().map(|row| row.case.len()).max().unwrap_or(0);
-    let mut text = format!("\n{:width$}  expected                         seen\n", format!("GET {url}").chars().take(width).collect::<String>());
+    let mut text = format!(
+        "\n{:width$}  expected                         seen\n",
+        format!("GET {url}").chars().take(width).collect::<String>()
+    );
     let mut wrong = 0;
     for (row, (status, id)) in rows.iter().zip(seen) {
         let reason = edge.reason(&id);

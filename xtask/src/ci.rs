@@ -18,7 +18,9 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     )?;
     process::run(
         "checking the feature aws-lc",
-        process::cargo().args(["clippy", "--release", "--package", "edge-user", "--features", "aws-lc"]).args(["--", "-D", "warnings"]),
+        process::cargo()
+            .args(["clippy", "--release", "--package", "edge-user", "--features", "aws-lc"])
+            .args(["--", "-D", "warnings"]),
     )?;
     test::run(&test::Args::default())
 }

@@ -4,13 +4,14 @@
 //! `rust-src` where rustup has one, else Debian's own. What finds them installs them too; `setup` only asks for it.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::ValueEnum;
 
 use crate::process;
 
@@ -29,13 +30,13 @@ const RUSTFLAGS: [&str; 3] = ["-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--
 /// Build the kernel object
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The compiler to build it with
-    #[arg(long, value_enum, default_value_t = Choice::Auto, env = "EDGE_KERNEL_TOOLCHAIN")]
-    toolchain: Choice,
+    /// The compiler to build it with [default: what EDGE_KERNEL_TOOLCHAIN says, else auto]
+    #[arg(long, value_enum)]
+    toolchain: Option<Choice>,
 }
 
 /// Which compiler may build the kernel object.
-#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Choice {
     /// The nightly if it serves, else Debian's
     Auto,
@@ -46,12 +47,12 @@ pub(crate) enum Choice {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    build_with(args.toolchain).map(drop)
+    build_with(args.toolchain.map_or_else(Choice::from_env, Ok)?).map(drop)
 }
 
 /// Builds the kernel object if it is not up to date, and gives its path.
 pub(crate) fn build() -> Result<PathBuf> {
-    build_with(Choice::Auto)
+    build_with(Choice::from_env()?)
 }
 
 fn build_with(choice: Choice) -> Result<PathBuf> {
@@ -90,6 +91,15 @@ fn place(built: &Path, object: &Path) -> Result<()> {
     let fresh = object.with_extension("o.new");
     fs::write(&fresh, bytes).with_context(|| format!("writing {}", fresh.display()))?;
     fs::rename(&fresh, object).with_context(|| format!("writing {}", object.display()))
+}
+
+impl Choice {
+    /// What `EDGE_KERNEL_TOOLCHAIN` says, for every subcommand that needs the kernel object.
+    pub(crate) fn from_env() -> Result<Self> {
+        let Some(value) = env::var_os("EDGE_KERNEL_TOOLCHAIN") else { return Ok(Self::Auto) };
+        let value = value.to_string_lossy();
+        Self::from_str(&value, false).map_err(|error| anyhow!("EDGE_KERNEL_TOOLCHAIN: {error}"))
+    }
 }
 
 /// A compiler that can build `core` for the kernel's target.

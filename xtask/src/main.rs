@@ -9,7 +9,8 @@ mod process;
 mod setup;
 mod test;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// Build, check and try the edge.
@@ -25,8 +26,8 @@ enum Task {
     Kernel(kernel::Args),
 }
 
-fn main() -> Result<()> {
-    match Task::parse() {
+fn main() -> ExitCode {
+    let done = match Task::parse() {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
@@ -34,5 +35,13 @@ fn main() -> Result<()> {
         Task::Setup(args) => setup::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Kernel(args) => kernel::run(&args),
-    }
+    };
+    // A backtrace of this program helps nobody; the error names the command that failed.
+    done.map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }

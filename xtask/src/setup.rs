@@ -9,7 +9,7 @@ use crate::{
     process,
 };
 
-/// Newer ones ask for a newer compiler than the workspace's.
+/// Pinned, so that every machine builds the same one.
 const NEXTEST_VERSION: &str = "0.9.143";
 
 /// Find or install what the machine lacks
@@ -21,7 +21,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     for program in ["cc", "c++", "curl", "ip"] {
         have(program, process::need(program)?.display());
     }
-    have("kernel toolchain", ebpf::toolchain(Choice::Auto)?);
+    have("kernel toolchain", ebpf::toolchain(Choice::from_env()?)?);
     have("bpf-linker", ebpf::linker()?.display());
     have("cargo-nextest", nextest()?.display());
     Ok(())

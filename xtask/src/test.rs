@@ -22,7 +22,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ebpf::build()?;
     process::run("building the edge", process::cargo().args(["build", "--release", "--bin", "edge"]))?;
     let mut tests = process::command(nextest);
-    process::clear_cargo_env(&mut tests);
     tests.args(["nextest", "run", "--release", "--workspace", "--no-fail-fast"]).args(&args.filter);
     if !process::am_root() {
         process::step("leaving out the kernel's tests, which need root: run `cargo xtask kernel` as root");
@@ -69,7 +68,9 @@ fn python() -> Result<PathBuf> {
     venv(&home)?;
     process::run(
         "installing httpbin",
-        process::command(&python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"]).arg(&wanted),
+        process::command(&python)
+            .args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"])
+            .arg(&wanted),
     )?;
     fs::copy(&wanted, home.join("requirements.txt"))?;
     Ok(python)

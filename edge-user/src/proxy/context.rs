@@ -73,7 +73,7 @@ pub struct Context<'a> {
     /// Body bytes to the client.
     pub response_bytes: u64,
     /// When a connection that outlives the request must end: the token's `exp` (P8).
-    pub expires_unix_ms: Option<u64>,
+    pub expires_unix_ms: Option<i64>,
 }
 
 impl<'a> Context<'a> {
@@ -84,7 +84,7 @@ impl<'a> Context<'a> {
             connection,
             request_id: worker.next_request_id(),
             started: Instant::now(),
-            now: Now { unix_ms: crate::clock::unix_ms() },
+            now: Now::read(),
             client: connection.ip(),
             route: None,
             consumer: None,

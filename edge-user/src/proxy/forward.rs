@@ -116,9 +116,6 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             let stale = exchange.upstream.reused;
             let silent = failure == Failure::Upstream(Reason::UpstreamReset);
             if !silent || exchange.upload.bytes > 0 || !repeatable || (!stale && tries_left == 0) {
-                if matches!(failure, Failure::Upstream(_)) {
-                    worker.metrics.counters.upstream_failures.add(1);
-                }
                 return Err(failure);
             }
             tries_left -= u32::from(!stale);
@@ -286,19 +283,19 @@ async fn obtain(
     tries_left: &mut u32,
 ) -> Result<(UpstreamConn, SocketAddr), Failure> {
     if let Some(kept) = worker.pool.take(service.endpoint) {
-        worker.metrics.counters.upstream_reuses.add(1);
+        worker.metrics.upstream_reuses.add(1);
         return Ok(kept);
     }
     loop {
         match connect(service, &worker.resolver, &worker.clock).await {
             Ok(fresh) => {
-                worker.metrics.counters.upstream_connects.add(1);
+                worker.metrics.upstream_connects.add(1);
                 return Ok(fresh);
             }
             // A wait that ended has cost the client its patience; the rest fails at once and may be tried again.
             Err(Reason::UpstreamConnect) if *tries_left > 0 => *tries_left -= 1,
             Err(reason) => {
-                worker.metrics.counters.upstream_failures.add(1);
+                worker.metrics.upstream_failures.add(1);
                 return Err(Failure::Upstream(reason));
             }
         }

@@ -2,8 +2,10 @@
 //! (RFC 9110, 7.6; Kong's forwarding fields).
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use super::connection::Connection;
+use super::context::Context;
 use super::owned::{OwnedNames, imitates_forwarding};
 use crate::http::h1::parse::list;
 use crate::http::h1::write::decimal;
@@ -80,6 +82,19 @@ pub fn add_forwarding(head: &mut Head, connection: &Connection, way: &Way<'_>) {
     }
     add_via(head);
     head.push_known(Known::XKongRequestId, way.request_id);
+}
+
+/// Adds Kong's latency fields, in milliseconds, and the request's id.
+pub fn add_latencies(response: &mut Head, context: &Context<'_>, answered: Instant) {
+    let mut number = Vec::with_capacity(8);
+    let upstream = context.upstream.unwrap_or_default();
+    let edge = answered.duration_since(context.started).saturating_sub(upstream);
+    for (known, value) in [(Known::XKongUpstreamLatency, upstream), (Known::XKongProxyLatency, edge)] {
+        number.clear();
+        decimal(&mut number, value.as_millis() as u64);
+        response.push_known(known, &number);
+    }
+    response.push_known(Known::XKongRequestId, context.request_id.as_bytes());
 }
 
 /// Drops the fields of the hop from an upstream's response and tells the way.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::connection::Connection;
 use self::context::Context;
-use self::forward::{Exchange, Failure, Outgoing, upgrade_protocol};
+use self::forward::{Exchange, Failure, Outgoing};
 use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
@@ -29,6 +29,7 @@ use crate::http::head::{Head, Known};
 use crate::plugin::{Access, Credentialed};
 use crate::reason::Reason;
 use crate::router;
+use crate::token::{Attempt, Now};
 use crate::worker::{View, Worker};
 
 /// What the connection does after a request.
@@ -167,7 +168,7 @@ async fn access<'a>(
 ) -> Result<(), Local<'a>> {
     let Some(route) = context.route else { return Ok(()) };
     for plugin in &route.plugins {
-        let mut waited = false;
+        let mut attempt = Attempt::First;
         loop {
             let request = Credentialed {
                 head: &mut *head,
@@ -177,7 +178,7 @@ async fn access<'a>(
                 cache: &context.worker.verdicts,
                 consumers: &view.snapshot.consumers,
                 client: context.client,
-                waited,
+                attempt,
             };
             match plugin.access(request) {
                 Access::Continue(identity) => {
@@ -192,8 +193,8 @@ async fn access<'a>(
                     let began = Instant::now();
                     let _ = tokio::time::timeout(context.worker.settings.timeouts.key_wait, keys.done()).await;
                     context.issuer = Some(context.issuer.unwrap_or_default() + began.elapsed());
-                    context.now.unix_ms = crate::clock::unix_ms();
-                    waited = true;
+                    context.now = Now::read();
+                    attempt = Attempt::Waited;
                 }
             }
         }
@@ -216,12 +217,13 @@ async fn proxy<'a, D: Downstream>(
     };
     let Heads { request, response } = heads;
     let matched = if route.strip_path { target.matched } else { 0 };
+    let original = target.original_path(request);
     headers::add_forwarding(
         request,
         context.connection,
         &Way {
             host,
-            path: target.original_path(request),
+            path: &original,
             prefix: &target.path()[..matched],
             request_id: context.request_id.as_bytes(),
         },
@@ -269,7 +271,7 @@ async fn switch<D: Downstream>(context: &mut Context<'_>, response: &mut Head, m
     }
     let life = context.expires_unix_ms.map_or(Duration::ZERO, |expires| {
         // Zero would mean no bound: a token that has just expired still bounds.
-        Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1))
+        Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1) as u64)
     });
     After::Tunnel(Box::new(exchange.into_upstream()), life)
 }

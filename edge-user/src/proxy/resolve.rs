@@ -70,9 +70,8 @@ impl Resolver {
         }
         let (resolver, name) = (self.clone(), Box::<str>::from(name));
         self.control.spawn(async move {
-            let found = tokio::time::timeout(resolver.limit, tokio::net::lookup_host((&*name, 0))).await;
-            let addresses: Vec<IpAddr> = match found {
-                Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+            let addresses = match tokio::time::timeout(resolver.limit, addresses_of(&name)).await {
+                Ok(Ok(found)) => found,
                 _ => Vec::new(),
             };
             if addresses.is_empty() {
@@ -89,6 +88,10 @@ impl Resolver {
         });
         receiver
     }
+}
+
+async fn addresses_of(name: &str) -> std::io::Result<Vec<IpAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
 }
 
 /// The answer, or nothing once the look-up has given up.

@@ -84,7 +84,7 @@ pub fn local<D: Downstream>(
     context.reason = Some(answer.reason);
     down.abandon_body();
     response.start_response(answer.status, reason_phrase(answer.status).as_bytes(), Version::Http11);
-    response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms / 1000));
+    response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
     let (content_type, text) = body_text(context, request, answer);
     if let Some(content_type) = content_type {
         response.push_known(Known::ContentType, content_type.as_bytes());

@@ -39,8 +39,10 @@ pub fn resolve(head: &mut Head, host: &[u8], listener_port: u16) -> Result<Targe
     let end = raw.iter().position(|byte| *byte == b'?').unwrap_or(raw.len());
     let query = raw.get(end + 1..);
     let path: &[u8] = if start >= end { b"/" } else { &raw[start..end] };
+    let mut scratch = Vec::new();
+    let path = router::normalize_path(path, &mut scratch).map_err(|_| malformed())?;
     let mut text = Vec::with_capacity(raw.len() + 1);
-    router::normalize_path(path, &mut text).map_err(|_| malformed())?;
+    text.extend_from_slice(path);
     let path_length = text.len();
     if let Some(query) = query {
         text.push(b'?');
@@ -102,7 +104,7 @@ impl Target {
     }
 
     /// The path as the client sent it, within `head`'s target.
-    pub fn original_path<'a>(&self, head: &'a Head) -> Vec<u8> {
+    pub fn original_path(&self, head: &Head) -> Vec<u8> {
         match &head.target()[self.original.clone()] {
             [] => b"/".to_vec(),
             path => path.to_vec(),

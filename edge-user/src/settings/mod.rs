@@ -123,6 +123,8 @@ pub struct Proxy {
     pub trusted_ips: Vec<Cidr>,
     /// `expose_reason`: tell every client in `Proxy-Status` why it was refused. Default false: trusted peers only.
     pub expose_reason: bool,
+    /// `upgrades`: protocols a client may switch to once the upstream agrees. Default: websocket.
+    pub upgrades: Vec<String>,
 }
 
 /// `[limits]`: what is over them is refused.
@@ -234,6 +236,11 @@ pub struct Echo {
 }
 
 impl Settings {
+    /// Whether a peer's word about where a request came from is taken (`proxy.trusted_ips`).
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        self.proxy.trusted_ips.iter().any(|network| network.contains(address))
+    }
+
     /// Reads `edge.toml` and the environment; all problems at once.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let (settings, problems) = read(path, |name| std::env::var(name).ok());

@@ -67,6 +67,11 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         proxy: section(&mut reader, "proxy", |r| Proxy {
             trusted_ips: r.parsed_list("trusted_ips", CIDR, Cidr::parse).unwrap_or_default(),
             expose_reason: r.bool("expose_reason").unwrap_or(false),
+            upgrades: r
+                .parsed_list("upgrades", "a protocol name such as websocket, but not h2c", |text| {
+                    (is_field_name(text.as_bytes()) && !text.eq_ignore_ascii_case("h2c")).then(|| text.to_owned())
+                })
+                .unwrap_or_else(|| vec!["websocket".to_owned()]),
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),

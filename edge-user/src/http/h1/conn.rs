@@ -68,7 +68,7 @@ pub struct Conn {
 
 impl Conn {
     /// A connection on which nothing was read yet.
-    pub fn new(io: Io, clock: &Rc<Clock>, limits: Limits, timeouts: Timeouts) -> Self {
+    pub fn new(io: Io, clock: &Rc<Clock>, limits: &Limits, timeouts: &Timeouts) -> Self {
         Self {
             io,
             input: Buffer::default(),
@@ -83,8 +83,8 @@ impl Conn {
             expect_continue: false,
             fresh: true,
             response: Framing::None,
-            limits,
-            timeouts,
+            limits: limits.clone(),
+            timeouts: timeouts.clone(),
             read_wait: Wait::new(clock),
             write_wait: Wait::new(clock),
             trickle: 0,
@@ -173,10 +173,15 @@ impl Conn {
         self.persistent && self.decoder.is_end()
     }
 
-    /// Sends the rest and ends the connection. Whatever the client still sends is read and dropped for a moment:
+    /// Sends the rest and ends the connection. With `linger`, whatever the client still sends is read and dropped for a moment:
     /// closing with unread bytes would make the kernel send a reset that overtakes the answer (RFC 9112, 9.6).
-    pub async fn close(mut self, clock: &Rc<Clock>) {
+    pub async fn close(mut self, clock: &Rc<Clock>, linger: bool) {
         if poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
+            return;
+        }
+        if !linger {
+            // Only TLS has something to say before the end; nobody waits for it.
+            poll_fn(|cx| Poll::Ready(drop(self.io.poll_shutdown(cx)))).await;
             return;
         }
         let mut wait = Wait::new(clock);
@@ -269,11 +274,8 @@ impl Downstream for Conn {
 
     fn abandon_body(&mut self) {
         // What has arrived already costs nothing to skip; if that was all, the connection can be kept.
-        let mut nothing = Vec::new();
-        let mut sink = BodyEncoder::new(&mut nothing, Framing::Eof);
         while let Ok(Found::Data(n)) = self.decoder.decode(&mut self.input, &mut self.trailers) {
             self.input.consume(n);
-            sink.data_bytes += n as u64;
         }
         self.persistent &= self.decoder.is_end();
     }
