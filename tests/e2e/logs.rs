@@ -1,10 +1,16 @@
 //! What the logs say, and what they never say (security properties, 16).
 
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use edge_tests::edge::{READY, Setup, binary, free_address};
 use edge_tests::mint::{self, Key, flip, with};
-use edge_tests::wire::get;
+use edge_tests::wire::{Client, get};
 use serde_json::json;
 
-use super::{Guarded, with_token};
+use super::{Guarded, bearer, guarded, with_token};
 
 #[test]
 fn no_token_or_secret_stands_in_any_output() {
@@ -96,14 +102,39 @@ fn an_access_line_has_what_an_operator_asks_for() {
     }
 }
 
+/// The error log of an edge that refused one request, with these variables.
+fn errors_with(variables: &[(&str, &str)]) -> String {
+    let (address, dir) = (free_address(), tempfile::tempdir().unwrap());
+    let setup = Setup::new(guarded("http://127.0.0.1:9", bearer("http://127.0.0.1:9"))).listen(address);
+    let config = setup.write(dir.path(), free_address()).unwrap();
+    let mut child = Command::new(binary())
+        .args(["run", "--config"])
+        .arg(config)
+        .env_remove("KONG_LOG_LEVEL")
+        .env_remove("EDGE_LOG_LEVEL")
+        .envs(variables.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // At this level nothing says that it is ready.
+    let end = Instant::now() + READY;
+    while TcpStream::connect(address).is_err() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(Client::connect(address).ask(get("/", &[])).status(), 401);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    let mut text = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success(), "{text}");
+    text.to_lowercase()
+}
+
 #[test]
 fn the_level_comes_from_the_environment_too() {
     // S0.8
-    let quiet = Guarded::with(json!({}), |setup| setup.env("KONG_LOG_LEVEL", "error"));
-    let answer = quiet.edge.ask(get("/", &[]));
-    quiet.edge.reason_of(&answer);
-    assert!(!quiet.edge.errors().text().to_lowercase().contains("bearer"), "{}", quiet.edge.errors().text());
-    let loud = Guarded::with(json!({}), |setup| setup.env("KONG_LOG_LEVEL", "debug"));
-    loud.edge.ask(get("/", &[]));
-    loud.edge.logged("bearer");
+    let quiet = errors_with(&[("KONG_LOG_LEVEL", "error")]);
+    assert!(!quiet.contains("bearer") && !quiet.contains("listening"), "{quiet}");
+    let loud = errors_with(&[("KONG_LOG_LEVEL", "error"), ("EDGE_LOG_LEVEL", "info")]);
+    assert!(loud.contains("bearer") && loud.contains("listening"), "{loud}");
 }

@@ -36,7 +36,6 @@ pub struct Setup {
     sections: String,
     log: String,
     files: Vec<(String, String)>,
-    environment: Vec<(String, String)>,
     workers: Option<usize>,
 }
 
@@ -49,6 +48,12 @@ impl Setup {
     /// A clear-text listener.
     pub fn clear(mut self) -> Self {
         self.listeners.push("[[listeners]]\naddress = \"127.0.0.1:0\"\n".into());
+        self
+    }
+
+    /// A clear-text listener at an address that was chosen before.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listeners.push(format!("[[listeners]]\naddress = \"{address}\"\n"));
         self
     }
 
@@ -87,12 +92,6 @@ impl Setup {
     /// A file beside `edge.toml`.
     pub fn file(mut self, name: &str, text: impl Into<String>) -> Self {
         self.files.push((name.into(), text.into()));
-        self
-    }
-
-    /// A variable of the process's environment.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -141,7 +140,6 @@ impl Setup {
             .arg(&config)
             .env_remove("KONG_LOG_LEVEL")
             .env_remove("EDGE_LOG_LEVEL")
-            .envs(self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

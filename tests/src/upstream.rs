@@ -152,6 +152,11 @@ impl Upstream {
         self.seen.lock().messages.clone()
     }
 
+    /// The requests since the last call of this.
+    pub fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut self.seen.lock().messages)
+    }
+
     /// How many connections were accepted.
     pub fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
