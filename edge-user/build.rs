@@ -1,17 +1,14 @@
 //! Embeds the kernel object that `cargo xtask ebpf` built.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::{env, path::PathBuf};
 
 const VARIABLE: &str = "EDGE_BPF_OBJECT";
 
 fn main() {
     println!("cargo::rerun-if-env-changed={VARIABLE}");
     // Below the workspace root, since a target directory may be anywhere; `xtask/src/ebpf.rs` knows the same place.
-    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("bpf/edge.o");
-    let object = env::var_os(VARIABLE).map_or_else(usual, PathBuf::from);
+    // Relative to the package, as cargo takes it: the build of another checkout may share the target directory.
+    let object = env::var_os(VARIABLE).map_or_else(|| PathBuf::from("../target/bpf/edge.o"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     match object.canonicalize() {
         Ok(object) => println!("cargo::rustc-env={VARIABLE}={}", object.display()),

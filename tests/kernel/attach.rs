@@ -8,17 +8,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_user::kernel::{self, Attachment, Changes, Kernel, KernelSettings, Mode, XdpVariant};
+use edge_user::{
+    kernel::{self, Attachment, Changes, Kernel, XdpVariant},
+    settings::{self, Cidr, KernelMode},
+};
 
 use crate::namespace::{Hosts, INTERFACE, Namespace, enter};
 
-pub(crate) fn settings(mode: Mode, interface: &str, deny: &[&str]) -> KernelSettings {
-    let deny = deny.iter().map(|network| network.parse().unwrap()).collect();
-    KernelSettings { mode, interfaces: vec![interface.to_owned()], deny }
+pub(crate) fn settings(mode: KernelMode, interface: &str, deny: &[&str]) -> settings::Kernel {
+    settings::Kernel { mode, interfaces: vec![interface.to_owned()], deny: networks(deny) }
+}
+
+pub(crate) fn networks(texts: &[&str]) -> Vec<Cidr> {
+    texts.iter().map(|text| Cidr::parse(text).unwrap()).collect()
 }
 
 fn start(hosts: &Hosts, deny: &[&str]) -> Kernel {
-    hosts.server.run(|| kernel::start(&settings(Mode::Required, INTERFACE, deny)).unwrap())
+    hosts.server.run(|| kernel::start(&settings(KernelMode::Required, INTERFACE, deny)).unwrap())
 }
 
 fn count(kernel: &Kernel, name: &str) -> u64 {
@@ -69,8 +75,7 @@ fn changed_settings_take_effect_at_once() {
     let port = hosts.serve();
     let kernel = start(&hosts, &[]);
     let publish = |deny: &[&str], added, removed| {
-        let deny: Vec<_> = deny.iter().map(|network| network.parse().unwrap()).collect();
-        assert_eq!(kernel.publish_deny(&deny).unwrap(), Changes { added, removed });
+        assert_eq!(kernel.publish_deny(&networks(deny)).unwrap(), Changes { added, removed });
     };
     reaches(&hosts, "10.9.0.3", "10.9.0.1", port);
     publish(&["10.9.0.2/31", "fd00:9::/64"], 2, 0);
@@ -87,7 +92,7 @@ fn changed_settings_take_effect_at_once() {
 #[test]
 fn a_driver_without_native_mode_gets_the_generic_one() {
     let host = Namespace::new();
-    let kernel = host.run(|| kernel::start(&settings(Mode::Required, "lo", &["127.0.0.3"])).unwrap());
+    let kernel = host.run(|| kernel::start(&settings(KernelMode::Required, "lo", &["127.0.0.3"])).unwrap());
     let generic = Attachment { interface: "lo".to_owned(), variant: XdpVariant::Generic };
     assert_eq!(kernel.attachments(), [generic]);
     assert_eq!(host.program("lo"), Some("xdpgeneric"));
@@ -115,12 +120,12 @@ fn an_interface_with_a_program_is_refused() {
     let port = hosts.serve();
     let first = start(&hosts, &["10.9.0.3"]);
     let again = |mode| hosts.server.run(|| kernel::start(&settings(mode, INTERFACE, &[])));
-    let error = again(Mode::Required).err().expect("a second program was attached").to_string();
+    let error = again(KernelMode::Required).err().expect("a second program was attached").to_string();
     assert_eq!(error, "attaching to interface `edge0`");
-    assert!(!again(Mode::Auto).unwrap().is_active());
+    assert!(!again(KernelMode::Auto).unwrap().is_active());
     is_dropped(&hosts, "10.9.0.3", "10.9.0.1", port);
     drop(first);
-    assert!(again(Mode::Required).unwrap().is_active());
+    assert!(again(KernelMode::Required).unwrap().is_active());
 }
 
 const CHILD_NAMESPACE: &str = "EDGE_TEST_NAMESPACE";
@@ -130,7 +135,8 @@ const CHILD_NAMESPACE: &str = "EDGE_TEST_NAMESPACE";
 #[ignore = "run by a_killed_process_leaves_nothing"]
 fn hold_until_killed() {
     let namespace = env::var(CHILD_NAMESPACE).expect("started by another test only");
-    let kernel = enter(&namespace, || kernel::start(&settings(Mode::Required, INTERFACE, &["10.9.0.3"])).unwrap());
+    let kernel =
+        enter(&namespace, || kernel::start(&settings(KernelMode::Required, INTERFACE, &["10.9.0.3"])).unwrap());
     assert!(kernel.is_active());
     println!("\nattached");
     io::stdin().read_line(&mut String::new()).unwrap();
@@ -216,9 +222,10 @@ fn at_debug_level_the_programs_log_what_they_drop() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
+        let in_time = tokio::time::timeout(Duration::from_secs(10), arrived);
         tokio::select! {
             () = log.run() => unreachable!("it runs forever"),
-            result = tokio::time::timeout(Duration::from_secs(10), arrived) => result.unwrap_or_else(|_| panic!("{}", captured.text())),
+            result = in_time => assert!(result.is_ok(), "{}", captured.text()),
         }
     });
     let text = captured.text();

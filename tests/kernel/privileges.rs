@@ -3,11 +3,14 @@
 use std::{env, process::Command, thread};
 
 use caps::{CapSet, Capability, CapsHashSet};
-use edge_user::kernel::{self, Changes, Error, Kernel, Mode};
+use edge_user::{
+    kernel::{self, Changes, Error, Kernel},
+    settings::{self, KernelMode},
+};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::{
-    attach::{Captured, settings},
+    attach::{Captured, networks, settings},
     namespace::{INTERFACE, Namespace},
 };
 
@@ -32,7 +35,7 @@ fn with_capabilities<T: Send>(keep: &[Capability], work: impl FnOnce() -> T + Se
 }
 
 /// Starts with these capabilities alone, and gives what was logged.
-fn start_with(host: &Namespace, keep: &[Capability], mode: Mode) -> (Result<Kernel, Error>, String) {
+fn start_with(host: &Namespace, keep: &[Capability], mode: KernelMode) -> (Result<Kernel, Error>, String) {
     host.run(|| {
         with_capabilities(keep, || {
             let captured = Captured::default();
@@ -49,7 +52,7 @@ fn start_with(host: &Namespace, keep: &[Capability], mode: Mode) -> (Result<Kern
 fn auto_names_what_is_missing_once() {
     let host = host();
     let check = |keep: &[Capability], missing: Option<&str>| {
-        let (started, log) = start_with(&host, keep, Mode::Auto);
+        let (started, log) = start_with(&host, keep, KernelMode::Auto);
         let kernel = started.unwrap();
         assert_eq!(kernel.is_active(), missing.is_none(), "{keep:?}: {log}");
         let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
@@ -59,7 +62,7 @@ fn auto_names_what_is_missing_once() {
                 assert_eq!(warnings.len(), 1, "{keep:?}: {log}");
                 assert!(warnings[0].contains(&format!("needs {missing};")), "{keep:?}: {log}");
                 assert!(kernel.counters().is_empty() && kernel.attachments().is_empty());
-                let nothing = kernel.publish_deny(&["192.0.2.2".parse().unwrap()]).unwrap();
+                let nothing = kernel.publish_deny(&networks(&["192.0.2.2"])).unwrap();
                 assert_eq!(nothing, Changes::default());
             }
         }
@@ -78,28 +81,28 @@ fn auto_names_what_is_missing_once() {
 #[test]
 fn required_does_not_start_without() {
     let host = host();
-    let (started, log) = start_with(&host, &[], Mode::Required);
+    let (started, log) = start_with(&host, &[], KernelMode::Required);
     let error = started.err().expect("it started").to_string();
     assert!(error.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"), "{error}");
     assert!(log.is_empty(), "{log}");
-    assert!(start_with(&host, &[], Mode::Off).0.unwrap().attachments().is_empty());
+    assert!(start_with(&host, &[], KernelMode::Off).0.unwrap().attachments().is_empty());
 
     let unknown = |mode| host.run(|| kernel::start(&settings(mode, "eth99", &[])));
-    assert!(matches!(unknown(Mode::Required), Err(Error::Attach { interface, .. }) if interface == "eth99"));
-    assert!(!unknown(Mode::Auto).unwrap().is_active());
+    assert!(matches!(unknown(KernelMode::Required), Err(Error::Attach { interface, .. }) if interface == "eth99"));
+    assert!(!unknown(KernelMode::Auto).unwrap().is_active());
 
-    let nowhere = |mode| kernel::start(&kernel::KernelSettings { mode, ..Default::default() });
-    assert!(matches!(nowhere(Mode::Required), Err(Error::NoInterface)));
-    assert!(!nowhere(Mode::Auto).unwrap().is_active());
+    let nowhere = |mode| kernel::start(&settings::Kernel { mode, interfaces: vec![], deny: vec![] });
+    assert!(matches!(nowhere(KernelMode::Required), Err(Error::NoInterface)));
+    assert!(!nowhere(KernelMode::Auto).unwrap().is_active());
 }
 
 /// X5: what runs after the start needs no privilege.
 #[test]
 fn maps_are_written_and_read_after_privileges_are_gone() {
     let host = host();
-    let kernel = host.run(|| kernel::start(&settings(Mode::Required, INTERFACE, &["192.0.2.1"]))).unwrap();
+    let kernel = host.run(|| kernel::start(&settings(KernelMode::Required, INTERFACE, &["192.0.2.1"]))).unwrap();
     with_capabilities(&[], || {
-        let deny = ["192.0.2.2".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let deny = networks(&["192.0.2.2", "2001:db8::/32"]);
         assert_eq!(kernel.publish_deny(&deny).unwrap(), Changes { added: 2, removed: 1 });
         assert_eq!(kernel.publish_deny(&[]).unwrap(), Changes { added: 0, removed: 2 });
         assert_eq!(kernel.counters().len(), edge_ebpf::Counter::ALL.len());
@@ -113,7 +116,7 @@ fn maps_are_written_and_read_after_privileges_are_gone() {
 #[test]
 #[ignore = "run by a_user_namespace_is_told_apart"]
 fn start_and_tell() {
-    let started = kernel::start(&settings(Mode::Required, "lo", &[]));
+    let started = kernel::start(&settings(KernelMode::Required, "lo", &[]));
     println!("\nerror: {}", started.err().expect("it started"));
 }
 

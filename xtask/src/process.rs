@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{LazyLock, Once},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -27,8 +28,12 @@ const PACKAGES: [(&str, &[&str]); 12] = [
 
 /// The workspace root, wherever `cargo xtask` was called.
 pub(crate) fn root() -> &'static Path {
-    // xtask is a direct member of the workspace.
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member lies below the workspace root")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        // What cargo says now, not what it said at build time: checkouts may share a target directory.
+        let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        Path::new(&manifest).parent().expect("a member lies below the workspace root").to_owned()
+    });
+    &ROOT
 }
 
 /// Where programs are built that the machine lacks, so that nothing global changes.
@@ -140,7 +145,7 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
         bail!("packages are missing; as root, run:\n    apt-get update\n    apt-get install --yes {names}");
     }
     // Packages of a machine long asleep have newer versions by now, and the old ones are gone from the mirrors.
-    static UPDATED: std::sync::Once = std::sync::Once::new();
+    static UPDATED: Once = Once::new();
     let mut updated = Ok(());
     UPDATED.call_once(|| updated = run("refreshing the package lists", command("apt-get").args(["update", "-q"])));
     updated?;

@@ -1,5 +1,5 @@
-//! The kernel programs as the rest of the edge sees them: a handle, which may be a disabled one. They make refusals cheaper
-//! and decide nothing: all that is lost without them is speed.
+//! The kernel programs as the rest of the edge sees them: a handle, which may be a disabled one. They make refusals
+//! cheaper and decide nothing: all that is lost without them is speed.
 
 mod counters;
 mod deny;
@@ -13,12 +13,8 @@ use aya::Ebpf;
 use tracing::{info, warn};
 
 use self::{counters::Counters, publisher::Publisher};
-pub use self::{
-    deny::{Cidr, CidrError, DenyList},
-    loader::OBJECT,
-    log::LogReader,
-    publisher::Changes,
-};
+pub use self::{deny::DenyList, loader::OBJECT, log::LogReader, publisher::Changes};
+use crate::settings::{self, Cidr, KernelMode};
 
 /// Why the kernel programs do not run, or do not run as told.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +63,7 @@ pub enum Error {
         source: aya::programs::ProgramError,
     },
     /// A map cannot be read or written.
-    #[error("a kernel map")]
+    #[error("reading or writing a kernel map")]
     Map(#[from] aya::maps::MapError),
     /// More networks than a deny trie takes.
     #[error("{found} denied networks of one address family, and the kernel takes {}", edge_ebpf::DENY_CAPACITY)]
@@ -78,29 +74,6 @@ pub enum Error {
     /// The programs' log lines cannot be read.
     #[error("reading the kernel programs' log")]
     Log(#[from] aya_log::Error),
-}
-
-/// Whether kernel programs run: `[kernel] mode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Never.
-    Off,
-    /// Where the machine allows it; else one warning says what is missing.
-    #[default]
-    Auto,
-    /// Always: without them the process does not start.
-    Required,
-}
-
-/// The section `[kernel]` of the settings.
-#[derive(Clone, Debug, Default)]
-pub struct KernelSettings {
-    /// Whether programs run.
-    pub mode: Mode,
-    /// The interfaces whose incoming frames they see.
-    pub interfaces: Vec<String>,
-    /// The networks whose frames they drop.
-    pub deny: Vec<Cidr>,
 }
 
 /// How a program is attached.
@@ -136,18 +109,18 @@ struct Active {
     _ebpf: Ebpf,
 }
 
-/// Loads and attaches what the settings ask for. Later calls on the handle need no privilege (Linux 6.1), so the caller drops
-/// them after this.
-pub fn start(settings: &KernelSettings) -> Result<Kernel, Error> {
+/// Loads and attaches what the settings ask for. Later calls on the handle need no privilege (Linux 6.1), so the
+/// caller drops them after this.
+pub fn start(settings: &settings::Kernel) -> Result<Kernel, Error> {
     match settings.mode {
-        Mode::Off => Ok(Kernel::disabled()),
-        Mode::Auto if settings.interfaces.is_empty() => {
+        KernelMode::Off => Ok(Kernel::disabled()),
+        KernelMode::Auto if settings.interfaces.is_empty() => {
             info!("no interface is named in [kernel], so no kernel program runs");
             Ok(Kernel::disabled())
         }
-        Mode::Required if settings.interfaces.is_empty() => Err(Error::NoInterface),
-        Mode::Required => Ok(Kernel { active: Some(Active::start(settings)?) }),
-        Mode::Auto => match Active::start(settings) {
+        KernelMode::Required if settings.interfaces.is_empty() => Err(Error::NoInterface),
+        KernelMode::Required => Ok(Kernel { active: Some(Active::start(settings)?) }),
+        KernelMode::Auto => match Active::start(settings) {
             Ok(active) => Ok(Kernel { active: Some(active) }),
             Err(error) => {
                 warn!(reason = loader::chain(&error), "no kernel program runs; userspace does all of the work");
@@ -185,15 +158,15 @@ impl Kernel {
         self.active.as_ref().map_or_else(Vec::new, |active| active.counters.read())
     }
 
-    /// The reader of the programs' log lines, once, where they are wanted. No thread of its own: it would be started before the
-    /// caller drops privileges and could keep them.
+    /// The reader of the programs' log lines, once, where they are wanted. No thread of its own: it would be started
+    /// before the caller drops privileges and could keep them.
     pub fn take_log(&mut self) -> Option<LogReader> {
         self.active.as_mut()?.log.take()
     }
 }
 
 impl Active {
-    fn start(settings: &KernelSettings) -> Result<Self, Error> {
+    fn start(settings: &settings::Kernel) -> Result<Self, Error> {
         let debug = LogReader::wanted();
         let mut ebpf = loader::load(debug)?;
         let counters = Counters::new(&mut ebpf)?;

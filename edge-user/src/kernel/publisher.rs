@@ -1,6 +1,6 @@
 //! The only writer of the maps: desired state in, differences out.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::HashSet, net::IpAddr};
 
 use aya::{
     Ebpf,
@@ -11,7 +11,8 @@ use aya::{
 };
 use edge_ebpf::{DENY_CAPACITY, DENY_V4, DENY_V6, DenyEntry, SourceV4Key, SourceV6Key, VERDICT_DROP};
 
-use super::{Cidr, Error, loader};
+use super::{Error, loader};
+use crate::settings::Cidr;
 
 /// How many map entries one publication changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Changes {
 pub(super) struct Publisher {
     v4: LpmTrie<MapData, SourceV4Key, DenyEntry>,
     v6: LpmTrie<MapData, SourceV6Key, DenyEntry>,
-    published: BTreeSet<Cidr>,
+    published: HashSet<Cidr>,
 }
 
 impl Publisher {
@@ -35,14 +36,14 @@ impl Publisher {
         Ok(Self {
             v4: loader::take_map(ebpf, DENY_V4)?,
             v6: loader::take_map(ebpf, DENY_V6)?,
-            published: BTreeSet::new(),
+            published: HashSet::new(),
         })
     }
 
     /// Makes the kernel deny exactly these networks. What cannot fit is refused before anything changes; after another
     /// error the next publication goes on from what really stands in the maps.
     pub(super) fn publish(&mut self, deny: &[Cidr]) -> Result<Changes, Error> {
-        let desired: BTreeSet<Cidr> = deny.iter().copied().collect();
+        let desired: HashSet<Cidr> = deny.iter().copied().collect();
         check_capacity(&desired)?;
         let removed: Vec<Cidr> = self.published.difference(&desired).copied().collect();
         let added: Vec<Cidr> = desired.difference(&self.published).copied().collect();
@@ -60,7 +61,7 @@ impl Publisher {
 
     fn insert(&mut self, network: &Cidr) -> Result<(), Error> {
         let entry = DenyEntry { verdict: VERDICT_DROP };
-        let bits = u32::from(network.prefix_len());
+        let bits = u32::from(network.prefix_bits());
         match network.address() {
             IpAddr::V4(v4) => self.v4.insert(&Key::new(bits, v4.octets()), entry, 0)?,
             IpAddr::V6(v6) => self.v6.insert(&Key::new(bits, v6.octets()), entry, 0)?,
@@ -69,7 +70,7 @@ impl Publisher {
     }
 
     fn remove(&mut self, network: &Cidr) -> Result<(), Error> {
-        let bits = u32::from(network.prefix_len());
+        let bits = u32::from(network.prefix_bits());
         match network.address() {
             IpAddr::V4(v4) => self.v4.remove(&Key::new(bits, v4.octets()))?,
             IpAddr::V6(v6) => self.v6.remove(&Key::new(bits, v6.octets()))?,
@@ -78,7 +79,7 @@ impl Publisher {
     }
 }
 
-fn check_capacity(desired: &BTreeSet<Cidr>) -> Result<(), Error> {
+fn check_capacity(desired: &HashSet<Cidr>) -> Result<(), Error> {
     let v4 = desired.iter().filter(|network| network.address().is_ipv4()).count();
     let most = v4.max(desired.len() - v4);
     if most > DENY_CAPACITY as usize {
@@ -100,7 +101,7 @@ mod tests {
                 } else {
                     std::net::Ipv4Addr::from(n).to_string()
                 };
-                text.parse::<Cidr>().unwrap()
+                Cidr::parse(&text).unwrap()
             })
         };
         let check = |v4: u32, v6: u32, fits: bool| {

@@ -4,7 +4,8 @@ use crate::config::reader::Reader;
 
 /// What plugins need beside their own configuration.
 #[derive(Default)]
-pub struct PluginEnv {}
+pub struct PluginEnv { /// k
+ pub keys: Option<std::sync::Arc<crate::token::keys::KeySources>> }
 
 /// One configured plugin. Clones share one instance.
 #[derive(Clone)]
@@ -16,11 +17,6 @@ impl Plugin {
         let expected = format!("a plugin the edge has: plugin '{name}' not enabled");
         config.sink().problem(config.line(), config.path(), format!("plugin '{name}'"), expected);
         None
-    }
-
-    /// The name as in the configuration.
-    pub fn name(&self) -> &'static str {
-        match *self {}
     }
 
     /// Kong's PRIORITY: higher runs first.
@@ -48,5 +44,14 @@ impl Refusal<'_> { /// d
 #[allow(missing_docs)]
 pub struct Credentialed<'a> { pub head: &'a mut crate::http::head::Head, pub query: Option<&'a [u8]>, pub host: &'a [u8], pub now: crate::token::Now, pub cache: &'a crate::token::cache::LocalCache, pub consumers: &'a crate::config::snapshot::Consumers, pub client: std::net::IpAddr, pub attempt: crate::token::Attempt }
 impl Plugin { /// a
- pub fn access<'a>(&'a self, _r: Credentialed<'a>) -> Access<'a> { Access::Continue(()) } }
+ pub fn access<'a>(&'a self, _r: Credentialed<'_>) -> Access<'a> { Access::Continue(()) } }
 impl<'a> From<Refusal<'a>> for crate::proxy::respond::Local<'a> { fn from(r: Refusal<'a>) -> Self { crate::proxy::respond::Local::new(401, r.reason, "Unauthorized") } }
+
+/// TEMP
+pub const PLUGINS: &[(&str,u32)] = &[];
+impl PluginEnv { /// n
+pub fn new(k: crate::token::keys::KeySources) -> Self { Self { keys: Some(std::sync::Arc::new(k)) } }
+/// w
+pub fn warm(&self) { if let Some(k) = &self.keys { k.warm() } } }
+impl Plugin { /// n
+pub fn name(&self) -> &'static str { "" } }

@@ -182,7 +182,7 @@ async fn access<'a>(
             };
             match plugin.access(request) {
                 Access::Continue(identity) => {
-                    context.take_identity(identity);
+                    let () = identity;
                     break;
                 }
                 Access::Refuse(refusal) => {
