@@ -3,10 +3,13 @@
 
 pub mod admin;
 pub mod app;
+pub mod clock;
 pub mod config;
 pub mod crypto;
+pub mod echo;
 pub mod http;
 pub mod http_client;
+pub mod http_server;
 pub mod identity;
 pub mod kernel;
 pub mod metrics;

@@ -34,12 +34,12 @@ reasons! {
     TokenTooLarge = "token_too_large", "the bearer token is larger than the edge accepts";
     AlgNotAllowed = "alg_not_allowed", "the JWT algorithm is not allowed";
     KidUnknown = "kid_unknown", "no key of the issuer's jwks has the JWT's kid";
-    SignatureInvalid = "signature_invalid", "JWT signature verification failed (invalid signature)";
-    TokenExpired = "token_expired", "JWT token expired (invalid exp claim)";
-    TokenNotYetValid = "token_not_yet_valid", "JWT token not yet valid (invalid nbf claim)";
+    SignatureInvalid = "signature_invalid", "signature verification failed, unable to verify bearer token (invalid signature)";
+    TokenExpired = "token_expired", "token expired, unable to verify bearer token (invalid exp claim)";
+    TokenNotYetValid = "token_not_yet_valid", "token not yet valid, unable to verify bearer token (invalid nbf claim)";
     ClaimInvalid = "claim_invalid", "a registered JWT claim has the wrong type or is missing";
     TypNotAllowed = "typ_not_allowed", "the JWT typ is not that of an access token";
-    IssuerNotAllowed = "issuer_not_allowed", "issuer not allowed (invalid issuer)";
+    IssuerNotAllowed = "issuer_not_allowed", "issuer not allowed, unable to verify bearer token (invalid issuer)";
     AudienceNotAllowed = "audience_not_allowed", "audience not allowed";
     ScopeMissing = "scope_missing", "a required scope is missing from the bearer token";
     RoleMissing = "role_missing", "a required role is missing from the bearer token";
@@ -50,7 +50,7 @@ reasons! {
     IntrospectionUnavailable = "introspection_unavailable", "opaque bearer token, and introspection is not configured";
     KeysUnavailable = "keys_unavailable", "could not get jwks from the issuer";
     VerificationBusy = "verification_busy", "too many bearer tokens wait for signature verification";
-    ConsumerUnknown = "consumer_unknown", "no consumer matches the bearer token's claim";
+    ConsumerUnknown = "consumer_unknown", "kong consumer was not found for the bearer token's claim";
     RouteNotFound = "route_not_found", "no route matched";
     ServiceNotFound = "service_not_found", "the route has no service";
     HttpsRequired = "https_required", "the route wants https";
@@ -68,6 +68,7 @@ reasons! {
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
     ConnectionLimit = "connection_limit", "the connection limit is reached";
+    ClientGone = "client_gone", "the client closed the connection";
     Draining = "draining", "the edge is shutting down";
     Internal = "internal", "an internal error";
 }
@@ -76,5 +77,10 @@ impl Reason {
     /// The reason's place in `ALL`.
     pub fn index(self) -> usize {
         self as usize
+    }
+
+    /// Whether a token, or the lack of one, is the reason: those stand first in `ALL`, up to `ConsumerUnknown`.
+    pub fn concerns_token(self) -> bool {
+        self.index() <= Self::ConsumerUnknown.index()
     }
 }

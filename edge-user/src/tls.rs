@@ -1,5 +1,371 @@
-//! Certificates by SNI.
+//! TLS on both sides: server certificates by SNI from the snapshot in force, and what upstream connections verify.
+//!
+//! TLS 1.2 is the least, with the provider's suites: forward secrecy and AEAD alone (S1). No early data (S7).
 
-/// Server certificates by SNI.
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
+
+use crate::crypto;
+use crate::store::Store;
+
+const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// Why a certificate and key are no pair. None of the texts quotes a key.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The certificate's text is no PEM, or has no certificate.
+    #[error("no certificate in PEM form")]
+    Certificate,
+    /// The key's text is no PEM, or has no private key.
+    #[error("no private key in PEM form")]
+    Key,
+    /// Both are fine, but not each other's.
+    #[error("certificate does not match key")]
+    Mismatch,
+    /// The provider cannot use one of them.
+    #[error("unusable certificate or key ({0})")]
+    Unusable(#[source] rustls::Error),
+    /// The provider cannot make tickets or take the versions.
+    #[error("the TLS configuration is unusable")]
+    Config(#[source] rustls::Error),
+}
+
+/// Reads a certificate chain and its private key, both PEM.
+pub fn pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem)
+        .collect::<Result<_, pem::Error>>()
+        .map_err(|_| Error::Certificate)?;
+    if chain.is_empty() {
+        return Err(Error::Certificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| Error::Key)?;
+    match CertifiedKey::from_der(chain, key, &crypto::tls_provider()) {
+        Ok(pair) => Ok(Arc::new(pair)),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(Error::Mismatch),
+        Err(error) => Err(Error::Unusable(error)),
+    }
+}
+
+/// Server certificates: those of the entities by name, and each listener's own.
 #[derive(Default)]
-pub struct Certificates {}
+pub struct Certificates {
+    /// By lower-case name: `a.b`, `*.b`, `a.*` or `*` for all.
+    names: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// By index of the listener.
+    listeners: Vec<Option<Arc<CertifiedKey>>>,
+}
+
+impl Certificates {
+    /// Certificates by lower-case SNI names, and the pair of each listener.
+    pub fn new(
+        names: impl IntoIterator<Item = (Box<str>, Arc<CertifiedKey>)>,
+        listeners: Vec<Option<Arc<CertifiedKey>>>,
+    ) -> Self {
+        Self { names: names.into_iter().collect(), listeners }
+    }
+
+    /// How many names have a certificate.
+    pub fn name_count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The certificate for a client that asks for `sni` at a listener: the name's own, then one whose first, then one
+    /// whose last label is a wildcard, then the listener's, then the one for all names.
+    pub fn resolve(&self, sni: Option<&str>, listener: usize) -> Option<&Arc<CertifiedKey>> {
+        let named = sni.and_then(|sni| {
+            let name = sni.strip_suffix('.').unwrap_or(sni).to_ascii_lowercase();
+            let first = || self.names.get(format!("*.{}", name.split_once('.')?.1).as_str());
+            let last = || self.names.get(format!("{}.*", name.rsplit_once('.')?.0).as_str());
+            self.names.get(name.as_str()).or_else(first).or_else(last)
+        });
+        named.or_else(|| self.listeners.get(listener)?.as_ref()).or_else(|| self.names.get("*"))
+    }
+}
+
+/// Looks certificates up in the snapshot in force, so that a replaced one serves the next handshake (S6).
+struct BySnapshot {
+    store: Arc<Store>,
+    listener: usize,
+}
+
+impl fmt::Debug for BySnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BySnapshot({})", self.listener)
+    }
+}
+
+impl ResolvesServerCert for BySnapshot {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.store.load().certificates.resolve(hello.server_name(), self.listener).cloned()
+    }
+}
+
+/// The TLS rules of one listener, by its index in the settings: HTTP/2 or HTTP/1.1 by ALPN, sessions resumed by tickets.
+pub fn server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
+    let resolver = BySnapshot { store: Arc::clone(store), listener };
+    let mut config = ServerConfig::builder_with_provider(crypto::tls_provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(Error::Config)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Tickets keep nothing on this side; their keys change every six hours. Each handshake gives the next ticket.
+    #[cfg(feature = "aws-lc")]
+    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
+    #[cfg(not(feature = "aws-lc"))]
+    let ticketer = rustls::crypto::ring::Ticketer::new();
+    config.ticketer = ticketer.map_err(Error::Config)?;
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
+
+/// Whether an upstream must prove who it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Verify {
+    /// Chain, host name and validity, by the public roots and the system's (`SSL_CERT_FILE` names another bundle).
+    Full,
+    /// Not at all: `tls_verify: false`.
+    Off,
+}
+
+/// The TLS rules towards upstreams, made once per process, so that sessions are resumed across reloads.
+pub fn client_config(verify: Verify) -> Result<Arc<ClientConfig>, Error> {
+    static FULL: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    static OFF: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    let slot = match verify {
+        Verify::Full => &FULL,
+        Verify::Off => &OFF,
+    };
+    if let Some(config) = slot.get() {
+        return Ok(Arc::clone(config));
+    }
+    let provider = crypto::tls_provider();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(VERSIONS)
+        .map_err(Error::Config)?;
+    let mut config = match verify {
+        Verify::Full => builder.with_root_certificates(roots()).with_no_client_auth(),
+        Verify::Off => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::clone(slot.get_or_init(|| Arc::new(config))))
+}
+
+/// The public roots and the system's. A system without a bundle has the public ones; broken entries are left out.
+fn roots() -> RootCertStore {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// Takes any certificate; the peer must still own its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
+
+    use super::*;
+    use crate::config::snapshot::Snapshot;
+
+    /// A self-signed certificate and its key, PEM.
+    fn minted(name: &str) -> (String, String) {
+        let minted = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        (minted.cert.pem(), minted.signing_key.serialize_pem())
+    }
+
+    fn pair_for(name: &str) -> Arc<CertifiedKey> {
+        let (certificate, key) = minted(name);
+        pair(certificate.as_bytes(), key.as_bytes()).unwrap()
+    }
+
+    fn snapshot(
+        generation: u64,
+        names: &[(&str, &Arc<CertifiedKey>)],
+        listener: Option<&Arc<CertifiedKey>>,
+    ) -> Snapshot {
+        let names = names.iter().map(|(name, pair)| ((*name).into(), Arc::clone(pair)));
+        let certificates = Certificates::new(names, vec![listener.cloned()]);
+        Snapshot { certificates, ..Snapshot::empty(generation) }
+    }
+
+    #[test]
+    fn pairs_must_belong_together() {
+        let ((certificate, key), (_, other)) = (minted("a"), minted("b"));
+        let check = |certificate: &str, key: &str| {
+            pair(certificate.as_bytes(), key.as_bytes()).err().map(|error| error.to_string())
+        };
+        assert_eq!(check(&certificate, &key), None);
+        assert_eq!(check(&certificate, &other).as_deref(), Some("certificate does not match key"));
+        assert_eq!(check(&key, &key).as_deref(), Some("no certificate in PEM form"));
+        assert_eq!(check("", &key).as_deref(), Some("no certificate in PEM form"));
+        assert_eq!(check(&certificate, "x").as_deref(), Some("no private key in PEM form"));
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(check(broken, &key).is_some_and(|error| error.starts_with("unusable certificate or key")));
+    }
+
+    #[test]
+    fn the_nearest_name_wins() {
+        let pairs: Vec<_> = (0..6).map(|n| pair_for(&format!("{n}"))).collect();
+        let names = ["a.example", "*.example", "a.*", "*"].map(Box::from);
+        let all =
+            Certificates::new(names.into_iter().zip(pairs.iter().cloned()), vec![Some(Arc::clone(&pairs[4])), None]);
+        let place = |found: Option<&Arc<CertifiedKey>>| {
+            pairs.iter().position(|pair| found.is_some_and(|f| Arc::ptr_eq(f, pair)))
+        };
+        for (sni, listener, expected) in [
+            (Some("a.example"), 0, Some(0)),
+            (Some("A.Example."), 0, Some(0)),
+            (Some("b.example"), 0, Some(1)),
+            (Some("a.test"), 0, Some(2)),
+            (Some("b.a.example"), 0, Some(4)),
+            (Some("example"), 0, Some(4)),
+            (Some("b.test"), 1, Some(3)),
+            (None, 0, Some(4)),
+            (None, 1, Some(3)),
+        ] {
+            assert_eq!(place(all.resolve(sni, listener)), expected, "{sni:?} {listener}");
+        }
+        assert!(Certificates::default().resolve(Some("a"), 0).is_none());
+        assert_eq!(all.name_count(), 4);
+    }
+
+    /// One handshake in memory, until both have nothing more to say.
+    fn handshake(
+        server: &Arc<ServerConfig>,
+        client: &Arc<ClientConfig>,
+        name: &str,
+    ) -> Result<ClientConnection, rustls::Error> {
+        let mut client = ClientConnection::new(Arc::clone(client), ServerName::try_from(name.to_owned()).unwrap())?;
+        let mut server = ServerConnection::new(Arc::clone(server))?;
+        while client.is_handshaking() || server.is_handshaking() || server.wants_write() {
+            let (mut there, mut back) = (Vec::new(), Vec::new());
+            while client.wants_write() {
+                client.write_tls(&mut there).unwrap();
+            }
+            server.read_tls(&mut io::Cursor::new(there)).unwrap();
+            server.process_new_packets()?;
+            while server.wants_write() {
+                server.write_tls(&mut back).unwrap();
+            }
+            client.read_tls(&mut io::Cursor::new(back)).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(client)
+    }
+
+    #[test]
+    fn a_replaced_certificate_serves_the_next_handshake() {
+        let (first, second, default) = (pair_for("a.example"), pair_for("a.example"), pair_for("d"));
+        let (store, mut publisher) = Store::new(snapshot(1, &[("a.example", &first)], Some(&default)));
+        let server = server_config(0, &store).unwrap();
+        let client = client_config(Verify::Off).unwrap();
+        let shown = |name: &str| {
+            // A client that keeps no session: a resumed one shows no certificate.
+            let mut client = (*client).clone();
+            client.resumption = rustls::client::Resumption::disabled();
+            let client = Arc::new(client);
+            handshake(&server, &client, name).unwrap().peer_certificates().unwrap()[0].clone().into_owned()
+        };
+        assert_eq!(shown("a.example"), first.cert[0]);
+        assert_eq!(shown("b.example"), default.cert[0]);
+        publisher.publish(snapshot(2, &[("a.example", &second)], Some(&default)));
+        assert_eq!(shown("a.example"), second.cert[0]);
+        publisher.publish(Snapshot::empty(3));
+        assert!(handshake(&server, &client, "c.example").is_err());
+    }
+
+    #[test]
+    fn sessions_resume_and_versions_are_the_modern_ones() {
+        let default = pair_for("a.example");
+        let (store, _publisher) = Store::new(snapshot(1, &[], Some(&default)));
+        let server = server_config(0, &store).unwrap();
+        assert_eq!(server.max_early_data_size, 0);
+        let any = Arc::new(AnyCertificate(crypto::tls_provider()));
+        for (version, kind) in
+            [(&rustls::version::TLS13, ProtocolVersion::TLSv1_3), (&rustls::version::TLS12, ProtocolVersion::TLSv1_2)]
+        {
+            let client = ClientConfig::builder_with_provider(crypto::tls_provider())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(any.clone())
+                .with_no_client_auth();
+            let mut client = client;
+            client.alpn_protocols = vec![b"h2".to_vec()];
+            let client = Arc::new(client);
+            let seen = [HandshakeKind::Full, HandshakeKind::Resumed].map(|_| {
+                let connection = handshake(&server, &client, "a.example").unwrap();
+                assert_eq!(connection.protocol_version(), Some(kind));
+                assert_eq!(connection.alpn_protocol(), Some(&b"h2"[..]));
+                connection.handshake_kind()
+            });
+            assert_eq!(seen, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)], "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn upstreams_are_verified_unless_switched_off() {
+        let default = pair_for("a.example");
+        let (store, _publisher) = Store::new(snapshot(1, &[], Some(&default)));
+        let server = server_config(0, &store).unwrap();
+        let full = client_config(Verify::Full).unwrap();
+        assert!(matches!(handshake(&server, &full, "a.example"), Err(rustls::Error::InvalidCertificate(_))));
+        let off = handshake(&server, &client_config(Verify::Off).unwrap(), "a.example").unwrap();
+        assert_eq!(off.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert!(Arc::ptr_eq(&full, &client_config(Verify::Full).unwrap()));
+    }
+}

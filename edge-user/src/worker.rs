@@ -1,1 +1,254 @@
-//! worker.
+//! One worker: a thread with its own runtime, listeners, upstream connections, first-level verdicts and log buffer.
+//! A request never leaves the worker that accepted its connection, so nothing here is shared or locked.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::task::LocalSet;
+
+use crate::clock::{Clock, TICK};
+use crate::config::snapshot::Snapshot;
+use crate::crypto;
+use crate::http::head::Head;
+use crate::metrics::WorkerMetrics;
+use crate::proxy::context::{Context, RequestId};
+use crate::proxy::listener::{self, Bound};
+use crate::proxy::owned::OwnedNames;
+use crate::proxy::resolve::Resolver;
+use crate::proxy::service_of;
+use crate::proxy::upstream::Pool;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog};
+use crate::token::cache::{LocalCache, VerdictCache};
+
+/// How long the worker still accepts what the kernel has queued once a drain begins, and how often slow chores run.
+const CHORES: Duration = Duration::from_secs(1);
+
+/// What the whole process asks of its workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Accept and serve.
+    Serve,
+    /// Accept nothing new, finish what is there, then end.
+    Drain,
+}
+
+/// A snapshot as one worker sees it.
+pub struct View {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// The names no client may send under it.
+    pub owned: OwnedNames,
+}
+
+impl View {
+    fn of(snapshot: Arc<Snapshot>) -> Rc<Self> {
+        let owned = OwnedNames::new(snapshot.owned_names.iter().map(|name| &**name));
+        Rc::new(Self { snapshot, owned })
+    }
+}
+
+/// What a worker is made of; sent to its thread.
+pub struct Parts {
+    /// The node's settings.
+    pub settings: Arc<Settings>,
+    /// Where snapshots come from.
+    pub store: Arc<Store>,
+    /// Names of upstreams.
+    pub resolver: Arc<Resolver>,
+    /// This worker's counters.
+    pub metrics: WorkerMetrics,
+    /// This worker's end of the access log.
+    pub access: AccessWriter,
+    /// What this worker's first-level verdict cache is made from.
+    pub verdicts: Arc<VerdictCache>,
+    /// This worker's sockets.
+    pub listeners: Vec<Bound>,
+    /// Client connections this worker may hold.
+    pub max_connections: usize,
+    /// The process's phase.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// See the module text.
+pub struct Worker {
+    /// The node's settings.
+    pub settings: Arc<Settings>,
+    /// Time and time-outs.
+    pub clock: Rc<Clock>,
+    /// Idle upstream connections.
+    pub pool: Pool,
+    /// Names of upstreams.
+    pub resolver: Arc<Resolver>,
+    /// Counters.
+    pub metrics: WorkerMetrics,
+    /// First-level verdicts.
+    pub verdicts: LocalCache,
+    /// Whether connections end after their next answer.
+    pub draining: Cell<bool>,
+    /// Client connections now, and what their end wakes.
+    pub connections: Cell<usize>,
+    /// Sockets that still accept.
+    pub listeners: Cell<usize>,
+    /// Woken when a connection or a socket ended.
+    pub connection_ended: Notify,
+    /// Client connections this worker may hold.
+    pub max_connections: usize,
+    store: Arc<Store>,
+    view: RefCell<Rc<View>>,
+    access: RefCell<AccessWriter>,
+    refusals: RefCell<RefusalLog>,
+    request_ids: Cell<u128>,
+}
+
+/// Runs a worker to its end on the calling thread.
+pub fn run(parts: Parts) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    LocalSet::new().block_on(&runtime, serve(parts))
+}
+
+async fn serve(parts: Parts) -> std::io::Result<()> {
+    let Parts { settings, store, resolver, metrics, access, verdicts, listeners, max_connections, mut phase } = parts;
+    let view = View::of(store.load_full());
+    let worker = Rc::new(Worker {
+        clock: Clock::new(),
+        pool: Pool::default(),
+        resolver,
+        metrics,
+        verdicts: verdicts.local(),
+        draining: Cell::new(false),
+        connections: Cell::new(0),
+        listeners: Cell::new(0),
+        connection_ended: Notify::new(),
+        max_connections,
+        store,
+        view: RefCell::new(view),
+        access: RefCell::new(access),
+        refusals: RefCell::new(RefusalLog::new(Instant::now())),
+        request_ids: Cell::new(u128::from_be_bytes(crypto::random())),
+        settings,
+    });
+    for bound in listeners {
+        tokio::task::spawn_local(listener::accept(worker.clone(), bound, phase.clone())?);
+    }
+    let ticker = tokio::task::spawn_local(tick(worker.clone()));
+    // The sender only goes away with the process; either way there is nothing left to serve for.
+    let _ = phase.wait_for(|phase| *phase == Phase::Drain).await;
+    worker.draining.set(true);
+    worker.clock.wake_all();
+    let finished = async {
+        while worker.connections.get() > 0 || worker.listeners.get() > 0 {
+            worker.connection_ended.notified().await;
+        }
+    };
+    let _ = tokio::time::timeout(worker.settings.timeouts.drain, finished).await;
+    ticker.abort();
+    worker.access.borrow_mut().flush();
+    worker.refusals.borrow_mut().flush();
+    Ok(())
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut chores = Instant::now();
+    loop {
+        interval.tick().await;
+        worker.clock.tick();
+        if chores.elapsed() >= CHORES {
+            chores = Instant::now();
+            worker.pool.sweep(chores);
+            worker.refusals.borrow_mut().flush();
+            worker.access.borrow_mut().flush();
+        }
+    }
+}
+
+impl Worker {
+    /// The configuration in force. A request asks once and keeps what it got.
+    pub fn view(&self) -> Rc<View> {
+        let current = self.store.load();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(&current, &view.snapshot) {
+            *view = View::of(Arc::clone(&current));
+        }
+        view.clone()
+    }
+
+    /// A request id: a random start, then splitmix64 steps on both halves.
+    pub fn next_request_id(&self) -> RequestId {
+        let id = self.request_ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        self.request_ids.set(id);
+        let mix = |half: u64| {
+            let half = (half ^ (half >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let half = (half ^ (half >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            half ^ (half >> 31)
+        };
+        RequestId::new(u128::from(mix((id >> 64) as u64)) << 64 | u128::from(mix(id as u64)))
+    }
+
+    /// Writes one refusal of a token to the error log, within its budget.
+    pub fn note_refusal(&self, context: &Context<'_>, refusal: &crate::plugin::Refusal<'_>) {
+        let line = Refusal {
+            reason: refusal.reason,
+            request_id: context.request_id.as_str(),
+            client: context.client,
+            route: context.route.map(|route| &*route.label),
+            service: service_of(context).map(|service| &*service.label),
+            consumer: context.consumer.as_deref().and_then(|consumer| consumer.username.as_deref()),
+            issuer: refusal.issuer,
+        };
+        self.refusals.borrow_mut().note(Instant::now(), &line, || refusal.detail());
+    }
+
+    /// Counts and logs a request that has ended.
+    pub fn account(&self, context: &Context<'_>, request: &Head, host: &[u8]) {
+        let total = context.started.elapsed();
+        let waited = context.upstream.unwrap_or_default() + context.issuer.unwrap_or_default();
+        self.metrics.request(request.version(), context.status);
+        self.metrics.total.observe(total);
+        if let Some(upstream) = context.upstream {
+            self.metrics.upstream.observe(upstream);
+        }
+        let edge = total.saturating_sub(waited);
+        self.metrics.edge_overhead.observe(edge);
+        let route = context.route.map(|route| &*route.label);
+        if let Some(reason) = context.reason {
+            self.metrics.refused(reason, route);
+        }
+        let mut access = self.access.borrow_mut();
+        if !access.enabled() {
+            return;
+        }
+        let consumer = context.consumer.as_deref();
+        access.write(&Record {
+            time: SystemTime::now(),
+            request_id: context.request_id.as_str(),
+            client: SocketAddr::new(context.client, context.connection.peer.port()),
+            listener: &context.connection.listener.label,
+            version: (!request.method().is_empty()).then(|| request.version()),
+            tls: context.connection.tls_version,
+            method: request.method(),
+            host,
+            target: request.target(),
+            route,
+            service: service_of(context).map(|service| &*service.label),
+            consumer: consumer.and_then(|consumer| consumer.username.as_deref().or(consumer.custom_id.as_deref())),
+            consumer_id: consumer.map(|consumer| consumer.id),
+            status: context.status,
+            reason: context.reason,
+            total,
+            edge,
+            upstream: context.upstream,
+            issuer: context.issuer,
+            bytes_in: context.request_bytes,
+            bytes_out: context.response_bytes,
+            upstream_address: context.upstream_address,
+        });
+    }
+}

@@ -1,1 +1,70 @@
-//! admin.
+//! Admin API: routing, and who may ask. Answers in Kong's shapes; what Kong says of Lua or nginx and is not true here
+//! is left out. Read-only for now, on the control runtime, never on a worker.
+
+mod guard;
+mod status;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::http_server::{self, Limits};
+use crate::metrics::Registry;
+
+pub use status::{Configuration, Node, PluginInfo};
+
+/// What the Admin API answers from.
+#[derive(Clone)]
+pub struct AdminState {
+    /// This process.
+    pub node: Arc<Node>,
+    /// All numbers.
+    pub registry: Arc<Registry>,
+    /// The configuration in force, asked at every request.
+    pub configuration: Arc<dyn Fn() -> Configuration + Send + Sync>,
+    /// `[admin] address` as configured: one of the names a client may call it by.
+    pub address: SocketAddr,
+}
+
+/// Serves the Admin API until `shutdown`.
+pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Future<Output = ()>) {
+    http_server::serve(listener, router(state), Limits::default(), shutdown).await;
+}
+
+fn router(state: AdminState) -> Router {
+    let address = state.address;
+    let reads: [(&str, MethodRouter<AdminState>); 3] =
+        [("/", get(status::root)), ("/status", get(status::status)), ("/metrics", get(status::metrics))];
+    let mut router = Router::new();
+    for (path, read) in reads {
+        let read = read.options(async || (StatusCode::NO_CONTENT, [("allow", "GET, HEAD, OPTIONS")]));
+        router = router.route(path, read.clone());
+        if path != "/" {
+            router = router.route(&format!("{path}/"), read);
+        }
+    }
+    router
+        .fallback(async || message(StatusCode::NOT_FOUND, "Not found"))
+        .method_not_allowed_fallback(async || message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))
+        .layer(middleware::from_fn(move |request: Request, next: middleware::Next| async move {
+            match guard::check(&request, address) {
+                Ok(()) => next.run(request).await,
+                Err(error) => message(StatusCode::FORBIDDEN, &error.to_string()),
+            }
+        }))
+        .with_state(state)
+}
+
+/// An error body of Kong's.
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, [("x-content-type-options", "nosniff")], Json(json!({ "message": text }))).into_response()
+}

@@ -1,8 +1,164 @@
 //! From text to `Snapshot`: what the files say, all problems at once, each with its place.
 //!
-//! `value` reads text into one tree with line numbers, `reader` takes typed fields out of it and reports the rest.
+//! `value` reads text into one tree with line numbers, `reader` takes typed fields out of it and reports the rest,
+//! `schema` knows the fields of each entity, `resolve` follows references and builds the `Snapshot`.
 
 pub mod problem;
 pub mod reader;
+mod resolve;
+mod schema;
 pub mod snapshot;
 pub mod value;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+
+use self::problem::{Problem, Problems, Sink};
+use self::reader::Reader;
+use self::schema::Document;
+use self::snapshot::{Host, Snapshot};
+use self::value::Value;
+use crate::plugin::PluginEnv;
+use crate::settings::{self, Listener, Settings};
+use crate::{crypto, tls};
+
+/// Reads the file of entities that the settings name, and the certificates of the listeners.
+pub fn load(settings: &Settings, env: &PluginEnv, generation: u64) -> Result<Snapshot, Problems> {
+    let (snapshot, problems) = read(settings, env, generation);
+    match snapshot {
+        Some(snapshot) if problems.is_empty() => Ok(snapshot),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// As `load`, from a text in place of the file; `name` is what problems call it.
+pub fn load_text(
+    text: &str,
+    name: &str,
+    settings: &Settings,
+    env: &PluginEnv,
+    generation: u64,
+) -> Result<Snapshot, Problems> {
+    let (snapshot, problems) = read_text(Ok(text.to_owned()), name, settings, env, generation);
+    match snapshot {
+        Some(snapshot) if problems.is_empty() => Ok(snapshot),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// Reads both files and reports the problems of both. `env` makes what plugins need from the settings.
+pub fn check(path: &Path, env: impl FnOnce(&Settings) -> PluginEnv) -> Result<(Settings, Snapshot), Problems> {
+    let (settings, mut problems) = settings::read(path, |name| std::env::var(name).ok());
+    if problems.iter().any(|problem| problem.path.is_empty()) {
+        // The file could not be read at all, so nobody knows where the entities are.
+        return Err(Problems(problems));
+    }
+    let (snapshot, more) = read(&settings, &env(&settings), 1);
+    problems.extend(more);
+    match snapshot {
+        Some(snapshot) if problems.is_empty() => Ok((settings, snapshot)),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn read(settings: &Settings, env: &PluginEnv, generation: u64) -> (Option<Snapshot>, Vec<Problem>) {
+    let file = &settings.entities.file;
+    read_text(fs::read_to_string(file), &file.display().to_string(), settings, env, generation)
+}
+
+fn read_text(
+    text: std::io::Result<String>,
+    name: &str,
+    settings: &Settings,
+    env: &PluginEnv,
+    generation: u64,
+) -> (Option<Snapshot>, Vec<Problem>) {
+    let (listeners, mut problems) = listener_pairs(settings);
+    let sink = Sink::new(name);
+    let mut hash = String::new();
+    let value = match text {
+        Ok(text) => {
+            // As long as Kong's, which is an MD5.
+            hash = crypto::sha256(text.as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            Value::from_yaml(&text, &sink)
+        }
+        Err(error) => {
+            sink.problem(0, "", format!("no readable file ({error})"), "the entities ([entities] file)");
+            None
+        }
+    };
+    let snapshot = value.as_ref().and_then(|value| {
+        let reader = Reader::new(value, "", &sink)?;
+        schema::refuse_references(value, "", &sink);
+        let document = schema::document(reader);
+        refuse_admin_as_upstream(&document, settings, &sink);
+        Some(resolve::resolve(document, listeners, env, generation, &sink))
+    });
+    if snapshot.as_ref().is_some_and(|snapshot| snapshot.certificates.name_count() == 0) {
+        problems.extend(listeners_without_certificate(settings));
+    }
+    let (more, warnings) = sink.into_parts();
+    problems.extend(more);
+    (snapshot.map(|snapshot| Snapshot { warnings, hash: hash.into(), ..snapshot }), problems)
+}
+
+/// The certificate and key of each listener that has its own.
+fn listener_pairs(settings: &Settings) -> (Vec<Option<Arc<CertifiedKey>>>, Vec<Problem>) {
+    let sink = Sink::new(&settings.file);
+    let read = |(index, listener): (usize, &Listener)| {
+        let files = listener.pair.as_ref()?;
+        let wrong = |key: &str, found: String| {
+            let path = format!("listeners[{index}].{key}");
+            sink.problem(listener.line, &path, found, "a certificate and its private key, both PEM files");
+        };
+        let bytes = |key: &str, path: &Path| {
+            let found = |error| wrong(key, format!("no readable file ({error})"));
+            fs::read(path).map_err(found).ok()
+        };
+        let (certificate, key) = (bytes("certificate", &files.certificate), bytes("key", &files.key));
+        let found = |error: tls::Error| {
+            let key = if matches!(error, tls::Error::Certificate) { "certificate" } else { "key" };
+            wrong(key, error.to_string());
+        };
+        tls::pair(&certificate?, &key?).map_err(found).ok()
+    };
+    let pairs = settings.listeners.iter().enumerate().map(read).collect();
+    (pairs, sink.into_parts().0)
+}
+
+fn listeners_without_certificate(settings: &Settings) -> Vec<Problem> {
+    let sink = Sink::new(&settings.file);
+    for (index, listener) in settings.listeners.iter().enumerate() {
+        if listener.tls && listener.pair.is_none() {
+            let expected = "`certificate` and `key`, or a certificate entity with an sni";
+            sink.problem(listener.line, &format!("listeners[{index}]"), "TLS without a certificate", expected);
+        }
+    }
+    sink.into_parts().0
+}
+
+/// The Admin API trusts whoever reaches it, so no service may lead there (A2).
+fn refuse_admin_as_upstream(document: &Document<'_>, settings: &Settings, sink: &Sink) {
+    let Some(admin) = settings.admin else { return };
+    let (port, ip) = (admin.address.port(), admin.address.ip().to_canonical());
+    for service in &document.services {
+        let Some(target) = &service.target else { continue };
+        let here = match &target.host {
+            Host::Ip(address) => {
+                let address = address.to_canonical();
+                address == ip || address.is_loopback() || address.is_unspecified()
+            }
+            Host::Name(name) => &**name == "localhost" || name.ends_with(".localhost"),
+        };
+        if here && target.port == port && port != 0 {
+            let expected = "another upstream: requests from outside must not reach the Admin API";
+            sink.problem(service.common.line, &service.common.path, "the Admin API's address", expected);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

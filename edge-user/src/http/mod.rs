@@ -1,3 +1,9 @@
 //! Messages and their wire forms: `Head` for both protocols, our own HTTP/1, HTTP/2 by `h2`.
 
+pub mod buffer;
+pub mod downstream;
+pub mod h1;
+pub mod h2;
 pub mod head;
+pub mod io;
+pub mod tunnel;

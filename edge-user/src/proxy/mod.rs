@@ -1,1 +1,325 @@
-//! proxy.
+//! One request from its head to the last byte of its answer: `handle` is the order of the phases.
+
+pub mod connection;
+pub mod context;
+pub mod forward;
+pub mod headers;
+pub mod listener;
+pub mod owned;
+pub mod resolve;
+pub mod respond;
+pub mod target;
+pub mod upstream;
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use self::connection::Connection;
+use self::context::Context;
+use self::forward::{Exchange, Failure, Outgoing};
+use self::headers::Way;
+use self::respond::{Body, Local};
+use self::target::Target;
+use crate::config::snapshot::{Route, Service};
+use crate::http::downstream::{Downstream, Fault, ResponseShape};
+use crate::http::h1::client::UpstreamConn;
+use crate::http::h1::parse::Framing;
+use crate::http::head::{Head, Known};
+use crate::plugin::{Access, Credentialed};
+use crate::reason::Reason;
+use crate::router;
+use crate::token::{Attempt, Now};
+use crate::worker::{View, Worker};
+
+/// What the connection does after a request.
+pub enum After {
+    /// Goes on to the next request, where it may.
+    Next,
+    /// Becomes a tunnel to this upstream, for at most so long (zero: no bound).
+    Tunnel(Box<UpstreamConn>, Duration),
+}
+
+/// The two heads a connection keeps for all its requests.
+#[derive(Default)]
+pub struct Heads {
+    /// The request's.
+    pub request: Head,
+    /// The response's.
+    pub response: Head,
+}
+
+/// Serves one request whose head stands in `heads.request`, and logs it.
+pub async fn handle<D: Downstream>(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    heads: &mut Heads,
+    upgrade: bool,
+    down: &mut D,
+) -> After {
+    let view = worker.view();
+    let mut context = Context::new(worker, connection);
+    let host = heads.request.get(Known::Host).unwrap_or_default().to_vec();
+    let phases = run(&view, &mut context, heads, &host, upgrade, down);
+    let after = match worker.settings.timeouts.request_total {
+        None => phases.await,
+        Some(limit) => match tokio::time::timeout(limit, phases).await {
+            Ok(after) => after,
+            Err(_) => {
+                fail(&mut context, heads, down, Failure::Upstream(Reason::UpstreamTimeout)).await;
+                After::Next
+            }
+        },
+    };
+    worker.account(&context, &heads.request, &host);
+    after
+}
+
+async fn run<'a, D: Downstream>(
+    view: &'a View,
+    context: &mut Context<'a>,
+    heads: &mut Heads,
+    host: &[u8],
+    upgrade: bool,
+    down: &mut D,
+) -> After {
+    let outcome = match route(view, context, &mut heads.request, host, down.request_framing()) {
+        Ok(target) => match access(view, context, &mut heads.request, &target).await {
+            Ok(()) => proxy(context, heads, &target, host, upgrade, down).await,
+            Err(answer) => Err(Stop::Answer(answer)),
+        },
+        Err(answer) => Err(Stop::Answer(answer)),
+    };
+    match outcome {
+        Ok(after) => after,
+        Err(Stop::Failed(failure)) => {
+            fail(context, heads, down, failure).await;
+            After::Next
+        }
+        Err(Stop::Answer(answer)) => {
+            answer_locally(context, heads, down, &answer).await;
+            After::Next
+        }
+    }
+}
+
+/// Why a request ends before its upstream's answer does.
+enum Stop<'a> {
+    Answer(Local<'a>),
+    Failed(Failure),
+}
+
+/// Everything before the plugins: the target, the route, and what a client may not send.
+fn route<'a>(
+    view: &'a View,
+    context: &mut Context<'a>,
+    head: &mut Head,
+    host: &[u8],
+    framing: Framing,
+) -> Result<Target, Local<'a>> {
+    let settings = &context.worker.settings;
+    let trusted = context.connection.trusted;
+    if trusted {
+        context.client = headers::client_address(head, context.client, |address| settings.is_trusted(address));
+    }
+    let mut target = target::resolve(head, host, context.connection.port)?;
+    if matches!(framing, Framing::Length(length) if settings.limits.body_bytes > 0 && length > settings.limits.body_bytes)
+    {
+        return Err(too_large());
+    }
+    let selected = view.snapshot.router.select(head.method(), target.host(), target.port, target.path());
+    let Some(found) = selected else {
+        return Err(Local::new(404, Reason::RouteNotFound, "no Route matched with those values"));
+    };
+    target.matched = found.matched;
+    let route = &view.snapshot.routes[found.route];
+    context.route = Some(route);
+    let proto = head.get(Known::XForwardedProto).filter(|_| trusted);
+    let https = proto.map_or(context.connection.tls, |proto| proto.eq_ignore_ascii_case(b"https"));
+    if !https && !route.http {
+        return Err(https_required(route, &target));
+    }
+    headers::clean_request(head, &view.owned, trusted);
+    Ok(target)
+}
+
+fn https_required<'a>(route: &Route, target: &Target) -> Local<'a> {
+    let status = route.https_redirect_status_code;
+    let answer = Local::new(status, Reason::HttpsRequired, "Please use HTTPS protocol");
+    match status {
+        426 => answer.field(Known::Connection, "Upgrade").field(Known::Upgrade, "TLS/1.2, HTTP/1.1"),
+        _ => {
+            let location = [b"https://", target.host(), target.path_and_query()].concat();
+            answer.field(Known::Location, location)
+        }
+    }
+}
+
+fn too_large<'a>() -> Local<'a> {
+    Local::new(413, Reason::BodyTooLarge, "Payload too large").body(Body::ProxyError).close()
+}
+
+/// The plugins, most important first. A plugin that waits for keys gives the worker back and is asked again.
+async fn access<'a>(
+    view: &'a View,
+    context: &mut Context<'a>,
+    head: &mut Head,
+    target: &Target,
+) -> Result<(), Local<'a>> {
+    let Some(route) = context.route else { return Ok(()) };
+    for plugin in &route.plugins {
+        let mut attempt = Attempt::First;
+        loop {
+            let request = Credentialed {
+                head: &mut *head,
+                query: target.query(),
+                host: target.host(),
+                now: context.now,
+                cache: &context.worker.verdicts,
+                consumers: &view.snapshot.consumers,
+                client: context.client,
+                attempt,
+            };
+            match plugin.access(request) {
+                Access::Continue(identity) => {
+                    context.consumer = identity.consumer.or(context.consumer.take());
+                    context.expires_unix_ms = identity.expires_unix_ms;
+                    break;
+                }
+                Access::Refuse(refusal) => {
+                    context.worker.note_refusal(context, &refusal);
+                    return Err(refusal.into());
+                }
+                Access::Wait(keys) => {
+                    let began = Instant::now();
+                    let _ = tokio::time::timeout(context.worker.settings.timeouts.key_wait, keys.done()).await;
+                    context.issuer = Some(context.issuer.unwrap_or_default() + began.elapsed());
+                    context.now = Now::read();
+                    attempt = Attempt::Waited;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends the request on and the response back.
+async fn proxy<'a, D: Downstream>(
+    context: &mut Context<'a>,
+    heads: &mut Heads,
+    target: &Target,
+    host: &[u8],
+    upgrade: bool,
+    down: &mut D,
+) -> Result<After, Stop<'a>> {
+    let Some(route) = context.route else { return Ok(After::Next) };
+    let Some(service) = &route.service else {
+        return Err(Stop::Answer(Local::new(503, Reason::ServiceNotFound, "no Service found with those values")));
+    };
+    let Heads { request, response } = heads;
+    let matched = if route.strip_path { target.matched } else { 0 };
+    let original = target.original_path(request);
+    headers::add_forwarding(
+        request,
+        context.connection,
+        &Way { host, path: &original, prefix: &target.path()[..matched], request_id: context.request_id.as_bytes() },
+    );
+    if !route.preserve_host {
+        request.set_known(Known::Host, service.host_header.as_bytes());
+    }
+    let mut upstream_target = Vec::with_capacity(128);
+    router::upstream_path(
+        service.path.as_deref(),
+        route.strip_path,
+        target.matched,
+        target.path(),
+        &mut upstream_target,
+    );
+    if let Some(query) = target.query() {
+        upstream_target.push(b'?');
+        upstream_target.extend_from_slice(query);
+    }
+    let protocol = if upgrade { target.upgrade(&context.worker.settings.proxy.upgrades) } else { None };
+    let outgoing = Outgoing { head: request, target: &upstream_target, upgrade: protocol };
+    context.upstream_started = Some(Instant::now());
+    let worker = &**context.worker;
+    let (mut exchange, meta) =
+        Exchange::start(worker, service, &outgoing, down, response).await.map_err(Stop::Failed)?;
+    let answered = Instant::now();
+    context.upstream = context.upstream_started.map(|began| answered.duration_since(began));
+    context.upstream_address = Some(exchange.address);
+    context.status = response.status();
+    if response.status() == 101 {
+        return Ok(switch(context, response, exchange).await);
+    }
+    headers::clean_response(response, false);
+    headers::add_latencies(response, context, answered);
+    let shape = ResponseShape { framing: meta.framing, declared: meta.declared };
+    exchange.down().respond(response, shape, worker.draining.get());
+    let transferred = exchange.transfer().await;
+    context.request_bytes = exchange.request_bytes();
+    context.response_bytes = exchange.response_bytes;
+    transferred.map_err(Stop::Failed)?;
+    exchange.finish(answered);
+    Ok(After::Next)
+}
+
+/// Tells the client of the switch; the connection's owner joins the two ends.
+async fn switch<D: Downstream>(context: &mut Context<'_>, response: &mut Head, mut exchange: Exchange<'_, D>) -> After {
+    headers::clean_response(response, true);
+    exchange.down().interim(response);
+    if poll_fn(|cx| exchange.down().poll_flush(cx)).await.is_err() {
+        return After::Next;
+    }
+    let life = context.expires_unix_ms.map_or(Duration::ZERO, |expires| {
+        // Zero would mean no bound: a token that has just expired still bounds.
+        Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1) as u64)
+    });
+    After::Tunnel(Box::new(exchange.into_upstream()), life)
+}
+
+/// An exchange that did not end as it should: an answer where the client has seen none yet, a cut where it has.
+async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down: &mut D, failure: Failure) {
+    if context.status != 0 {
+        context.reason = Some(match failure {
+            Failure::Upstream(reason) => reason,
+            Failure::TooLarge => Reason::BodyTooLarge,
+            Failure::Client(Fault::Gone) => Reason::ClientGone,
+            Failure::Client(Fault::Timeout) => Reason::RequestTimeout,
+            Failure::Client(Fault::Malformed) => Reason::RequestMalformed,
+        });
+        down.abandon_body();
+        down.abort();
+        return;
+    }
+    let answer = match failure {
+        Failure::Upstream(reason) => respond::upstream_failure(reason),
+        Failure::TooLarge => too_large(),
+        Failure::Client(Fault::Timeout) => {
+            Local::new(408, Reason::RequestTimeout, "Request timeout").body(Body::ProxyError).close()
+        }
+        Failure::Client(Fault::Malformed) => {
+            Local::new(400, Reason::RequestMalformed, "Bad request").body(Body::ProxyError).close()
+        }
+        Failure::Client(Fault::Gone) => {
+            // Nobody is left to answer; the log says so with nginx's code.
+            (context.status, context.reason) = (499, Some(Reason::ClientGone));
+            down.abandon_body();
+            down.abort();
+            return;
+        }
+    };
+    answer_locally(context, heads, down, &answer).await;
+}
+
+async fn answer_locally<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down: &mut D, answer: &Local<'_>) {
+    respond::local(context, &heads.request, &mut heads.response, down, answer);
+    if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
+        down.abort();
+    }
+}
+
+/// The service a context was routed to.
+pub(crate) fn service_of<'a>(context: &Context<'a>) -> Option<&'a Service> {
+    context.route.and_then(|route| route.service.as_deref())
+}

@@ -49,7 +49,7 @@ impl HostPattern {
             (None, None) => (HostKind::Exact, host.as_str()),
             (Some(_), Some(_)) => return None,
         };
-        if !is_host(fixed) {
+        if !is_host_name(fixed) {
             return None;
         }
         let text = match kind {
@@ -84,7 +84,8 @@ fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     if digits { Some((host, Some(port.parse().ok().filter(|port| *port > 0)?))) } else { None }
 }
 
-fn is_host(text: &str) -> bool {
+/// Whether this is a host name or an address, IPv6 in brackets.
+pub(crate) fn is_host_name(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[') {
         return address.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
     }

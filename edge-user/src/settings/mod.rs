@@ -6,7 +6,7 @@ mod cidr;
 mod identity;
 mod read;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ pub(crate) use read::read;
 use crate::config::problem::Problems;
 
 /// Everything `edge.toml` says.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
+    /// The file all this was read from, as problems name it.
+    pub file: String,
     /// `[[listeners]]`: at least one.
     pub listeners: Vec<Listener>,
     /// `[process]`
@@ -60,6 +62,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `tls`, default false. Over TLS HTTP/2 is chosen by ALPN, in clear text by prior knowledge.
     pub tls: bool,
+    /// The line it begins at in `edge.toml`.
+    pub line: u32,
     /// `certificate` and `key`: PEM files of the pair for names that no certificate entity has. Default: none.
     pub pair: Option<PairFiles>,
 }
@@ -123,6 +127,8 @@ pub struct Proxy {
     pub trusted_ips: Vec<Cidr>,
     /// `expose_reason`: tell every client in `Proxy-Status` why it was refused. Default false: trusted peers only.
     pub expose_reason: bool,
+    /// `upgrades`: protocols a client may switch to once the upstream agrees. Default: websocket.
+    pub upgrades: Vec<String>,
 }
 
 /// `[limits]`: what is over them is refused.
@@ -234,6 +240,11 @@ pub struct Echo {
 }
 
 impl Settings {
+    /// Whether a peer's word about where a request came from is taken (`proxy.trusted_ips`).
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        self.proxy.trusted_ips.iter().any(|network| network.contains(address))
+    }
+
     /// Reads `edge.toml` and the environment; all problems at once.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let (settings, problems) = read(path, |name| std::env::var(name).ok());

@@ -15,6 +15,7 @@ use super::{
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value, quote_text};
+use crate::http::head::is_field_name;
 
 const LEVELS: [(&str, Level); 9] = [
     ("debug", Level::Debug),
@@ -52,11 +53,13 @@ pub(crate) fn read(path: &Path, env: impl Fn(&str) -> Option<String>) -> (Settin
     let mut settings = settings(reader, base, readable, &env);
     let (problems, warnings) = sink.into_parts();
     settings.warnings = warnings;
+    settings.file = name;
     (settings, problems)
 }
 
 fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&str) -> Option<String>) -> Settings {
     let settings = Settings {
+        file: String::new(),
         listeners: listeners(&mut reader, base, readable),
         process: section(&mut reader, "process", |r| Process { user: r.string("user").map(str::to_owned) }),
         workers: section(&mut reader, "workers", |r| Workers { count: count(r, "count", 0..=1024, 0) }),
@@ -67,6 +70,11 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         proxy: section(&mut reader, "proxy", |r| Proxy {
             trusted_ips: r.parsed_list("trusted_ips", CIDR, Cidr::parse).unwrap_or_default(),
             expose_reason: r.bool("expose_reason").unwrap_or(false),
+            upgrades: r
+                .parsed_list("upgrades", "a protocol name such as websocket, but not h2c", |text| {
+                    (is_field_name(text.as_bytes()) && !text.eq_ignore_ascii_case("h2c")).then(|| text.to_owned())
+                })
+                .unwrap_or_else(|| vec!["websocket".to_owned()]),
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),
@@ -136,8 +144,9 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
                 None
             }
         };
+        let line = section.line();
         section.finish();
-        listeners.extend(address.map(|address| Listener { address, tls, pair }));
+        listeners.extend(address.map(|address| Listener { address, tls, line, pair }));
     }
     listeners
 }

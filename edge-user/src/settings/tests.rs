@@ -23,7 +23,7 @@ const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
 #[test]
 fn every_value_has_its_default() {
     let (s, dir) = good(LISTENER);
-    assert_eq!(s.listeners, [Listener { address: "127.0.0.1:0".parse().unwrap(), tls: false, pair: None }]);
+    assert_eq!(s.listeners, [Listener { address: "127.0.0.1:0".parse().unwrap(), tls: false, line: 1, pair: None }]);
     assert_eq!((s.process.user, s.workers.count), (None, 0));
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
@@ -121,7 +121,10 @@ secret_file = "secret"
 "#,
     );
     let pair = PairFiles { certificate: dir.path().join("tls.crt"), key: "/abs/tls.key".into() };
-    assert_eq!(s.listeners[1], Listener { address: "[::]:8443".parse().unwrap(), tls: true, pair: Some(pair) });
+    assert_eq!(
+        s.listeners[1],
+        Listener { address: "[::]:8443".parse().unwrap(), tls: true, line: 4, pair: Some(pair) }
+    );
     assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));
     assert_eq!((s.kernel.mode, s.kernel.deny.len(), s.kernel.interfaces.len()), (KernelMode::Required, 2, 1));

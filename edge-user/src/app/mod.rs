@@ -1,0 +1,258 @@
+//! Composition root: builds every part, in the order in which privileges allow, and owns start, reload and drain.
+
+mod privileges;
+mod reload;
+mod sockets;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use self::reload::Reloader;
+use self::sockets::Sockets;
+use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
+use crate::config;
+use crate::http_client::HttpClient;
+use crate::identity::{self, Identity};
+use crate::kernel::{self, Kernel};
+use crate::metrics::{Exposition, Kind, Registry};
+use crate::plugin::{PLUGINS, PluginEnv};
+use crate::proxy::resolve::Resolver;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::store::Store;
+use crate::telemetry::{self, AccessLog};
+use crate::token::cache::VerdictCache;
+use crate::token::keys::{FetchPolicy, KeySources};
+use crate::worker::{self, Parts, Phase};
+use crate::{crypto, echo, tls};
+
+/// The program's version, of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the edge until SIGTERM or SIGINT has been obeyed.
+pub fn run(path: &Path) -> anyhow::Result<()> {
+    crypto::install();
+    let settings = Settings::load(path)?;
+    let error_log = telemetry::init(&settings.log.error, settings.log.level)?;
+    let access_log = AccessLog::open(&settings.log.access)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    sockets::raise_descriptor_limit();
+    let workers = match settings.workers.count {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    };
+    // What needs privileges comes first and alone; no thread of ours that serves exists yet.
+    let mut sockets = Sockets::bind(&settings, workers)?;
+    let mut kernel = kernel::start(&settings.kernel).context("the kernel programs of [kernel]")?;
+    privileges::drop(settings.process.user.as_deref())?;
+
+    let settings = Arc::new(settings);
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the control runtime")?;
+    let registry = Arc::new(Registry::new(VERSION));
+    let state = control.block_on(State::open(&settings.store.path));
+    let env = plugin_env(&settings, &control, state);
+    let snapshot = config::load(&settings, &env, 1)?;
+    let (store, publisher) = Store::new(snapshot);
+    let verdicts = VerdictCache::new(settings.verdicts.cache_bytes);
+    let (phase, phases) = watch::channel(Phase::Serve);
+    if let Some(log) = kernel.take_log() {
+        control.spawn(log.run());
+    }
+    let kernel = Arc::new(kernel);
+    register(&registry, &kernel, &verdicts, &access_log, &error_log);
+    registry.configured(1);
+
+    let resolver = Resolver::new(control.handle().clone(), settings.timeouts.resolve);
+    let mut threads = Vec::new();
+    let listeners = sockets.per_worker(&settings, &store)?;
+    let addresses = listeners.addresses;
+    for (index, bound) in listeners.workers.into_iter().enumerate() {
+        let parts = Parts {
+            settings: settings.clone(),
+            store: store.clone(),
+            resolver: resolver.clone(),
+            metrics: registry.worker(),
+            access: access_log.writer(),
+            verdicts: verdicts.clone(),
+            listeners: bound,
+            max_connections: (settings.limits.connections / workers).max(1),
+            phase: phases.clone(),
+        };
+        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(parts));
+        threads.push(thread.context("a worker's thread")?);
+    }
+    for (address, tls) in &addresses {
+        tracing::info!("listening on {address}{}", if *tls { " (TLS)" } else { "" });
+    }
+    let node = Arc::new(Node {
+        version: VERSION,
+        hostname: nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into()),
+        node_id: Uuid::new_v4(),
+        workers,
+        listeners: addresses,
+        plugins: PLUGINS
+            .iter()
+            .map(|(name, priority)| PluginInfo { name, version: VERSION, priority: *priority })
+            .collect(),
+    });
+    let started = control.block_on(async {
+        serve_admin(sockets.admin, &settings, &registry, &store, node, phases.clone())?;
+        serve_identity(sockets.identity, &settings, phases.clone())?;
+        if let Some(listener) = sockets.echo {
+            let listener = TcpListener::from_std(listener)?;
+            tracing::info!("echo upstream on {}", listener.local_addr()?);
+            tokio::spawn(echo::serve(listener, drained(phases.clone())));
+        }
+        anyhow::Ok(())
+    });
+    started?;
+    env.warm();
+    for warning in &store.load().warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(workers, kernel = kernel.is_active(), "edge ready");
+    let reloader = Reloader { path: path.to_owned(), settings: settings.clone(), env, publisher, registry, kernel };
+    let reopen = move || {
+        for (name, reopened) in [("error", error_log.reopen()), ("access", access_log.reopen())] {
+            if let Err(error) = reopened {
+                tracing::warn!(%error, "the {name} log could not be opened anew");
+            }
+        }
+    };
+    control.block_on(reload::until_stopped(reloader, reopen))?;
+    tracing::info!(
+        drain_ms = settings.timeouts.drain.as_millis() as u64,
+        "stopping: no new connections, the open ones end"
+    );
+    phase.send_replace(Phase::Drain);
+    let mut failed = false;
+    for thread in threads {
+        failed |= !matches!(thread.join(), Ok(Ok(())));
+    }
+    control.shutdown_timeout(Duration::from_secs(2));
+    if failed {
+        bail!("a worker ended with an error");
+    }
+    tracing::info!("edge stopped");
+    Ok(())
+}
+
+/// Checks `edge.toml` and the entities without starting anything; gives what an operator should know.
+pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
+    crypto::install();
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (settings, snapshot) = config::check(path, |settings| plugin_env(settings, &control, State::in_memory()))?;
+    Ok(settings.warnings.into_iter().chain(snapshot.warnings).collect())
+}
+
+fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv {
+    let http =
+        HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
+    let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
+    PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy))
+}
+
+/// Resolves when the process drains.
+async fn drained(mut phases: watch::Receiver<Phase>) {
+    let _ = phases.wait_for(|phase| *phase == Phase::Drain).await;
+}
+
+fn serve_admin(
+    listener: Option<std::net::TcpListener>,
+    settings: &Settings,
+    registry: &Arc<Registry>,
+    store: &Arc<Store>,
+    node: Arc<Node>,
+    phases: watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
+    let (Some(listener), Some(admin)) = (listener, &settings.admin) else { return Ok(()) };
+    let listener = TcpListener::from_std(listener)?;
+    tracing::info!("admin on {}", listener.local_addr()?);
+    let store = store.clone();
+    let configuration = Arc::new(move || {
+        let snapshot = store.load();
+        let plugins = snapshot.routes.iter().flat_map(|route| &route.plugins);
+        let enabled_plugins = plugins.map(|plugin| plugin.name().to_owned()).collect();
+        Configuration { hash: snapshot.hash.to_string(), enabled_plugins }
+    });
+    let state = AdminState { node, registry: registry.clone(), configuration, address: admin.address };
+    tokio::spawn(admin::serve(listener, state, drained(phases)));
+    Ok(())
+}
+
+fn serve_identity(
+    listener: Option<std::net::TcpListener>,
+    settings: &Settings,
+    phases: watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
+    let (Some(listener), Some(identity)) = (listener, &settings.identity) else { return Ok(()) };
+    let listener = TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+    let identity = Arc::new(Identity::new(identity, address).context("[identity]")?);
+    for (name, issuer) in identity.issuers() {
+        tracing::info!(name, issuer, "issuer on {address}");
+    }
+    tokio::spawn(identity::serve(listener, identity, drained(phases)));
+    Ok(())
+}
+
+/// The numbers that are read where they are kept.
+fn register(
+    registry: &Registry,
+    kernel: &Arc<Kernel>,
+    verdicts: &Arc<VerdictCache>,
+    access_log: &AccessLog,
+    error_log: &telemetry::ErrorLog,
+) {
+    let (kernel, verdicts) = (kernel.clone(), verdicts.clone());
+    let (access_log, error_log) = (access_log.clone(), error_log.clone());
+    registry.register(move |to: &mut Exposition| {
+        to.family("edge_kernel_frames_total", Kind::Counter, "Frames the kernel programs saw, by what became of them");
+        for (name, count) in kernel.counters() {
+            to.sample(&[("verdict", name)], count);
+        }
+    });
+    registry.register(move |to: &mut Exposition| {
+        let stats = verdicts.stats();
+        to.family(
+            "edge_verdict_lookups_total",
+            Kind::Counter,
+            "Tokens looked up in the verdict cache, by what was found",
+        );
+        for (found, count) in [
+            ("local", stats.local_hits),
+            ("shared", stats.shared_hits),
+            ("refusal", stats.negative_hits),
+            ("nothing", stats.misses),
+        ] {
+            to.sample(&[("found", found)], count);
+        }
+        to.family("edge_verdict_signatures_total", Kind::Counter, "Signatures verified");
+        to.sample(&[], stats.signatures);
+        to.family("edge_verdict_entries", Kind::Gauge, "Entries of the shared verdict cache");
+        to.sample(&[("verdict", "verified")], stats.positive_entries);
+        to.sample(&[("verdict", "refused")], stats.negative_entries);
+        to.family("edge_verdict_bytes", Kind::Gauge, "Bytes of the shared verdict cache");
+        to.sample(&[("verdict", "verified")], stats.positive_bytes);
+        to.sample(&[("verdict", "refused")], stats.negative_bytes);
+    });
+    registry.register(move |to: &mut Exposition| {
+        access_log.collect(to);
+        error_log.collect(to);
+    });
+}

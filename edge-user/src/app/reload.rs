@@ -1,0 +1,117 @@
+//! What the running process listens for: a new configuration, and the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config;
+use crate::kernel::Kernel;
+use crate::metrics::Registry;
+use crate::plugin::PluginEnv;
+use crate::settings::Settings;
+use crate::store::Publisher;
+
+/// How often the files are looked at. A change counts once it has stood for one such time: editors write in steps.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Everything a reload touches.
+pub(super) struct Reloader {
+    /// `edge.toml`.
+    pub(super) path: PathBuf,
+    /// The settings the process runs under.
+    pub(super) settings: Arc<Settings>,
+    /// What plugins need.
+    pub(super) env: PluginEnv,
+    /// The right to replace the snapshot.
+    pub(super) publisher: Publisher,
+    /// Where reloads are counted.
+    pub(super) registry: Arc<Registry>,
+    /// Takes a changed deny-list.
+    pub(super) kernel: Arc<Kernel>,
+}
+
+impl Reloader {
+    /// Builds a new snapshot and puts it into force, or says why not and leaves the old one (A5, A8).
+    fn reload(&mut self) {
+        let loaded = Settings::load(&self.path).and_then(|settings| {
+            let generation = self.publisher.next_generation();
+            config::load(&settings, &self.env, generation).map(|snapshot| (settings, snapshot))
+        });
+        let (settings, snapshot) = match loaded {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                self.registry.configuration_refused();
+                for problem in &problems.0 {
+                    tracing::error!("configuration refused, the old one stays in force: {problem}");
+                }
+                return;
+            }
+        };
+        for warning in &snapshot.warnings {
+            tracing::warn!("{warning}");
+        }
+        let generation = snapshot.generation;
+        self.publisher.publish(snapshot);
+        self.registry.configured(generation);
+        self.env.warm();
+        if settings.kernel.deny != self.settings.kernel.deny {
+            match self.kernel.publish_deny(&settings.kernel.deny) {
+                Ok(changes) => tracing::info!(?changes, "kernel deny-list changed"),
+                Err(error) => tracing::error!(%error, "kernel deny-list not changed"),
+            }
+        }
+        let mut same_but_deny = (*self.settings).clone();
+        same_but_deny.kernel.deny.clone_from(&settings.kernel.deny);
+        if settings != same_but_deny {
+            tracing::warn!(file = %self.path.display(), "changed settings other than kernel.deny take effect at the next start");
+        }
+        self.settings = Arc::new(same_but_deny);
+        tracing::info!(generation, "configuration loaded");
+    }
+}
+
+/// Reloads on SIGHUP and on changed files until SIGTERM or SIGINT. `reopen` opens log files anew on SIGHUP.
+pub(super) async fn until_stopped(mut reloader: Reloader, reopen: impl Fn()) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut look = tokio::time::interval(LOOK);
+    let files = [reloader.path.clone(), reloader.settings.entities.file.clone()];
+    let (mut in_force, mut last) = (Seen::of(&files), Seen::of(&files));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                reopen();
+                in_force = Seen::of(&files);
+                tokio::task::block_in_place(|| reloader.reload());
+            }
+            _ = look.tick() => {
+                let now = Seen::of(&files);
+                if now != in_force && now == last {
+                    in_force = now.clone();
+                    tokio::task::block_in_place(|| reloader.reload());
+                }
+                last = now;
+            }
+        }
+    }
+}
+
+/// What tells one state of the files from another.
+#[derive(Clone, PartialEq, Eq)]
+struct Seen(Vec<Option<(u64, u64, Option<SystemTime>)>>);
+
+impl Seen {
+    fn of(files: &[impl AsRef<Path>]) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let look = |file: &Path| {
+            let metadata = std::fs::metadata(file).ok()?;
+            Some((metadata.ino(), metadata.len(), metadata.modified().ok()))
+        };
+        Self(files.iter().map(|file| look(file.as_ref())).collect())
+    }
+}

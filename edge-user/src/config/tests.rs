@@ -1,0 +1,477 @@
+use super::*;
+use crate::router::Match;
+
+fn settings() -> Settings {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge.toml");
+    fs::write(&path, "[[listeners]]\naddress = \"127.0.0.1:0\"\n").unwrap();
+    Settings::load(&path).unwrap()
+}
+
+fn env() -> PluginEnv {
+    PluginEnv::default()
+}
+
+fn load_yaml(text: &str) -> Result<Snapshot, Problems> {
+    load_text(text, "k", &settings(), &env(), 1)
+}
+
+fn good(text: &str) -> Snapshot {
+    load_yaml(&format!("_format_version: \"3.0\"\n{text}")).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
+}
+
+/// The text begins at line 2.
+fn bad(text: &str, expected: &[&str]) {
+    let problems = load_yaml(&format!("_format_version: \"3.0\"\n{text}")).err().unwrap_or_default();
+    let seen: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
+    assert_eq!(seen, expected, "{text}");
+}
+
+const SERVICE: &str = "services:\n- host: h\n"; // lines 2 and 3
+
+#[test]
+fn services_have_their_defaults_and_rules() {
+    let s = good("services:\n- name: s\n  host: Up.Example\n  routes:\n  - paths: [/a]\n");
+    let service = s.routes[0].service.clone().unwrap();
+    assert_eq!((service.name.as_deref(), &*service.label, service.scheme), (Some("s"), "s", snapshot::Scheme::Http));
+    assert_eq!((&*service.host_header, service.port, service.path.as_deref()), ("up.example", 80, None));
+    assert_eq!((service.retries, service.connect_timeout.as_millis(), service.tls.is_none()), (5, 60_000, true));
+    for (fields, host_header, port, path) in [
+        ("url: http://httpbin.konghq.com/anything", "httpbin.konghq.com", 80, Some("/anything")),
+        ("url: https://h", "h", 443, None),
+        ("url: https://h:80/", "h:80", 80, Some("/")),
+        ("url: 'http://[::1]:81'", "[::1]:81", 81, None),
+        ("{protocol: https, host: h}", "h:80", 80, None),
+        ("{protocol: https, host: 10.0.0.1, port: 443, path: /x}", "10.0.0.1", 443, Some("/x")),
+        ("{host: '::1', port: 80}", "[::1]", 80, None),
+    ] {
+        let fields = fields.trim_matches(['{', '}']);
+        let s = good(&format!("services: [{{{fields}, routes: [{{paths: [/]}}]}}]"));
+        let service = s.routes[0].service.clone().unwrap();
+        assert_eq!(
+            (&*service.host_header, service.port, service.path.as_deref()),
+            (host_header, port, path),
+            "{fields}"
+        );
+        assert_eq!(service.tls.is_some(), service.scheme == snapshot::Scheme::Https);
+    }
+    for (fields, expected) in [
+        ("{}", "k:2: services[0].host: found nothing, expected a host name or address, without port"),
+        ("{host: 'h:80'}", "k:2: services[0].host: found \"h:80\", expected a host name or address, without port"),
+        ("{host: h, port: 65536}", "k:2: services[0].port: found 65536, expected an integer between 0 and 65535"),
+        ("{host: h, retries: -1}", "k:2: services[0].retries: found -1, expected an integer between 0 and 32767"),
+        (
+            "{host: h, read_timeout: 0}",
+            "k:2: services[0].read_timeout: found 0, expected an integer between 1 and 2147483646",
+        ),
+        (
+            "{host: h, protocol: tcp}",
+            "k:2: services[0].protocol: found another protocol than http, \
+             expected http or https: others are not supported yet",
+        ),
+        (
+            "{host: h, path: a}",
+            "k:2: services[0].path: found \"a\", expected a normal path: should start with: /, \
+             and have no //, dot segments or raw special characters",
+        ),
+        (
+            "{url: 'http://h/a?b'}",
+            "k:2: services[0].url: found \"http://h/a?b\", \
+             expected a URL like https://host:port/path, with http or https, a normal path and no query",
+        ),
+        (
+            "{url: 'http://me:pw@h/'}",
+            "k:2: services[0].url: found a string, \
+             expected a URL like https://host:port/path, with http or https, a normal path and no query",
+        ),
+        ("{url: 'http://h', port: 1}", "k:2: services[0].port: found it beside `url`, expected one of the two"),
+        ("{host: h, hots: x}", "k:2: services[0].hots: found an unknown field, expected `host`"),
+        ("{host: h, id: x}", "k:2: services[0].id: found \"x\", expected a UUID"),
+        ("{host: h, name: a b}", "k:2: services[0].name: found \"a b\", expected letters, digits and . - _ ~"),
+        ("{host: h, tags: ['a,b']}", "k:2: services[0].tags[0]: found \"a,b\", expected a tag without `,` and `/`"),
+        (
+            "{host: h, ca_certificates: [x]}",
+            "k:2: services[0].ca_certificates: found a list, expected nothing: not supported yet",
+        ),
+        (
+            "{host: h, tls_verify: true}",
+            "k:2: services[0].tls_verify: found true, expected nothing: value must be null unless the protocol is https",
+        ),
+        (
+            "{host: 127.0.0.1, port: 8001}",
+            "k:2: services[0]: found the Admin API's address, \
+             expected another upstream: requests from outside must not reach the Admin API",
+        ),
+    ] {
+        bad(&format!("services: [{fields}]"), &[expected]);
+    }
+}
+
+#[test]
+fn interchangeable_upstreams_have_one_endpoint() {
+    let endpoints = |urls: [&str; 2]| {
+        let service = |url: &str| format!("- {url}\n  routes: [{{paths: [/]}}]\n");
+        let s = good(&format!("services:\n{}{}", service(urls[0]), service(urls[1])));
+        s.routes.iter().map(|route| route.service.as_ref().unwrap().endpoint).collect::<Vec<_>>()
+    };
+    for (urls, same) in [
+        (["url: http://h/a", "url: http://H/b"], true),
+        (["url: http://h", "url: http://h:81"], false),
+        (["url: http://h:443", "url: https://h"], false),
+        (["url: https://h", "url: https://h\n  tls_verify: false"], false),
+        (["url: https://h\n  tls_verify: true", "url: https://h"], true),
+    ] {
+        let seen = endpoints(urls);
+        assert_eq!(seen[0] == seen[1], same, "{urls:?}");
+    }
+    let s = good("services: [{url: https://h, tls_verify: false}]");
+    assert_eq!(s.warnings, ["k:2: services[0].tls_verify: the upstream's certificate is not verified"]);
+}
+
+#[test]
+fn routes_have_their_defaults_and_rules() {
+    let s = good(
+        "routes:\n- name: r\n  hosts: [a.example]\n- paths: [/x]\n  protocols: [https]\n  strip_path: false\n  https_redirect_status_code: 301\n",
+    );
+    let (first, second) = (&s.routes[0], &s.routes[1]);
+    assert_eq!((first.http, first.https, first.https_redirect_status_code), (true, true, 426));
+    assert_eq!((first.strip_path, first.preserve_host, first.service.is_none()), (true, false, true));
+    assert_eq!(
+        (second.http, second.https, second.https_redirect_status_code, second.strip_path),
+        (false, true, 301, false)
+    );
+    assert_eq!((&*first.label, &*second.label), ("r", &*second.id.to_string()));
+    assert_eq!(s.router.select(b"GET", b"A.example", 80, b"/x"), Some(Match { route: 0, matched: 0 }));
+    for (fields, expected) in [
+        (
+            "{}",
+            "k:2: routes[0]: found no criterion, expected one: must set one of 'methods', 'hosts', 'headers', 'paths', \
+             'snis' when 'protocols' is 'https'",
+        ),
+        (
+            "{protocols: [http], paths: []}",
+            "k:2: routes[0]: found no criterion, expected one: must set one of 'methods', 'hosts', 'headers', 'paths' \
+             when 'protocols' is 'http'",
+        ),
+        ("{paths: [a]}", "k:2: routes[0].paths[0]: found \"a\", expected a path: should start with: /"),
+        ("{paths: [/, /a//b]}", "k:2: routes[0].paths[1]: found \"/a//b\", expected the path's normal form, \"/a/b\""),
+        ("{paths: ['/%41']}", "k:2: routes[0].paths[0]: found \"/%41\", expected the path's normal form, \"/A\""),
+        (
+            "{paths: ['/%zz']}",
+            "k:2: routes[0].paths[0]: found \"/%zz\", expected a normal path: the path has a broken percent escape",
+        ),
+        (
+            "{paths: ['~/a']}",
+            "k:2: routes[0].paths[0]: found \"~/a\", expected a prefix: regular expressions are not supported yet",
+        ),
+        ("{methods: [get]}", "k:2: routes[0].methods[0]: found \"get\", expected a method in capital letters"),
+        (
+            "{hosts: ['a.*.b']}",
+            "k:2: routes[0].hosts[0]: found \"a.*.b\", expected a host, *.host or host.*, each with or without :port",
+        ),
+        (
+            "{paths: [/], headers: {a: [b]}}",
+            "k:2: routes[0].headers: found an object, expected nothing: not supported yet",
+        ),
+        ("{snis: [a]}", "k:2: routes[0].snis: found a list, expected nothing: not supported yet"),
+        (
+            "{paths: [/], path_handling: v1}",
+            "k:2: routes[0].path_handling: found \"v1\", expected \"v0\": anything else is not supported yet",
+        ),
+        (
+            "{paths: [/], protocols: [grpc]}",
+            "k:2: routes[0].protocols: found another protocol than http, expected http, https or both: others are not supported yet",
+        ),
+        (
+            "{paths: [/], https_redirect_status_code: 303}",
+            "k:2: routes[0].https_redirect_status_code: found 303, expected one of: 426, 301, 302, 307, 308",
+        ),
+        (
+            "{paths: [/], service: nope}",
+            "k:2: routes[0].service: found \"nope\", expected the id or name of one of the file's 'services'",
+        ),
+        (
+            "{paths: [/], service: {}}",
+            "k:2: routes[0].service: found an object without `id` and `name`, expected one of them",
+        ),
+    ] {
+        bad(&format!("routes: [{fields}]"), &[expected]);
+    }
+}
+
+#[test]
+fn top_level_routes_find_their_service_by_string_object_and_id() {
+    let id = "5f1d7e1c-1111-4222-8333-444455556666";
+    for service in ["s", "{name: s}", &format!("{{id: {id}}}"), id] {
+        let s = good(&format!(
+            "routes:\n- paths: [/]\n  service: {service}\nservices:\n- {{id: {id}, name: s, host: h}}\n"
+        ));
+        assert_eq!(s.routes[0].service.as_ref().unwrap().id.to_string(), id, "{service}");
+    }
+}
+
+#[test]
+fn routes_of_disabled_services_do_not_exist() {
+    let s =
+        good("services:\n- {host: a, enabled: false, routes: [{paths: [/a]}]}\n- {host: b, routes: [{paths: [/b]}]}\n");
+    assert_eq!(s.routes.len(), 1);
+    assert_eq!(s.router.select(b"GET", b"x", 80, b"/b"), Some(Match { route: 0, matched: 2 }));
+    assert_eq!(s.router.select(b"GET", b"x", 80, b"/a"), None);
+}
+
+#[test]
+fn equal_routes_go_by_age_then_by_place() {
+    let s = good(
+        "routes:\n- {name: c, paths: [/]}\n- {name: b, paths: [/], created_at: 20}\n- {name: a, paths: [/], created_at: 10}\n",
+    );
+    assert_eq!(s.routes.iter().map(|route| &*route.label).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(s.router.select(b"GET", b"x", 80, b"/"), Some(Match { route: 0, matched: 1 }));
+}
+
+#[test]
+fn ids_are_made_the_same_way_each_time() {
+    let text = "services:\n- {name: s, host: h, routes: [{paths: [/]}, {name: r, paths: [/r]}]}\nconsumers: [{custom_id: c}]\n";
+    let (a, b) = (good(text), good(text));
+    let ids = |s: &Snapshot| s.routes.iter().map(|route| route.id).collect::<Vec<_>>();
+    assert_eq!(ids(&a), ids(&b));
+    assert_eq!(ids(&a)[0].get_version_num(), 5);
+    assert!(ids(&a)[0] != ids(&a)[1] && ids(&a)[0] != a.routes[0].service.as_ref().unwrap().id);
+}
+
+#[test]
+fn what_must_be_unique_is() {
+    let id = "5f1d7e1c-1111-4222-8333-444455556666";
+    for (text, expected) in [
+        (
+            "services:\n- {name: x, host: h}\n- {name: x, host: i, id: 5f1d7e1c-1111-4222-8333-444455556666}"
+                .to_owned(),
+            "k:4: services[1]: found 'x' again, expected each once \
+             (uniqueness violation: 'services' entity with name set to 'x' already declared)"
+                .to_owned(),
+        ),
+        (
+            format!("services:\n- {{id: {id}, host: h}}\n- {{id: {id}, host: i}}"),
+            format!(
+                "k:4: services[1]: found '{id}' again, expected each once \
+                 (uniqueness violation: 'services' entity with primary key set to '{id}' already declared)"
+            ),
+        ),
+        (
+            "consumers:\n- {username: a, custom_id: c}\n- {username: b, custom_id: c}".to_owned(),
+            "k:4: consumers[1]: found 'c' again, expected each once \
+             (uniqueness violation: 'consumers' entity with custom_id set to 'c' already declared)"
+                .to_owned(),
+        ),
+    ] {
+        bad(&text, &[&expected]);
+    }
+}
+
+#[test]
+fn consumers_need_a_name() {
+    let s = good(
+        "consumers:\n- {username: ann, tags: [a]}\n- {custom_id: c-2, id: 5f1d7e1c-1111-4222-8333-444455556666}\n",
+    );
+    assert_eq!(s.consumers.len(), 2);
+    assert_eq!(s.consumers.by_custom_id("c-2").unwrap().id.to_string(), "5f1d7e1c-1111-4222-8333-444455556666");
+    bad(
+        "consumers: [{tags: [x]}]",
+        &["k:2: consumers[0]: found neither, \
+           expected at least one of these fields must be non-empty: 'custom_id', 'username'"],
+    );
+    bad(
+        "consumers: [{username: a, plugins: [{name: x}]}]",
+        &["k:2: consumers[0].plugins: found a list, expected []: anything else is not supported yet"],
+    );
+}
+
+#[test]
+fn plugins_that_are_not_there_are_refused_wherever_they_stand() {
+    for (text, line) in [
+        (format!("{SERVICE}plugins:\n- name: nope"), 5),
+        (format!("{SERVICE}  plugins:\n  - name: nope"), 5),
+        (format!("{SERVICE}  routes:\n  - paths: [/]\n    plugins:\n    - name: nope"), 7),
+        (format!("{SERVICE}plugins:\n- name: nope\n  enabled: false"), 5),
+    ] {
+        let problems = load_yaml(&format!("_format_version: \"3.0\"\n{text}")).err().unwrap();
+        assert_eq!((problems.0.len(), problems.0[0].line), (1, line), "{text}\n{problems}");
+        assert!(problems.to_string().contains("nope"), "{problems}");
+    }
+    bad("plugins: [{}]", &["k:2: plugins[0].name: found nothing, expected the plugin's name"]);
+}
+
+#[test]
+fn top_level_fields_are_known_or_refused() {
+    for (text, expected) in [
+        ("_transform: false", "k:2: _transform: found false, expected true: entities are always transformed"),
+        ("upstreams: [{name: u}]", "k:2: upstreams: found a list, expected []: anything else is not supported yet"),
+        ("_workspace: w", "k:2: _workspace: found \"w\", expected \"default\": anything else is not supported yet"),
+        (
+            "_info: {defaults: {service: {}}}",
+            "k:2: _info.defaults: found an object, expected {}: anything else is not supported yet",
+        ),
+        ("service: []", "k:2: service: found an unknown field, expected `services`"),
+        ("services: {}", "k:2: services: found an object, expected a list"),
+        (
+            "services: [{host: '{vault://env/x}'}]",
+            "k:2: services[0].host: found a vault reference, expected the value itself: not supported yet",
+        ),
+    ] {
+        let problems = load_yaml(&format!("_format_version: \"3.0\"\n{text}")).err().unwrap();
+        assert_eq!(problems.0[0].to_string(), expected, "{text}");
+    }
+    let variable = "services:\n- host: h\n  name: ${{ env \"DECK_X\" }}";
+    let problems = load_yaml(&format!("_format_version: \"3.0\"\n{variable}")).err().unwrap();
+    assert!(problems.to_string().contains("found a decK variable"), "{problems}");
+    good(
+        "_transform: true\n_comment: hello\n_ignore: [1]\n_workspace: default\n_info: {select_tags: [a], defaults: {}}\nupstreams: []",
+    );
+    for (version, good) in [("\"3.0\"", true), ("3.0", false), ("\"2.1\"", false), ("\"1.1\"", false)] {
+        assert_eq!(load_yaml(&format!("_format_version: {version}")).is_ok(), good, "{version}");
+    }
+    let no_version = load_yaml("services: []").err().unwrap().to_string();
+    assert_eq!(no_version, "k:1: _format_version: found nothing, expected \"3.0\", in quotes");
+    assert_eq!(load_yaml("").err().unwrap().to_string(), "k:1: found null, expected an object");
+}
+
+/// What `deck gateway dump` writes: every default in full.
+#[test]
+fn a_dump_with_all_defaults_loads() {
+    let s = good(
+        r#"
+_info: {defaults: {}}
+services:
+- connect_timeout: 60000
+  enabled: true
+  host: httpbin.konghq.com
+  id: 0b3b4b0c-8c5c-4f29-9b5e-0d4b8f3f3f3f
+  name: example-service
+  path: /anything
+  port: 80
+  protocol: http
+  read_timeout: 60000
+  retries: 5
+  tags: [a, "b c"]
+  write_timeout: 60000
+  ca_certificates: null
+  client_certificate: null
+  tls_verify: null
+  tls_verify_depth: null
+  routes:
+  - https_redirect_status_code: 426
+    name: example-route
+    path_handling: v0
+    paths: [/anything]
+    methods: null
+    hosts: null
+    headers: null
+    snis: null
+    sources: null
+    destinations: null
+    preserve_host: false
+    protocols: [http, https]
+    regex_priority: 0
+    request_buffering: true
+    response_buffering: false
+    strip_path: true
+    created_at: 1700000000
+    updated_at: 1700000000.5
+consumers:
+- {username: a, custom_id: null}
+"#,
+    );
+    assert_eq!((s.routes.len(), s.consumers.len(), s.warnings.len()), (1, 1, 0));
+}
+
+fn minted() -> (String, String) {
+    let minted = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (minted.cert.pem(), minted.signing_key.serialize_pem())
+}
+
+#[test]
+fn certificates_go_with_their_snis() {
+    let ((cert, key), (_, other)) = (minted(), minted());
+    let json = |value: serde_json::Value| value.to_string();
+    let id = "5f1d7e1c-1111-4222-8333-444455556666";
+    let nested = serde_json::json!({"_format_version": "3.0", "certificates": [{"cert": cert, "key": key, "snis": [{"name": "LocalHost"}]}]});
+    let apart = serde_json::json!({"_format_version": "3.0", "certificates": [{"id": id, "cert": cert, "key": key}],
+        "snis": [{"name": "*.localhost", "certificate": {"id": id}}]});
+    for (text, name) in [(json(nested), "localhost"), (json(apart), "a.localhost")] {
+        let s = load_yaml(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(s.certificates.resolve(Some(name), 0).is_some(), "{name}");
+        assert!(s.certificates.resolve(Some("other"), 0).is_none() && s.warnings.is_empty());
+    }
+    let unused = serde_json::json!({"_format_version": "3.0", "certificates": [{"cert": cert, "key": key}]});
+    assert_eq!(load_yaml(&json(unused)).unwrap_or_else(|p| panic!("{p}")).warnings.len(), 1);
+    let mismatch = serde_json::json!({"_format_version": "3.0", "certificates": [{"cert": cert, "key": other}]});
+    let error = load_yaml(&json(mismatch)).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "k:1: certificates[0].key: found certificate does not match key, \
+         expected a certificate and its private key, both PEM"
+    );
+    let no_pem = serde_json::json!({"_format_version": "3.0", "certificates": [{"cert": cert, "key": "hunter2"}]});
+    let error = load_yaml(&json(no_pem)).err().unwrap().to_string();
+    assert!(error.contains("no private key in PEM form") && !error.contains("hunter2"), "{error}");
+    const NAME: &str = "expected a host name, *.name, name.* or *";
+    bad("snis: [{certificate: x}]", &[&format!("k:2: snis[0].name: found nothing, {NAME}")]);
+    bad("snis: [{name: 'a:1', certificate: x}]", &[&format!("k:2: snis[0].name: found \"a:1\", {NAME}")]);
+    bad("snis: [{name: a}]", &["k:2: snis[0].certificate: found nothing, expected the id of its certificate"]);
+    let dangling = "k:2: snis[0].certificate: found \"x\", expected the id or name of one of the file's 'certificates'";
+    bad("snis: [{name: a, certificate: x}]", &[dangling]);
+}
+
+/// The files as the bench writes them: JSON as YAML, hosts with ports, paths from elsewhere.
+#[test]
+fn both_files_are_checked_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (cert, key) = minted();
+    fs::write(at("tls.crt"), &cert).unwrap();
+    fs::write(at("tls.key"), &key).unwrap();
+    let entities = serde_json::json!({"_format_version": "3.0",
+        "services": [{"name": "up", "url": "http://127.0.0.1:9801", "routes": [
+            {"name": "plain", "hosts": ["127.0.0.1:9700"], "protocols": ["http", "https"]},
+            {"name": "tls", "hosts": ["127.0.0.1:9701"], "protocols": ["http", "https"]}]}],
+        "certificates": [{"cert": cert, "key": key, "snis": [{"name": "localhost"}]}]});
+    fs::write(at("kong.yaml"), serde_json::to_string_pretty(&entities).unwrap()).unwrap();
+    let toml = "[[listeners]]\naddress = \"127.0.0.1:9700\"\n[[listeners]]\naddress = \"127.0.0.1:9701\"\ntls = true\n\
+        certificate = \"tls.crt\"\nkey = \"tls.key\"\n[workers]\ncount = 1\n[kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n";
+    fs::write(at("edge.toml"), toml).unwrap();
+    let check = || check(&at("edge.toml"), |_| env());
+    let (settings, snapshot) = check().unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((settings.listeners.len(), snapshot.generation), (2, 1));
+    assert_eq!(snapshot.router.select(b"GET", b"127.0.0.1", 9701, b"/api/v1/orders").map(|hit| hit.route), Some(1));
+    assert!(snapshot.certificates.resolve(None, 1).is_some() && snapshot.certificates.resolve(None, 0).is_none());
+
+    fs::write(at("edge.toml"), format!("{toml}bogus = 1\n")).unwrap();
+    fs::write(at("kong.yaml"), "_format_version: \"3.0\"\nbogus: 1\n").unwrap();
+    fs::write(at("tls.key"), "x").unwrap();
+    let problems = check().err().unwrap();
+    let places: Vec<_> =
+        problems.0.iter().map(|p| (p.file.rsplit('/').next().unwrap().to_owned(), p.line, p.path.clone())).collect();
+    let place = |file: &str, line, path: &str| (file.to_owned(), line, path.to_owned());
+    assert_eq!(
+        places,
+        [
+            place("edge.toml", 14, "log.bogus"),
+            place("edge.toml", 3, "listeners[1].key"),
+            place("kong.yaml", 2, "bogus")
+        ]
+    );
+    fs::write(at("edge.toml"), "[[listeners]]\naddress = \"127.0.0.1:9701\"\ntls = true\n").unwrap();
+    fs::write(at("kong.yaml"), "_format_version: \"3.0\"\n").unwrap();
+    let problems = check().err().unwrap();
+    assert!(
+        problems.to_string().ends_with(
+            "edge.toml:1: listeners[0]: found TLS without a certificate, \
+         expected `certificate` and `key`, or a certificate entity with an sni"
+        ),
+        "{problems}"
+    );
+    fs::remove_file(at("kong.yaml")).unwrap();
+    assert!(check().err().unwrap().to_string().contains("kong.yaml: found no readable file"));
+    fs::write(at("edge.toml"), "[[listeners]\n").unwrap();
+    let problems = check().err().unwrap();
+    assert!(problems.0.len() == 1 && problems.to_string().contains("edge.toml:1: found invalid TOML"), "{problems}");
+}

@@ -1,0 +1,177 @@
+//! HTTP/1 on the way out: heads, chunks and the few answers that need no head object.
+
+use super::parse::Framing;
+use crate::http::head::{FieldRef, Head, Known};
+
+/// Appends a request head. Framing fields are written from `framing`, in the place where the client had them.
+pub fn request(out: &mut Vec<u8>, head: &Head, target: &[u8], framing: Framing) {
+    out.extend_from_slice(head.method());
+    out.push(b' ');
+    out.extend_from_slice(target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    fields(out, head, framing);
+}
+
+/// Appends a response head up to, not including, its empty line; the caller adds fields of the hop and ends it.
+pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends all fields but the framing ones as they stand, and the framing the message really has.
+pub fn fields(out: &mut Vec<u8>, head: &Head, framing: Framing) {
+    let mut framed = false;
+    for FieldRef { name, value, known, .. } in head.fields() {
+        if matches!(known, Known::ContentLength | Known::TransferEncoding) {
+            framed = true;
+            framing_field(out, name, known, framing);
+            continue;
+        }
+        field(out, name, value);
+    }
+    if !framed {
+        match framing {
+            Framing::Length(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                decimal(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Framing::None | Framing::Eof => {}
+        }
+    }
+}
+
+fn framing_field(out: &mut Vec<u8>, name: &[u8], known: Known, framing: Framing) {
+    match (known, framing) {
+        (Known::ContentLength, Framing::Length(length)) => {
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        (_, Framing::Chunked) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        _ => {}
+    }
+}
+
+/// Appends one field line.
+pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one chunk.
+pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
+    debug_assert!(!data.is_empty(), "an empty chunk would end the body");
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - data.len().leading_zeros()).div_ceil(4);
+    for place in (0..digits).rev() {
+        out.push(HEX[data.len() >> (place * 4) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the last chunk and the trailer section.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: &Head) {
+    out.extend_from_slice(b"0\r\n");
+    for FieldRef { name, value, .. } in trailers.fields() {
+        field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a body in the framing its head told.
+pub struct BodyEncoder<'a> {
+    out: &'a mut Vec<u8>,
+    chunked: bool,
+    /// Bytes of data since this encoder was made.
+    pub data_bytes: u64,
+}
+
+impl<'a> BodyEncoder<'a> {
+    /// An encoder that appends to `out`.
+    pub fn new(out: &'a mut Vec<u8>, framing: Framing) -> Self {
+        Self { out, chunked: framing == Framing::Chunked, data_bytes: 0 }
+    }
+
+    /// Appends data.
+    pub fn data(&mut self, data: &[u8]) {
+        self.data_bytes += data.len() as u64;
+        match self.chunked {
+            _ if data.is_empty() => {}
+            true => chunk(self.out, data),
+            false => self.out.extend_from_slice(data),
+        }
+    }
+
+    /// Appends the end.
+    pub fn end(&mut self, trailers: &Head) {
+        if self.chunked {
+            last_chunk(self.out, trailers);
+        }
+    }
+
+    /// Bytes that wait to be written, those of the head included.
+    pub fn pending(&self) -> usize {
+        self.out.len()
+    }
+}
+
+/// Appends a number in decimal.
+pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{Owner, Version};
+
+    #[test]
+    fn framing_stands_where_the_sender_had_it() {
+        let mut head = Head::default();
+        head.start_request(b"POST", b"/x", Version::Http11);
+        head.push(Owner::Peer, b"A", b"1");
+        head.push(Owner::Peer, b"content-LENGTH", b"005");
+        head.push(Owner::Peer, b"B", b"2");
+        let mut out = Vec::new();
+        request(&mut out, &head, b"/y?z", Framing::Length(5));
+        assert_eq!(out, b"POST /y?z HTTP/1.1\r\nA: 1\r\ncontent-LENGTH: 5\r\nB: 2\r\n");
+        out.clear();
+        fields(&mut out, &head, Framing::Chunked);
+        assert_eq!(out, b"A: 1\r\nTransfer-Encoding: chunked\r\nB: 2\r\n");
+    }
+
+    #[test]
+    fn chunks_and_numbers() {
+        for (len, size) in [(1, "1"), (15, "f"), (16, "10"), (4096, "1000"), (65535, "ffff")] {
+            let mut out = Vec::new();
+            chunk(&mut out, &vec![b'x'; len]);
+            assert!(out.starts_with(format!("{size}\r\nx").as_bytes()), "{len}");
+        }
+        for number in [0, 9, 10, 12345, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+    }
+}

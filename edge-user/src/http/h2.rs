@@ -1,0 +1,394 @@
+//! HTTP/2 by the `h2` crate, to and from `Head` (RFC 9113). Framing, flow control and HPACK are the crate's; what a
+//! valid request is beyond that, and what a stream means to `proxy`, stands here.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use h2::server::SendResponse;
+use h2::{Reason as Code, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::buffer::Buffer;
+use super::downstream::{Downstream, Fault, ResponseShape};
+use super::h1::conn::BODY_BUFFER_BYTES;
+use super::h1::parse::{Framing, is_authority, may_trail};
+use super::h1::write::BodyEncoder;
+use super::head::{Head, Known, Owner, Version, is_field_value};
+use super::io::Io;
+use crate::clock::{Clock, Wait};
+use crate::settings::Timeouts;
+
+/// A stream whose first bytes were already read, while finding out which protocol it speaks.
+pub struct Prefixed {
+    io: Io,
+    prefix: Buffer,
+}
+
+impl Prefixed {
+    /// The stream with the bytes put back.
+    pub fn new(io: Io, prefix: Buffer) -> Self {
+        Self { io, prefix }
+    }
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let n = self.prefix.filled().len().min(buf.remaining());
+        buf.put_slice(&self.prefix.filled()[..n]);
+        self.prefix.consume(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Why a request is no request. `h2` has refused most faults before (RFC 9113, 8.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A stream error: reset, nothing is answered.
+    #[error("malformed request")]
+    Malformed,
+    /// Over `limits.fields`.
+    #[error("too many fields")]
+    TooLarge,
+}
+
+/// Fills `head` from a request (H20, H23, H24) and tells how its body is framed.
+pub fn read_request(request: &Request<RecvStream>, head: &mut Head, max_fields: usize) -> Result<Framing, Error> {
+    let uri = request.uri();
+    let target = match uri.path_and_query() {
+        Some(path) => path.as_str(),
+        None if request.method() == http::Method::CONNECT => "/",
+        None => return Err(Error::Malformed),
+    };
+    if !target.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#') {
+        return Err(Error::Malformed);
+    }
+    head.start_request(request.method().as_str().as_bytes(), target.as_bytes(), Version::Http2);
+    let fields = request.headers();
+    let mut hosts = fields.get_all(http::header::HOST).iter();
+    let host = match (uri.authority(), hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => return Err(Error::Malformed),
+        (Some(authority), Some(host), None) if authority.as_str().as_bytes() != host.as_bytes() => {
+            return Err(Error::Malformed);
+        }
+        (Some(authority), _, None) => authority.as_str().as_bytes(),
+        (None, Some(host), None) => host.as_bytes(),
+        (None, None, None) => return Err(Error::Malformed),
+    };
+    if !is_authority(host) {
+        return Err(Error::Malformed);
+    }
+    head.push(Owner::Peer, b"Host", host);
+    if fields.len() + 1 > max_fields {
+        return Err(Error::TooLarge);
+    }
+    // One field for HTTP/1 servers (RFC 9113, 8.2.3).
+    let crumbs: Vec<&[u8]> = fields.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let mut cookie_done = false;
+    for (name, value) in fields {
+        if name == http::header::HOST || (name == http::header::COOKIE && cookie_done) {
+            continue;
+        }
+        if !is_field_value(value.as_bytes()) {
+            return Err(Error::Malformed);
+        }
+        if name == http::header::COOKIE {
+            cookie_done = true;
+            head.push(Owner::Peer, b"cookie", &crumbs.join(&b"; "[..]));
+            continue;
+        }
+        head.push(Owner::Peer, name.as_str().as_bytes(), value.as_bytes());
+    }
+    body_framing(head, request.body().is_end_stream())
+}
+
+fn body_framing(head: &Head, ended: bool) -> Result<Framing, Error> {
+    let mut lengths = head.all(Known::ContentLength);
+    let length = match (lengths.next(), lengths.next()) {
+        (_, Some(_)) => return Err(Error::Malformed),
+        (None, None) => None,
+        (Some(text), None) if !text.is_empty() && text.iter().all(u8::is_ascii_digit) => {
+            Some(std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Error::Malformed)?)
+        }
+        (Some(_), None) => return Err(Error::Malformed),
+    };
+    match (length, ended) {
+        (None, true) => Ok(Framing::None),
+        (Some(0), _) => Ok(Framing::Length(0)),
+        (Some(_), true) => Err(Error::Malformed),
+        (Some(length), false) => Ok(Framing::Length(length)),
+        (None, false) => Ok(Framing::Chunked),
+    }
+}
+
+/// How far the response has come.
+enum Answer {
+    /// Nothing was answered.
+    None,
+    /// The head waits to be sent, so that an empty body ends with it.
+    Head(Box<Response<()>>),
+    /// The head is sent.
+    Body(SendStream<Bytes>),
+    /// All is sent, or the stream is reset.
+    Done,
+}
+
+/// One request's stream.
+pub struct Stream {
+    framing: Framing,
+    recv: Option<RecvStream>,
+    respond: SendResponse<Bytes>,
+    response: Answer,
+    pending: Vec<u8>,
+    finished: bool,
+    trailers: Option<HeaderMap>,
+    timeouts: Timeouts,
+    read_wait: Wait,
+    write_wait: Wait,
+}
+
+impl Stream {
+    /// A stream whose request head was read.
+    pub fn new(
+        framing: Framing,
+        recv: RecvStream,
+        respond: SendResponse<Bytes>,
+        clock: &Rc<Clock>,
+        timeouts: &Timeouts,
+    ) -> Self {
+        Self {
+            framing,
+            recv: Some(recv),
+            respond,
+            response: Answer::None,
+            pending: Vec::new(),
+            finished: false,
+            trailers: None,
+            timeouts: timeouts.clone(),
+            read_wait: Wait::new(clock),
+            write_wait: Wait::new(clock),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            match &mut self.response {
+                Answer::None | Answer::Done => return Poll::Ready(Ok(())),
+                Answer::Head(_) => {
+                    let ends = self.finished && self.pending.is_empty() && self.trailers.is_none();
+                    let Answer::Head(head) = std::mem::replace(&mut self.response, Answer::Done) else { continue };
+                    let sent = self.respond.send_response(*head, ends).map_err(|_| Fault::Gone)?;
+                    if ends {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.response = Answer::Body(sent);
+                }
+                Answer::Body(stream) if !self.pending.is_empty() => {
+                    stream.reserve_capacity(self.pending.len());
+                    let capacity = match ready!(stream.poll_capacity(cx)) {
+                        Some(Ok(capacity)) => capacity.min(self.pending.len()),
+                        _ => return Poll::Ready(Err(Fault::Gone)),
+                    };
+                    if capacity == 0 {
+                        continue;
+                    }
+                    let rest = self.pending.split_off(capacity);
+                    let data = Bytes::from(std::mem::replace(&mut self.pending, rest));
+                    let ends = self.finished && self.pending.is_empty() && self.trailers.is_none();
+                    stream.send_data(data, ends).map_err(|_| Fault::Gone)?;
+                    self.write_wait.progressed();
+                    if ends {
+                        self.response = Answer::Done;
+                    }
+                }
+                Answer::Body(stream) if self.finished => {
+                    match self.trailers.take() {
+                        Some(trailers) => stream.send_trailers(trailers),
+                        None => stream.send_data(Bytes::new(), true),
+                    }
+                    .map_err(|_| Fault::Gone)?;
+                    self.response = Answer::Done;
+                }
+                Answer::Body(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl Downstream for Stream {
+    fn request_framing(&self) -> Framing {
+        self.framing
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, sink: &mut BodyEncoder<'_>) -> Poll<Result<bool, Fault>> {
+        let Some(recv) = &mut self.recv else { return Poll::Ready(Err(Fault::Gone)) };
+        while sink.pending() < BODY_BUFFER_BYTES {
+            match recv.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.read_wait.progressed();
+                    sink.data(&data);
+                    let _ = recv.flow_control().release_capacity(data.remaining());
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Fault::Gone)),
+                Poll::Ready(None) => {
+                    let mut trailers = Head::default();
+                    match ready!(recv.poll_trailers(cx)) {
+                        Ok(None) => {}
+                        Ok(Some(fields)) => read_trailers(&fields, &mut trailers)?,
+                        Err(_) => return Poll::Ready(Err(Fault::Gone)),
+                    }
+                    sink.end(&trailers);
+                    return Poll::Ready(Ok(true));
+                }
+                Poll::Pending if sink.pending() > 0 => break,
+                Poll::Pending => {
+                    return match self.read_wait.is_over(self.timeouts.request_body, cx) {
+                        true => Poll::Ready(Err(Fault::Timeout)),
+                        false => Poll::Pending,
+                    };
+                }
+            }
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        self.respond.poll_reset(cx).is_ready()
+    }
+
+    fn abandon_body(&mut self) {
+        // Dropping the receiving half gives its flow-control window back to the connection.
+        self.recv = None;
+    }
+
+    fn interim(&mut self, head: &Head) {
+        if let Some(response) = response_of(head, Framing::None) {
+            let _ = self.respond.send_informational(response);
+        }
+    }
+
+    fn respond(&mut self, head: &Head, shape: ResponseShape, _close: bool) {
+        self.response = match response_of(head, shape.declared) {
+            Some(response) => Answer::Head(Box::new(response)),
+            None => Answer::Done,
+        };
+    }
+
+    fn write(&mut self, data: &[u8]) {
+        self.pending.extend_from_slice(data);
+    }
+
+    fn finish(&mut self, trailers: &Head) {
+        let mut fields = HeaderMap::new();
+        for field in trailers.fields() {
+            push_field(&mut fields, field.name, field.value);
+        }
+        self.trailers = (!fields.is_empty()).then_some(fields);
+        self.finished = true;
+    }
+
+    fn abort(&mut self) {
+        self.response = Answer::Done;
+        self.respond.send_reset(Code::INTERNAL_ERROR);
+    }
+
+    fn buffered(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match self.poll_send(cx) {
+            Poll::Pending if self.write_wait.is_over(self.timeouts.response_write, cx) => {
+                Poll::Ready(Err(Fault::Timeout))
+            }
+            polled => polled,
+        }
+    }
+}
+
+fn read_trailers(fields: &HeaderMap, trailers: &mut Head) -> Result<(), Fault> {
+    trailers.start_request(b"", b"", Version::Http2);
+    for (name, value) in fields {
+        if !is_field_value(value.as_bytes()) {
+            return Err(Fault::Malformed);
+        }
+        if may_trail(Known::of(name.as_str().as_bytes())) {
+            trailers.push(Owner::Peer, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn response_of(head: &Head, declared: Framing) -> Option<Response<()>> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status()).ok()?;
+    for field in head.fields() {
+        match field.known {
+            // HTTP/2 frames bodies itself and knows no fields of the hop (RFC 9113, 8.2.2).
+            Known::TransferEncoding | Known::Connection | Known::Upgrade | Known::KeepAlive => {}
+            Known::ContentLength if !matches!(declared, Framing::Length(_)) => {}
+            _ => push_field(response.headers_mut(), field.name, field.value),
+        }
+    }
+    if let Framing::Length(length) = declared {
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Some(response)
+}
+
+fn push_field(fields: &mut HeaderMap, name: &[u8], value: &[u8]) {
+    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        fields.append(name, value);
+    }
+}
+
+/// The crate's settings: every bound a client could otherwise push (H25, H26).
+pub fn builder(head_bytes: usize) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+        .initial_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buffer_size(256 * 1024)
+        .max_concurrent_reset_streams(32)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(Some(128))
+        .reset_stream_duration(Duration::from_secs(5));
+    builder
+}
+
+/// Streams one client may have open at once.
+pub const MAX_STREAMS: u32 = 128;

@@ -1,0 +1,231 @@
+//! Fields of the hop and of the way: what is dropped, what the edge adds, towards the upstream and back
+//! (RFC 9110, 7.6; Kong's forwarding fields).
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::connection::Connection;
+use super::context::Context;
+use super::owned::{OwnedNames, imitates_forwarding};
+use crate::http::h1::parse::list;
+use crate::http::h1::write::decimal;
+use crate::http::head::{Head, Known};
+
+/// The name the edge bears in `Via`.
+const PSEUDONYM: &str = "edge";
+
+/// Drops what must not pass: fields of the hop, those `Connection` names, every owned name a client could have
+/// sent, and forwarding fields of clients that are not trusted to say where a request came from (P1–P3, H15).
+pub fn clean_request(head: &mut Head, owned: &OwnedNames, trusted: bool) {
+    let named = ConnectionOptions::of(head);
+    head.retain(|field| match field.known {
+        Known::Connection
+        | Known::KeepAlive
+        | Known::ProxyConnection
+        | Known::Te
+        | Known::Upgrade
+        | Known::Http2Settings
+        | Known::ProxyAuthorization
+        | Known::Expect => false,
+        Known::XForwardedFor
+        | Known::XForwardedProto
+        | Known::XForwardedHost
+        | Known::XForwardedPort
+        | Known::XForwardedPath
+        | Known::XForwardedPrefix
+        | Known::XRealIp
+        | Known::Forwarded => trusted,
+        Known::XKongRequestId => false,
+        Known::Other => !(named.contains(field.name) || owned.owns(field.name) || imitates_forwarding(field.name)),
+        // What the edge knows by name is never dropped at a client's wish: it frames, routes or authenticates.
+        _ => true,
+    });
+}
+
+/// Where the request came from and went to, for the forwarding fields.
+pub struct Way<'a> {
+    /// The `Host` the client sent.
+    pub host: &'a [u8],
+    /// The path as it came, without the query.
+    pub path: &'a [u8],
+    /// What `strip_path` cut off.
+    pub prefix: &'a [u8],
+    /// The request's id.
+    pub request_id: &'a [u8],
+}
+
+/// Adds the forwarding fields. Those a trusted peer sent stay; `X-Forwarded-For` is appended to.
+pub fn add_forwarding(head: &mut Head, connection: &Connection, way: &Way<'_>) {
+    let peer = connection.peer_text.as_bytes();
+    match head.all(Known::XForwardedFor).last() {
+        None => head.push_known(Known::XForwardedFor, peer),
+        Some(_) => {
+            let chain = head.all(Known::XForwardedFor).collect::<Vec<_>>().join(&b", "[..]);
+            head.remove(Known::XForwardedFor);
+            head.push_known(Known::XForwardedFor, &[&chain, &b", "[..], peer].concat());
+        }
+    }
+    let mut port = Vec::new();
+    decimal(&mut port, u64::from(connection.port));
+    let scheme: &[u8] = if connection.tls { b"https" } else { b"http" };
+    for (known, value) in [
+        (Known::XForwardedProto, scheme),
+        (Known::XForwardedHost, way.host),
+        (Known::XForwardedPort, &port),
+        (Known::XForwardedPath, way.path),
+        (Known::XForwardedPrefix, way.prefix),
+        (Known::XRealIp, peer),
+    ] {
+        if !value.is_empty() && !head.has(known) {
+            head.push_known(known, value);
+        }
+    }
+    add_via(head);
+    head.push_known(Known::XKongRequestId, way.request_id);
+}
+
+/// Adds Kong's latency fields, in milliseconds, and the request's id.
+pub fn add_latencies(response: &mut Head, context: &Context<'_>, answered: Instant) {
+    let mut number = Vec::with_capacity(8);
+    let upstream = context.upstream.unwrap_or_default();
+    let edge = answered.duration_since(context.started).saturating_sub(upstream);
+    for (known, value) in [(Known::XKongUpstreamLatency, upstream), (Known::XKongProxyLatency, edge)] {
+        number.clear();
+        decimal(&mut number, value.as_millis() as u64);
+        response.push_known(known, &number);
+    }
+    response.push_known(Known::XKongRequestId, context.request_id.as_bytes());
+}
+
+/// Drops the fields of the hop from an upstream's response and tells the way.
+pub fn clean_response(head: &mut Head, keep_upgrade: bool) {
+    let named = ConnectionOptions::of(head);
+    head.retain(|field| match field.known {
+        Known::Connection | Known::Upgrade => keep_upgrade,
+        Known::KeepAlive | Known::ProxyConnection | Known::ProxyAuthenticate | Known::Te => false,
+        Known::XKongRequestId | Known::XKongUpstreamLatency | Known::XKongProxyLatency => false,
+        Known::Other => !named.contains(field.name),
+        _ => true,
+    });
+    add_via(head);
+}
+
+fn add_via(head: &mut Head) {
+    let version = head.version().number();
+    let mut via = [0; 16];
+    let text = [version.as_bytes(), b" ", PSEUDONYM.as_bytes()];
+    let mut length = 0;
+    for part in text {
+        via[length..length + part.len()].copy_from_slice(part);
+        length += part.len();
+    }
+    head.push_known(Known::Via, &via[..length]);
+}
+
+/// The client's address: the peer's, or, behind trusted proxies, the nearest one in `X-Forwarded-For` that is not
+/// itself a trusted proxy (P3).
+pub fn client_address(head: &Head, peer: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    if !is_trusted(peer) {
+        return peer;
+    }
+    let mut nearest = peer;
+    let fields: Vec<&[u8]> = head.all(Known::XForwardedFor).collect();
+    for hop in fields.iter().rev().flat_map(|field| list(field).collect::<Vec<_>>().into_iter().rev()) {
+        // Whatever stands behind something unreadable was not said by a trusted proxy.
+        let Some(address) = std::str::from_utf8(hop).ok().and_then(|hop| hop.parse().ok()) else { break };
+        nearest = address;
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// The field names that `Connection` lists, beyond its own options.
+struct ConnectionOptions(Vec<Box<[u8]>>);
+
+impl ConnectionOptions {
+    fn of(head: &Head) -> Self {
+        const OPTIONS: [&[u8]; 4] = [b"close", b"keep-alive", b"upgrade", b"te"];
+        let names = head.all(Known::Connection).flat_map(list);
+        let others = names.filter(|name| !OPTIONS.iter().any(|option| name.eq_ignore_ascii_case(option)));
+        // An attacker's list is bounded by the head; a real one has a name or two.
+        Self(others.map(Box::from).collect())
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|option| option.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{Owner, Version};
+
+    fn head(fields: &[(&str, &str)]) -> Head {
+        let mut head = Head::default();
+        head.start_request(b"GET", b"/", Version::Http11);
+        for (name, value) in fields {
+            head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
+        }
+        head
+    }
+
+    fn names(head: &Head) -> Vec<&str> {
+        head.fields().map(|field| std::str::from_utf8(field.name).expect("ascii")).collect()
+    }
+
+    // P1, P2, P3, H15
+    #[test]
+    fn clients_neither_keep_hop_fields_nor_forge_the_way() {
+        let owned = OwnedNames::new(["x-sub"]);
+        let sent = [
+            ("Host", "a"),
+            ("Connection", "close, X-Drop, Host, Authorization, X-Forwarded-For, content-length"),
+            ("X-Drop", "1"),
+            ("x-drop", "2"),
+            ("Authorization", "Bearer x"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "x"),
+            ("TE", "gzip"),
+            ("Keep-Alive", "1"),
+            ("Proxy-Connection", "x"),
+            ("Proxy-Authorization", "x"),
+            ("X_Sub", "root"),
+            ("X-Consumer-ID", "root"),
+            ("X-Forwarded-For", "1.2.3.4"),
+            ("X_Real_IP", "1.2.3.4"),
+            ("Forwarded", "for=1.2.3.4"),
+            ("Content-Length", "0"),
+            ("X-Keep", "1"),
+        ];
+        let mut untrusted = head(&sent);
+        clean_request(&mut untrusted, &owned, false);
+        assert_eq!(names(&untrusted), ["Host", "Authorization", "Content-Length", "X-Keep"]);
+        let mut trusted = head(&sent);
+        clean_request(&mut trusted, &owned, true);
+        assert_eq!(
+            names(&trusted),
+            ["Host", "Authorization", "X-Forwarded-For", "Forwarded", "Content-Length", "X-Keep"]
+        );
+    }
+
+    // P3
+    #[test]
+    fn the_client_address_comes_from_trusted_hops_alone() {
+        let trusted = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
+        for (peer, chain, expected) in [
+            ("192.0.2.1", "1.1.1.1", "192.0.2.1"),
+            ("10.0.0.1", "1.1.1.1", "1.1.1.1"),
+            ("10.0.0.1", "9.9.9.9, 1.1.1.1, 10.0.0.2", "1.1.1.1"),
+            ("10.0.0.1", "9.9.9.9, junk, 10.0.0.2", "10.0.0.2"),
+            ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ] {
+            let head = head(&[("X-Forwarded-For", chain)]);
+            let seen = client_address(&head, peer.parse().expect("address"), trusted);
+            assert_eq!(seen.to_string(), expected, "{peer} {chain}");
+        }
+        assert_eq!(client_address(&head(&[]), "10.0.0.1".parse().expect("address"), trusted).to_string(), "10.0.0.1");
+    }
+}

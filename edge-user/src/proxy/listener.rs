@@ -1,0 +1,303 @@
+//! Client connections: accept, TLS, choice of protocol, one request after the other, and their end at a drain.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::connection::{Connection, ListenerInfo};
+use super::context::Context;
+use super::respond::{self, Body, Local};
+use super::{After, Heads, handle};
+use crate::clock::Wait;
+use crate::http::buffer::Buffer;
+use crate::http::downstream::Downstream;
+use crate::http::h1::conn::{Conn, HeadFault};
+use crate::http::h1::parse;
+use crate::http::h2::{self, Prefixed};
+use crate::http::head::Version;
+use crate::http::io::{Io, Stream};
+use crate::http::tunnel;
+use crate::reason::Reason;
+use crate::worker::{Phase, Worker};
+
+/// How long accepting rests after the process ran out of descriptors (D5).
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// One bound socket of one worker.
+pub struct Bound {
+    /// The socket, listening and non-blocking.
+    pub socket: std::net::TcpListener,
+    /// What requests see of it.
+    pub info: Arc<ListenerInfo>,
+    /// Present where it terminates TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Counts one client connection for as long as it lives.
+struct Counted(Rc<Worker>);
+
+impl Counted {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.connections.set(worker.connections.get() + 1);
+        worker.metrics.open_connections.raise();
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.metrics.open_connections.lower();
+        self.0.connection_ended.notify_waiters();
+    }
+}
+
+/// Accepts on one socket until the drain, then what the kernel has queued by then, then closes it.
+pub fn accept(
+    worker: Rc<Worker>,
+    bound: Bound,
+    mut phase: watch::Receiver<Phase>,
+) -> io::Result<impl Future<Output = ()>> {
+    let listener = TcpListener::from_std(bound.socket)?;
+    let (info, tls) = (bound.info, bound.tls.map(TlsAcceptor::from));
+    worker.listeners.set(worker.listeners.get() + 1);
+    Ok(async move {
+        loop {
+            while worker.connections.get() >= worker.max_connections {
+                // The kernel's queue holds the rest; it is bounded too (D3).
+                worker.connection_ended.notified().await;
+            }
+            let accepted = tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase == Phase::Drain) => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, peer)) => spawn(&worker, tcp, peer, &info, tls.as_ref()),
+                Err(error) => {
+                    tracing::warn!(listener = %info.label, %error, "could not accept a connection");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+        poll_fn(|cx| {
+            while let Poll::Ready(Ok((tcp, peer))) = listener.poll_accept(cx) {
+                spawn(&worker, tcp, peer, &info, tls.as_ref());
+            }
+            Poll::Ready(())
+        })
+        .await;
+        drop(listener);
+        worker.listeners.set(worker.listeners.get() - 1);
+        worker.connection_ended.notify_waiters();
+    })
+}
+
+fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, tls: Option<&TlsAcceptor>) {
+    worker.metrics.accepted.add(1);
+    let counted = Counted::new(worker);
+    let (worker, info, tls) = (worker.clone(), info.clone(), tls.cloned());
+    tokio::task::spawn_local(async move {
+        serve(&worker, tcp, peer, info, tls).await;
+        drop(counted);
+    });
+}
+
+async fn serve(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    info: Arc<ListenerInfo>,
+    tls: Option<TlsAcceptor>,
+) {
+    // Every write is a whole message or as much as there is: nothing to wait for.
+    let _ = tcp.set_nodelay(true);
+    let trusted = worker.settings.is_trusted(peer.ip());
+    let Some(tls) = tls else {
+        let connection = Rc::new(Connection::new(peer, trusted, info, None));
+        return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
+    };
+    let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, tls.accept(tcp)).await;
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            worker.metrics.failed_handshakes.add(1);
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            worker.metrics.failed_handshakes.add(1);
+            tracing::debug!(%peer, "TLS handshake took too long");
+            return;
+        }
+    };
+    worker.metrics.handshakes.add(1);
+    let session = stream.get_ref().1;
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let connection = Rc::new(Connection::new(peer, trusted, info, Some(version)));
+    let io = Io::new(Stream::TlsServer(Box::new(stream)));
+    match http2 {
+        true => serve_h2(worker, connection, io, Buffer::default()).await,
+        false => serve_h1(worker, connection, io).await,
+    }
+}
+
+async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
+    let settings = &worker.settings;
+    let mut conn = Conn::new(io, &worker.clock, &settings.limits, &settings.timeouts);
+    let mut heads = Heads::default();
+    let mut counted = (0, 0);
+    loop {
+        let meta = match conn.read_head(&mut heads.request, &worker.draining).await {
+            Ok(Some(meta)) => meta,
+            Ok(None) => return conn.close(&worker.clock, false).await,
+            Err(HeadFault::Http2) if !connection.tls => {
+                let (io, input, _) = conn.into_parts();
+                return serve_h2(worker, connection, io, input).await;
+            }
+            Err(fault) => {
+                refuse_head(worker, &connection, &mut heads, fault, &mut conn).await;
+                return conn.close(&worker.clock, true).await;
+            }
+        };
+        let after = handle(worker, &connection, &mut heads, meta.upgrade, &mut conn).await;
+        let traffic = conn.traffic();
+        worker.metrics.bytes_in.add(traffic.0 - counted.0);
+        worker.metrics.bytes_out.add(traffic.1 - counted.1);
+        counted = traffic;
+        match after {
+            After::Next if conn.is_persistent() => {}
+            After::Next => return conn.close(&worker.clock, true).await,
+            After::Tunnel(upstream, total) => {
+                let (io, input, _) = conn.into_parts();
+                let client = tunnel::End { io, input };
+                let (io, input) = upstream.into_parts();
+                let bounds = tunnel::Bounds { idle: settings.timeouts.tunnel_idle, total };
+                let traffic = tunnel::join(client, tunnel::End { io, input }, &worker.clock, bounds).await;
+                worker.metrics.bytes_in.add(traffic.up_bytes);
+                worker.metrics.bytes_out.add(traffic.down_bytes);
+                return;
+            }
+        }
+    }
+}
+
+/// Answers bytes that are no request.
+async fn refuse_head(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    heads: &mut Heads,
+    fault: HeadFault,
+    conn: &mut Conn,
+) {
+    let (status, reason, message) = match fault {
+        HeadFault::Timeout => (408, Reason::RequestTimeout, "Request timeout"),
+        HeadFault::Http2 => (505, Reason::VersionNotSupported, "HTTP version not supported"),
+        HeadFault::Refused(parse::Error::Version) => (505, Reason::VersionNotSupported, "HTTP version not supported"),
+        HeadFault::Refused(parse::Error::TooLarge) => (431, Reason::HeadTooLarge, "Request header or cookie too large"),
+        HeadFault::Refused(parse::Error::Expectation) => (417, Reason::ExpectationFailed, "Expectation failed"),
+        HeadFault::Refused(_) => (400, Reason::RequestMalformed, "Bad request"),
+    };
+    // Nothing of what could not be read is taken for fields of a request.
+    heads.request.clear();
+    let mut context = Context::new(worker, connection);
+    let answer = Local::new(status, reason, message).body(Body::ProxyError).close();
+    respond::local(&mut context, &heads.request, &mut heads.response, conn, &answer);
+    let _ = poll_fn(|cx| conn.poll_flush(cx)).await;
+    if let HeadFault::Refused(error) = fault {
+        tracing::debug!(client = %connection.peer, request_id = context.request_id.as_str(), %error, "request refused");
+    }
+    worker.account(&context, &heads.request, b"");
+}
+
+async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefix: Buffer) {
+    let settings = &worker.settings;
+    let builder = h2::builder(settings.limits.head_bytes);
+    let handshake = builder.handshake(Prefixed::new(io, prefix));
+    let Ok(Ok(mut conn)) = tokio::time::timeout(settings.timeouts.request_head, handshake).await else { return };
+    let active = Rc::new(Cell::new(0usize));
+    let mut idle = Wait::new(&worker.clock);
+    let mut told = false;
+    poll_fn(|cx| {
+        loop {
+            if worker.draining.get() && !told {
+                told = true;
+                conn.graceful_shutdown();
+            }
+            match conn.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    idle.progressed();
+                    spawn_stream(worker, &connection, request, respond, &active);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(client = %connection.peer, %error, "HTTP/2 connection ended");
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending if active.get() > 0 => {
+                    idle.progressed();
+                    // The alarm still wakes this task, so that a drain is seen.
+                    let _ = idle.is_over(Duration::ZERO, cx);
+                    idle.progressed();
+                    return Poll::Pending;
+                }
+                Poll::Pending if idle.is_over(settings.timeouts.idle, cx) => {
+                    if told {
+                        return Poll::Ready(());
+                    }
+                    told = true;
+                    conn.graceful_shutdown();
+                    idle.progressed();
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+fn spawn_stream(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    request: http::Request<::h2::RecvStream>,
+    mut respond: ::h2::server::SendResponse<bytes::Bytes>,
+    active: &Rc<Cell<usize>>,
+) {
+    let mut heads = Heads::default();
+    let framing = match h2::read_request(&request, &mut heads.request, worker.settings.limits.fields) {
+        Ok(framing) => framing,
+        Err(h2::Error::Malformed) => {
+            worker.metrics.request(Version::Http2, 0);
+            worker.metrics.refused(Reason::RequestMalformed, None);
+            return respond.send_reset(::h2::Reason::PROTOCOL_ERROR);
+        }
+        Err(h2::Error::TooLarge) => {
+            let mut response = http::Response::new(());
+            *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let _ = respond.send_response(response, true);
+            worker.metrics.request(Version::Http2, 431);
+            return worker.metrics.refused(Reason::HeadTooLarge, None);
+        }
+    };
+    active.set(active.get() + 1);
+    let (worker, connection, active) = (worker.clone(), connection.clone(), active.clone());
+    tokio::task::spawn_local(async move {
+        let mut stream =
+            h2::Stream::new(framing, request.into_body(), respond, &worker.clock, &worker.settings.timeouts);
+        handle(&worker, &connection, &mut heads, false, &mut stream).await;
+        active.set(active.get() - 1);
+    });
+}

@@ -1,0 +1,220 @@
+//! Answers of the edge's own: every refusal and failure becomes a status, a challenge and a body here.
+//!
+//! Bodies follow Kong's three kinds: the router's and the proxy's by what the client accepts, a plugin's compact.
+
+use super::context::Context;
+use crate::http::downstream::{Downstream, ResponseShape};
+use crate::http::h1::parse::{Framing, list};
+use crate::http::h1::write::decimal;
+use crate::http::head::{Head, Known, Owner, Version};
+use crate::plugin::Refusal;
+use crate::reason::Reason;
+
+/// What an answer's body looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// By `Accept`, JSON by default: router and run loop.
+    Negotiated,
+    /// By `Accept`, then the request's `Content-Type`, plain text by default: failures of the proxy.
+    ProxyError,
+    /// Compact JSON without the request id: plugins.
+    Plugin,
+}
+
+/// One answer of the edge's own.
+pub struct Local<'a> {
+    /// The status.
+    pub status: u16,
+    /// Why, for log and metrics.
+    pub reason: Reason,
+    /// What the client reads.
+    pub message: &'a str,
+    /// How it is written.
+    pub body: Body,
+    /// Further fields.
+    pub fields: Vec<(Known, Vec<u8>)>,
+    /// Whether the connection must end.
+    pub close: bool,
+}
+
+impl<'a> Local<'a> {
+    /// An answer of the router or the run loop.
+    pub fn new(status: u16, reason: Reason, message: &'a str) -> Self {
+        Self { status, reason, message, body: Body::Negotiated, fields: Vec::new(), close: false }
+    }
+
+    /// With this body.
+    pub fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// With one more field.
+    pub fn field(mut self, known: Known, value: impl Into<Vec<u8>>) -> Self {
+        self.fields.push((known, value.into()));
+        self
+    }
+
+    /// With the connection's end after it.
+    pub fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+/// A plugin's refusal.
+impl<'a> From<Refusal<'a>> for Local<'a> {
+    fn from(refusal: Refusal<'a>) -> Self {
+        let mut answer = Self::new(refusal.status, refusal.reason, refusal.message).body(Body::Plugin);
+        if let Some(challenge) = refusal.challenge {
+            answer = answer.field(Known::WwwAuthenticate, challenge);
+        }
+        match refusal.retry_after {
+            Some(secs) => answer.field(Known::RetryAfter, secs.to_string()),
+            None => answer,
+        }
+    }
+}
+
+/// The answer to a failed exchange with the upstream. Terse: neither address nor cause (P7).
+pub fn upstream_failure(reason: Reason) -> Local<'static> {
+    let (status, message) = match reason {
+        Reason::UpstreamTimeout => (504, "The upstream server is timing out"),
+        Reason::UpstreamResolve => (503, "name resolution failed"),
+        _ => (502, "An invalid response was received from the upstream server"),
+    };
+    Local::new(status, reason, message).body(Body::ProxyError)
+}
+
+/// Answers, and tells the context. The request's body is left unread: the connection is kept only if all of it has
+/// come already.
+pub fn local<D: Downstream>(
+    context: &mut Context<'_>,
+    request: &Head,
+    response: &mut Head,
+    down: &mut D,
+    answer: &Local<'_>,
+) {
+    context.status = answer.status;
+    context.reason = Some(answer.reason);
+    down.abandon_body();
+    response.start_response(answer.status, reason_phrase(answer.status).as_bytes(), Version::Http11);
+    response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
+    let (content_type, text) = body_text(context, request, answer);
+    if let Some(content_type) = content_type {
+        response.push_known(Known::ContentType, content_type.as_bytes());
+    }
+    for (known, value) in &answer.fields {
+        response.push_known(*known, value);
+    }
+    if context.may_see_reason() {
+        let status = format!("edge; error=http_request_denied; details=\"{}\"", answer.reason.code());
+        response.push(Owner::Edge, b"Proxy-Status", status.as_bytes());
+    }
+    let mut latency = Vec::with_capacity(4);
+    decimal(&mut latency, context.started.elapsed().as_millis() as u64);
+    response.push(Owner::Edge, b"X-Kong-Response-Latency", &latency);
+    response.push_known(Known::Server, b"edge");
+    response.push_known(Known::XKongRequestId, context.request_id.as_bytes());
+    let declared = Framing::Length(text.len() as u64);
+    let bodiless = request.method() == b"HEAD" || matches!(answer.status, 204 | 304);
+    let framing = if bodiless { Framing::None } else { declared };
+    down.respond(response, ResponseShape { framing, declared }, answer.close);
+    if !bodiless {
+        down.write(text.as_bytes());
+    }
+    down.finish(&Head::default());
+    context.response_bytes += if bodiless { 0 } else { text.len() as u64 };
+}
+
+/// The forms an error body can take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Text,
+    Html,
+    Xml,
+}
+
+impl Form {
+    fn of(media_types: &[u8]) -> Option<Self> {
+        list(media_types).find_map(|member| {
+            let media_type = member.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+            let is = |name: &str| media_type.eq_ignore_ascii_case(name.as_bytes());
+            match () {
+                () if is("application/json") || is("application/problem+json") => Some(Self::Json),
+                () if is("text/html") || is("application/xhtml+xml") => Some(Self::Html),
+                () if is("application/xml") || is("text/xml") => Some(Self::Xml),
+                () if is("text/plain") => Some(Self::Text),
+                () => None,
+            }
+        })
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json; charset=utf-8",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Html => "text/html; charset=utf-8",
+            Self::Xml => "application/xml; charset=utf-8",
+        }
+    }
+}
+
+fn body_text(context: &Context<'_>, request: &Head, answer: &Local<'_>) -> (Option<&'static str>, String) {
+    let (message, id) = (answer.message, context.request_id.as_str());
+    if answer.body == Body::Plugin {
+        return (Some(Form::Json.content_type()), format!("{{\"message\":{}}}", json_string(message)));
+    }
+    let accepted = request.get(Known::Accept).and_then(Form::of);
+    let any = request.get(Known::Accept).is_some_and(|accept| accept.trim_ascii() == b"*/*");
+    let form = match answer.body {
+        Body::ProxyError => accepted.or_else(|| match any {
+            true => Some(Form::Json),
+            false => request.get(Known::ContentType).and_then(Form::of),
+        }),
+        _ => accepted.or(Some(Form::Json)),
+    }
+    .unwrap_or(Form::Text);
+    let text = match form {
+        Form::Json => format!("{{\n  \"message\":{},\n  \"request_id\":\"{id}\"\n}}", json_string(message)),
+        Form::Text => format!("{message}\nrequest_id: {id}\n"),
+        Form::Html => format!(
+            "<!doctype html>\n<html><head><meta charset=\"utf-8\"><title>Error</title></head>\
+             <body><h1>{message}</h1><p>request_id: {id}</p></body></html>\n"
+        ),
+        Form::Xml => format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error><message>{message}</message><requestid>{id}</requestid></error>\n"
+        ),
+    };
+    (Some(form.content_type()), text)
+}
+
+/// Messages are the edge's or the configuration's; the latter may hold anything.
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The reason phrases of the statuses the edge itself sends.
+pub fn reason_phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_follow_the_first_known_media_type() {
+        for (accept, expected) in [
+            ("application/json", Some(Form::Json)),
+            ("text/html;q=0.9, application/json", Some(Form::Html)),
+            ("image/png, text/plain", Some(Form::Text)),
+            ("application/xml", Some(Form::Xml)),
+            ("image/png", None),
+            ("", None),
+        ] {
+            assert!(Form::of(accept.as_bytes()) == expected, "{accept}");
+        }
+    }
+}

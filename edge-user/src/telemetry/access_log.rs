@@ -1,0 +1,385 @@
+//! The access log: one JSON object a line, one line a request.
+//!
+//! Each worker formats into a buffer of its own and hands full batches to the sink, so a line costs its bytes and no
+//! allocation. Fields without a value are left out.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use super::Error;
+use super::encode::{Clock, integer, json_text, milliseconds};
+use super::scrub::scrub_query;
+use super::sink::Sink;
+use crate::http::head::Version;
+use crate::metrics::{Exposition, Kind};
+use crate::reason::Reason;
+use crate::settings::LogTarget;
+
+/// A worker hands its lines over once it has this many bytes.
+const BATCH_BYTES: usize = 16 * 1024;
+/// Batches that may wait for the disk: with their slack some 2 MiB.
+const QUEUED_BATCHES: usize = 64;
+
+/// One finished request, whatever its outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// When the answer was complete.
+    pub time: SystemTime,
+    /// As sent in `X-Kong-Request-Id`.
+    pub request_id: &'a str,
+    /// The client, by the rules of `trusted_ips`.
+    pub client: SocketAddr,
+    /// The listener's address as configured.
+    pub listener: &'a str,
+    /// Absent when no request line could be read.
+    pub version: Option<Version>,
+    /// The TLS version's name, absent in clear text.
+    pub tls: Option<&'a str>,
+    /// The request method as received.
+    pub method: &'a [u8],
+    /// The authority as received.
+    pub host: &'a [u8],
+    /// The request target as received; written without credentials.
+    pub target: &'a [u8],
+    /// The route's name, or its id.
+    pub route: Option<&'a str>,
+    /// The service's name, or its id.
+    pub service: Option<&'a str>,
+    /// The consumer's username, or its custom id.
+    pub consumer: Option<&'a str>,
+    /// The consumer's id.
+    pub consumer_id: Option<Uuid>,
+    /// The status sent to the client; 0 when it left before there was one.
+    pub status: u16,
+    /// Why the edge answered itself.
+    pub reason: Option<Reason>,
+    /// From the first byte of the request to the last of the answer.
+    pub total: Duration,
+    /// The edge's own part of it.
+    pub edge: Duration,
+    /// Waiting for the upstream, absent when none was asked.
+    pub upstream: Option<Duration>,
+    /// Waiting for an issuer, absent when none was asked.
+    pub issuer: Option<Duration>,
+    /// Request bytes received from the client.
+    pub bytes_in: u64,
+    /// Response bytes sent to the client.
+    pub bytes_out: u64,
+    /// The target that answered.
+    pub upstream_address: Option<SocketAddr>,
+}
+
+/// The access log of the process: opens the target, makes a writer for each worker.
+#[derive(Clone)]
+pub struct AccessLog {
+    sink: Option<Arc<Sink>>,
+}
+
+impl AccessLog {
+    /// Opens `[log] access`; `off` makes writers that do nothing.
+    pub fn open(target: &LogTarget) -> Result<Self, Error> {
+        let sink = match target {
+            LogTarget::Off => None,
+            target => Some(Arc::new(Sink::open(target, QUEUED_BATCHES)?)),
+        };
+        Ok(Self { sink })
+    }
+
+    /// One worker's end of the log.
+    pub fn writer(&self) -> AccessWriter {
+        let capacity = if self.sink.is_some() { BATCH_BYTES + BATCH_BYTES / 4 } else { 0 };
+        AccessWriter {
+            sink: self.sink.clone(),
+            buffer: Vec::with_capacity(capacity),
+            scratch: Vec::new(),
+            lines: 0,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Opens the file anew (SIGHUP); on failure the old one stays in use. Waits for the writing thread.
+    pub fn reopen(&self) -> io::Result<()> {
+        self.sink.as_ref().map_or(Ok(()), |sink| sink.reopen())
+    }
+
+    /// Waits, at most 2 s, until all batches handed over are written.
+    pub fn flush(&self) {
+        if let Some(sink) = &self.sink {
+            sink.flush();
+        }
+    }
+
+    /// Lines lost to a full queue or a failing target.
+    pub fn collect(&self, to: &mut Exposition) {
+        to.family("edge_access_log_lost_lines_total", Kind::Counter, "Access log lines that could not be written.");
+        to.sample(&[], self.sink.as_ref().map_or(0, |sink| sink.lost()));
+    }
+}
+
+/// What stands before a value, in one piece: the cost of a line is the number of its parts.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
+/// The same with the value's opening quote.
+macro_rules! text_key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":\"")
+    };
+}
+
+/// A worker's end of the access log. Hands its last lines over when dropped.
+pub struct AccessWriter {
+    sink: Option<Arc<Sink>>,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+    lines: u64,
+    clock: Clock,
+}
+
+impl AccessWriter {
+    /// Whether anything is written at all: callers need not build a record otherwise.
+    pub fn enabled(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Formats one line; never waits.
+    pub fn write(&mut self, record: &Record<'_>) {
+        if !self.enabled() {
+            return;
+        }
+        self.format(record);
+        self.lines += 1;
+        if self.buffer.len() >= BATCH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Hands over the lines so far; a coarse timer calls this so that a quiet edge's log is not late.
+    pub fn flush(&mut self) {
+        let Some(sink) = &self.sink else { return };
+        if !self.buffer.is_empty() {
+            let next = Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4);
+            sink.send(std::mem::replace(&mut self.buffer, next), std::mem::take(&mut self.lines));
+        }
+    }
+
+    fn format(&mut self, record: &Record<'_>) {
+        let out = &mut self.buffer;
+        out.extend_from_slice(b"{\"time\":\"");
+        self.clock.write(record.time, out);
+        out.push(b'"');
+        string(out, text_key!("request_id"), record.request_id.as_bytes());
+        out.extend_from_slice(text_key!("client").as_bytes());
+        address(record.client.ip(), out);
+        out.push(b'"');
+        number(out, key!("client_port"), u64::from(record.client.port()));
+        string(out, text_key!("listener"), record.listener.as_bytes());
+        optional(out, text_key!("version"), record.version.map(Version::number));
+        optional(out, text_key!("tls"), record.tls);
+        string(out, text_key!("method"), record.method);
+        string(out, text_key!("host"), record.host);
+        self.scratch.clear();
+        scrub_query(record.target, &mut self.scratch);
+        string(out, text_key!("path"), &self.scratch);
+        optional(out, text_key!("route"), record.route);
+        optional(out, text_key!("service"), record.service);
+        optional(out, text_key!("consumer"), record.consumer);
+        if let Some(id) = record.consumer_id {
+            string(out, text_key!("consumer_id"), id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        }
+        number(out, key!("status"), u64::from(record.status));
+        optional(out, text_key!("reason"), record.reason.map(Reason::code));
+        duration(out, key!("total_ms"), Some(record.total));
+        duration(out, key!("edge_ms"), Some(record.edge));
+        duration(out, key!("upstream_ms"), record.upstream);
+        duration(out, key!("issuer_ms"), record.issuer);
+        number(out, key!("bytes_in"), record.bytes_in);
+        number(out, key!("bytes_out"), record.bytes_out);
+        if let Some(upstream) = record.upstream_address {
+            out.extend_from_slice(text_key!("upstream").as_bytes());
+            socket(upstream, out);
+            out.push(b'"');
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+impl Drop for AccessWriter {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn string(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    out.extend_from_slice(key.as_bytes());
+    json_text(value, out);
+    out.push(b'"');
+}
+
+fn optional(out: &mut Vec<u8>, key: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        string(out, key, value.as_bytes());
+    }
+}
+
+fn number(out: &mut Vec<u8>, key: &str, value: u64) {
+    out.extend_from_slice(key.as_bytes());
+    integer(value, out);
+}
+
+fn duration(out: &mut Vec<u8>, key: &str, value: Option<Duration>) {
+    if let Some(value) = value {
+        out.extend_from_slice(key.as_bytes());
+        milliseconds(value, out);
+    }
+}
+
+fn address(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(v4) => {
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                integer(u64::from(octet), out);
+            }
+        }
+        // Writing into a `Vec` cannot fail.
+        IpAddr::V6(v6) => drop(io::Write::write_fmt(out, format_args!("{v6}"))),
+    }
+}
+
+fn socket(address_and_port: SocketAddr, out: &mut Vec<u8>) {
+    let (open, close) = if address_and_port.is_ipv6() { (&b"["[..], &b"]:"[..]) } else { (&b""[..], &b":"[..]) };
+    out.extend_from_slice(open);
+    address(address_and_port.ip(), out);
+    out.extend_from_slice(close);
+    integer(u64::from(address_and_port.port()), out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    fn record() -> Record<'static> {
+        Record {
+            time: UNIX_EPOCH + Duration::from_millis(1_795_303_202_512),
+            request_id: "0f3a",
+            client: "192.0.2.7:4711".parse().unwrap(),
+            listener: "0.0.0.0:8000",
+            version: Some(Version::Http11),
+            tls: None,
+            method: b"GET",
+            host: b"api.example.com",
+            target: b"/orders?access_token=s3cret&x=1",
+            route: Some("orders"),
+            service: None,
+            consumer: None,
+            consumer_id: None,
+            status: 401,
+            reason: Some(Reason::TokenExpired),
+            total: Duration::from_micros(412),
+            edge: Duration::from_micros(400),
+            upstream: None,
+            issuer: None,
+            bytes_in: 120,
+            bytes_out: 340,
+            upstream_address: None,
+        }
+    }
+
+    fn line(record: &Record<'_>) -> String {
+        let log = AccessLog { sink: Some(Arc::new(Sink::open(&LogTarget::Off, 1).unwrap())) };
+        let mut writer = log.writer();
+        writer.format(record);
+        String::from_utf8(std::mem::take(&mut writer.buffer)).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_without_its_token() {
+        assert_eq!(
+            line(&record()),
+            concat!(
+                r#"{"time":"2026-11-21T23:20:02.512Z","request_id":"0f3a","client":"192.0.2.7","client_port":4711,"#,
+                r#""listener":"0.0.0.0:8000","version":"1.1","method":"GET","host":"api.example.com","#,
+                r#""path":"/orders?access_token=[redacted]&x=1","route":"orders","status":401,"#,
+                r#""reason":"token_expired","total_ms":0.412,"edge_ms":0.400,"bytes_in":120,"bytes_out":340}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn every_field_has_its_place() {
+        let full = Record {
+            tls: Some("TLSv1.3"),
+            client: "[2001:db8::1]:1".parse().unwrap(),
+            service: Some("svc"),
+            consumer: Some("alice"),
+            consumer_id: Some(Uuid::nil()),
+            upstream: Some(Duration::from_millis(3)),
+            issuer: Some(Duration::from_millis(20)),
+            upstream_address: Some("[::1]:9000".parse().unwrap()),
+            ..record()
+        };
+        let value: serde_json::Value = serde_json::from_str(&line(&full)).unwrap();
+        for (field, expected) in [
+            ("client", "2001:db8::1"),
+            ("tls", "TLSv1.3"),
+            ("service", "svc"),
+            ("consumer", "alice"),
+            ("consumer_id", "00000000-0000-0000-0000-000000000000"),
+            ("upstream", "[::1]:9000"),
+        ] {
+            assert_eq!(value[field], expected);
+        }
+        assert_eq!((value["upstream_ms"].as_f64(), value["issuer_ms"].as_f64()), (Some(3.0), Some(20.0)));
+    }
+
+    /// L2.
+    #[test]
+    fn a_client_cannot_forge_a_line() {
+        let forged = Record {
+            method: b"GET\x1b[2J",
+            host: b"h\"}\n{\"status\":200",
+            target: b"/\xff\r\nx?\n",
+            version: None,
+            ..record()
+        };
+        let text = line(&forged);
+        assert_eq!(text.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["host"], &value["status"]), (&"h\"}\n{\"status\":200".into(), &401.into()));
+    }
+
+    #[test]
+    fn batches_reach_the_file_in_order_and_off_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let log = AccessLog::open(&LogTarget::File(path.clone())).unwrap();
+        let mut writer = log.writer();
+        for status in 0..500 {
+            writer.write(&Record { status, ..record() });
+        }
+        drop(writer);
+        log.flush();
+        let text = std::fs::read_to_string(path).unwrap();
+        let statuses: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["status"].as_u64().unwrap())
+            .collect();
+        assert_eq!(statuses, (0..500).collect::<Vec<_>>());
+
+        let mut off = AccessLog::open(&LogTarget::Off).unwrap().writer();
+        off.write(&record());
+        assert_eq!((off.enabled(), off.buffer.capacity()), (false, 0));
+    }
+}

@@ -1,0 +1,36 @@
+//! What the edge says about itself in text: the error log, the access log, and one line for each refusal.
+//!
+//! Every line goes through a `sink`: a bounded queue and one thread that alone writes, so no worker ever waits for a
+//! disk or a pipe; lines that find the queue full are counted and dropped. Text that a client had a hand in is escaped
+//! where it is written, here and nowhere else. Numbers stand in `metrics`.
+
+use std::path::PathBuf;
+
+mod access_log;
+mod encode;
+mod error_log;
+mod refusal_log;
+mod scrub;
+mod sink;
+
+pub use access_log::{AccessLog, AccessWriter, Record};
+pub use error_log::{ErrorLog, init};
+pub use refusal_log::{Refusal, RefusalLog};
+pub use scrub::scrub_query;
+
+/// Why a log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The target cannot be written.
+    #[error("cannot open the log {path}")]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// `init` was called twice.
+    #[error("the error log is already in use")]
+    Installed(#[from] tracing_subscriber::util::TryInitError),
+}

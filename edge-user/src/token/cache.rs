@@ -1,0 +1,522 @@
+//! The verdict cache: facts of verified tokens and a few kinds of lasting refusal, by a keyed hash of token and
+//! validator. Whether a verdict still stands (keys, clock) is judged by `Validator` on every hit.
+//!
+//! Two levels. Each worker has a small `LocalCache` of shared entries, without locks or atomics that others write. The
+//! second level is shared, sharded and bounded by bytes: seven eighths for facts, one eighth for refusals, each with a
+//! CLOCK per shard. An evicted entry is marked dead, so that no first level keeps its memory for long.
+
+use super::claims::Facts;
+use crate::crypto::{self, MacKey};
+use dashmap::DashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+/// Of `verdicts.cache_bytes`, the part for refusals.
+const NEGATIVE_PART: usize = 8;
+const SHARDS: usize = 16;
+/// What an entry costs beside its facts: itself, its key in map and CLOCK, counts, table slack.
+const ENTRY_BYTES: usize = 192;
+/// Places that share a key's slot group in the first level.
+const WAYS: usize = 4;
+/// Prints of keys refused once, for admission on second sight.
+const SIGHTS: usize = 8192;
+
+/// 256 bit over token and validator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheKey([u8; 32]);
+
+impl CacheKey {
+    /// Under a key of this process and validator: a verdict is found by nothing but its own token and validator.
+    pub fn new(mac: &MacKey, token: &[u8]) -> Self {
+        Self(mac.mac(token))
+    }
+
+    fn word(&self, index: usize) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[index * 8..index * 8 + 8]);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// The key is a MAC under a secret key, so any part of it is a seeded hash already.
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.word(0));
+    }
+}
+
+#[derive(Default)]
+struct Passthrough(u64);
+
+impl Hasher for Passthrough {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "keys are written as one word");
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+}
+
+/// The MAC key for a validator's cache keys, derived from one that lives as long as the process.
+pub fn derive_mac(validator: &[u8; 32]) -> MacKey {
+    static PROCESS: OnceLock<MacKey> = OnceLock::new();
+    let process = PROCESS.get_or_init(|| MacKey::new(&crypto::random::<32>()));
+    MacKey::new(&process.mac(validator))
+}
+
+/// What is remembered of a token.
+pub enum Verdict {
+    /// Signature and issuer were good.
+    Verified(Facts),
+    /// No key and no time makes this a token.
+    Malformed,
+    /// The signature does not verify under the key it names.
+    BadSignature,
+    /// `exp` has passed; the signature may never have been looked at.
+    Expired {
+        /// `exp` in Unix milliseconds.
+        exp_ms: i64,
+    },
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// Nothing that changes.
+    Always,
+    /// The key of this identity.
+    Key([u8; 32]),
+    /// The whole key set as it was.
+    Set,
+}
+
+/// One verdict, shared by all levels.
+pub struct Entry {
+    /// The verdict itself.
+    pub verdict: Verdict,
+    /// What it rests on.
+    pub ground: Ground,
+    /// The key set's epoch under which the ground was last seen to hold.
+    pub epoch: AtomicU64,
+    /// Unix milliseconds after which the entry is of no use.
+    pub until_ms: i64,
+    dead: AtomicBool,
+    touched: AtomicBool,
+}
+
+impl Entry {
+    /// A live entry.
+    pub fn new(verdict: Verdict, ground: Ground, epoch: u64, until_ms: i64) -> Self {
+        let (dead, touched) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { verdict, ground, epoch: AtomicU64::new(epoch), until_ms, dead, touched }
+    }
+
+    /// Ends the entry in every level at once: revoked, evicted, or its ground is gone.
+    pub fn kill(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// Whether it was ended.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    fn touch(&self) {
+        // Read first: a hot entry's line stays shared between cores.
+        if !self.touched.load(Ordering::Relaxed) {
+            self.touched.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let facts = match &self.verdict {
+            Verdict::Verified(facts) => facts.bytes() - size_of::<Facts>(),
+            _ => 0,
+        };
+        ENTRY_BYTES + size_of::<Self>() + facts
+    }
+}
+
+/// Counts of one worker; it alone writes them.
+#[derive(Default)]
+struct Counters {
+    local_hits: AtomicU64,
+    shared_hits: AtomicU64,
+    negative_hits: AtomicU64,
+    misses: AtomicU64,
+    signatures: AtomicU64,
+}
+
+fn bump(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// Sums over all workers, and what the shared level holds.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Facts found in a worker's own level.
+    pub local_hits: u64,
+    /// Facts found in the shared level.
+    pub shared_hits: u64,
+    /// Refusals found in either level.
+    pub negative_hits: u64,
+    /// Tokens that had to be examined.
+    pub misses: u64,
+    /// Signatures verified.
+    pub signatures: u64,
+    /// Entries with facts.
+    pub positive_entries: u64,
+    /// Bytes they take.
+    pub positive_bytes: u64,
+    /// Entries with refusals.
+    pub negative_entries: u64,
+    /// Bytes they take.
+    pub negative_bytes: u64,
+}
+
+/// The level that all workers share.
+pub struct VerdictCache {
+    positive: Level,
+    negative: Level,
+    sights: Box<[AtomicU64]>,
+    slots: usize,
+    counters: Mutex<Vec<Weak<Counters>>>,
+}
+
+impl VerdictCache {
+    /// A cache of about this many bytes; 0 is off.
+    pub fn new(cache_bytes: usize) -> Arc<Self> {
+        let negative = cache_bytes / NEGATIVE_PART;
+        let slots = match cache_bytes {
+            0 => 0,
+            bytes => (bytes / 8192).next_power_of_two().clamp(WAYS, 8192),
+        };
+        let sights = if slots == 0 { 0 } else { SIGHTS };
+        Arc::new(Self {
+            positive: Level::new(cache_bytes - negative),
+            negative: Level::new(negative),
+            sights: (0..sights).map(|_| AtomicU64::new(0)).collect(),
+            slots,
+            counters: Mutex::default(),
+        })
+    }
+
+    /// The first level for one worker.
+    pub fn local(self: &Arc<Self>) -> LocalCache {
+        let counters = Arc::new(Counters::default());
+        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|counters| counters.strong_count() > 0);
+        all.push(Arc::downgrade(&counters));
+        LocalCache {
+            shared: Arc::clone(self),
+            slots: RefCell::new((0..self.slots).map(|_| None).collect()),
+            turn: Cell::new(0),
+            counters,
+            budget: VerifyBudget::default(),
+        }
+    }
+
+    fn get(&self, key: &CacheKey) -> Option<Arc<Entry>> {
+        self.positive.get(key).or_else(|| self.negative.get(key))
+    }
+
+    /// Whether this key was refused before; remembers that it was now.
+    fn seen_before(&self, key: &CacheKey) -> bool {
+        let place = &self.sights[key.word(1) as usize % SIGHTS];
+        place.swap(key.word(2), Ordering::Relaxed) == key.word(2)
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> Stats {
+        let (positive_entries, positive_bytes) = self.positive.size();
+        let (negative_entries, negative_bytes) = self.negative.size();
+        let mut stats =
+            Stats { positive_entries, positive_bytes, negative_entries, negative_bytes, ..Stats::default() };
+        let all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        for counters in all.iter().filter_map(Weak::upgrade) {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            stats.local_hits += read(&counters.local_hits);
+            stats.shared_hits += read(&counters.shared_hits);
+            stats.negative_hits += read(&counters.negative_hits);
+            stats.misses += read(&counters.misses);
+            stats.signatures += read(&counters.signatures);
+        }
+        stats
+    }
+}
+
+/// A map bounded by bytes, with a CLOCK per shard.
+struct Level {
+    map: DashMap<CacheKey, Arc<Entry>, BuildHasherDefault<Passthrough>>,
+    clocks: Box<[Mutex<Clock>]>,
+    shard_bytes: usize,
+}
+
+#[derive(Default)]
+struct Clock {
+    ring: VecDeque<CacheKey>,
+    bytes: usize,
+}
+
+impl Level {
+    fn new(bytes: usize) -> Self {
+        let clocks = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { map: DashMap::default(), clocks, shard_bytes: bytes / SHARDS }
+    }
+
+    fn clock(&self, key: &CacheKey) -> MutexGuard<'_, Clock> {
+        self.clocks[key.word(3) as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &CacheKey) -> Option<Arc<Entry>> {
+        self.map.get(key).map(|entry| Arc::clone(&entry))
+    }
+
+    fn insert(&self, key: CacheKey, entry: Arc<Entry>, now_ms: i64) {
+        let bytes = entry.bytes();
+        if bytes > self.shard_bytes {
+            return;
+        }
+        let mut clock = self.clock(&key);
+        // Two steps without need keep entries that died or expired from lingering.
+        for _ in 0..2 {
+            self.advance(&mut clock, now_ms, false);
+        }
+        while clock.bytes + bytes > self.shard_bytes && !clock.ring.is_empty() {
+            self.advance(&mut clock, now_ms, true);
+        }
+        clock.bytes += bytes;
+        match self.map.insert(key, entry) {
+            Some(old) => {
+                old.kill();
+                clock.bytes -= old.bytes();
+            }
+            None => clock.ring.push_back(key),
+        }
+    }
+
+    /// Moves the hand by one entry: drops it if it is of no use, or (when room is needed) untouched since last time.
+    fn advance(&self, clock: &mut Clock, now_ms: i64, need: bool) {
+        let Some(key) = clock.ring.pop_front() else { return };
+        let useless = |entry: &Entry| entry.is_dead() || entry.until_ms <= now_ms;
+        let keep = self.map.get(&key).is_some_and(|entry| {
+            let spared = !need || entry.touched.swap(false, Ordering::Relaxed);
+            !useless(&entry) && spared
+        });
+        if keep {
+            clock.ring.push_back(key);
+        } else if let Some((_, entry)) = self.map.remove(&key) {
+            entry.kill();
+            clock.bytes -= entry.bytes();
+        }
+    }
+
+    fn size(&self) -> (u64, u64) {
+        let bytes = self.clocks.iter().map(|clock| clock.lock().unwrap_or_else(PoisonError::into_inner).bytes);
+        (self.map.len() as u64, bytes.sum::<usize>() as u64)
+    }
+}
+
+/// An entry as one worker holds it: counted without atomics.
+pub type Held = Rc<Arc<Entry>>;
+
+/// One worker's first level, its counts, and its budget for signatures.
+pub struct LocalCache {
+    shared: Arc<VerdictCache>,
+    slots: RefCell<Vec<Option<(CacheKey, Held)>>>,
+    turn: Cell<usize>,
+    counters: Arc<Counters>,
+    budget: VerifyBudget,
+}
+
+impl LocalCache {
+    /// Whether `verdicts.cache_bytes` is 0.
+    pub fn is_off(&self) -> bool {
+        self.shared.slots == 0
+    }
+
+    /// The budget for signatures of unproven sources.
+    pub fn budget(&self) -> &VerifyBudget {
+        &self.budget
+    }
+
+    fn group(&self, key: &CacheKey) -> usize {
+        (key.word(1) as usize & (self.shared.slots - 1)) & !(WAYS - 1)
+    }
+
+    /// The entry of this key, if there is a live one.
+    pub fn find(&self, key: &CacheKey) -> Option<Held> {
+        if self.is_off() {
+            return None;
+        }
+        let group = self.group(key);
+        {
+            let mut slots = self.slots.borrow_mut();
+            for slot in &mut slots[group..group + WAYS] {
+                let Some((slot_key, held)) = slot else { continue };
+                if slot_key != key {
+                    continue;
+                }
+                if held.is_dead() {
+                    *slot = None;
+                    break;
+                }
+                held.touch();
+                bump(if matches!(held.verdict, Verdict::Verified(_)) {
+                    &self.counters.local_hits
+                } else {
+                    &self.counters.negative_hits
+                });
+                return Some(Rc::clone(held));
+            }
+        }
+        let entry = self.shared.get(key).filter(|entry| !entry.is_dead())?;
+        entry.touch();
+        bump(if matches!(entry.verdict, Verdict::Verified(_)) {
+            &self.counters.shared_hits
+        } else {
+            &self.counters.negative_hits
+        });
+        let held = Rc::new(entry);
+        self.hold(key, &held);
+        Some(held)
+    }
+
+    /// Puts an entry into the first level, in an unused place of its group or the next in turn.
+    fn hold(&self, key: &CacheKey, held: &Held) {
+        let group = self.group(key);
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let mut slots = self.slots.borrow_mut();
+        // A few slots elsewhere are looked over each time, so that dead entries do not keep memory here.
+        let sweep = turn.wrapping_mul(8) & (self.shared.slots - 1);
+        for slot in slots.iter_mut().skip(sweep).take(8) {
+            if slot.as_ref().is_some_and(|(_, held)| held.is_dead()) {
+                *slot = None;
+            }
+        }
+        let ways = &mut slots[group..group + WAYS];
+        let place = ways
+            .iter()
+            .position(|slot| slot.as_ref().is_none_or(|(slot_key, held)| slot_key == key || held.is_dead()))
+            .unwrap_or(turn % WAYS);
+        ways[place] = Some((*key, Rc::clone(held)));
+    }
+
+    /// Counts a token that is examined.
+    pub fn count_miss(&self) {
+        bump(&self.counters.misses);
+    }
+
+    /// Counts a signature that is verified.
+    pub fn count_signature(&self) {
+        bump(&self.counters.signatures);
+    }
+
+    /// Keeps facts.
+    pub fn keep(&self, key: &CacheKey, entry: Entry, now_ms: i64) -> Held {
+        let held = Rc::new(Arc::new(entry));
+        if !self.is_off() {
+            self.shared.positive.insert(*key, Arc::clone(&held), now_ms);
+            self.hold(key, &held);
+        }
+        held
+    }
+
+    /// Keeps a refusal, if it is the second of its token.
+    pub fn keep_refusal(&self, key: &CacheKey, entry: Entry, now_ms: i64) {
+        if !self.is_off() && self.shared.seen_before(key) {
+            let held = Rc::new(Arc::new(entry));
+            self.shared.negative.insert(*key, Arc::clone(&held), now_ms);
+            self.hold(key, &held);
+        }
+    }
+}
+
+/// Bounds the time for signatures of sources without a good verdict to half of a worker's time (D4).
+///
+/// Credit grows by half of the time that passes, up to `MAX_CREDIT_NS`; each such signature costs what it took. A source
+/// is good for a minute after a good signature; each bad one takes back what two good ones gave. Sources are remembered
+/// in a fixed table by a seeded hash; a collision lends one source another's standing for a minute at most.
+pub struct VerifyBudget {
+    credit_ns: Cell<i64>,
+    at: Cell<Instant>,
+    sources: RefCell<Box<[(u32, i8, i64)]>>,
+    seed: std::hash::RandomState,
+}
+
+const MAX_CREDIT_NS: i64 = 50_000_000;
+const SOURCES: usize = 1024;
+const GOOD_FOR_MS: i64 = 60_000;
+
+impl Default for VerifyBudget {
+    fn default() -> Self {
+        Self {
+            credit_ns: Cell::new(MAX_CREDIT_NS),
+            at: Cell::new(Instant::now()),
+            sources: RefCell::new(vec![(0, 0, 0); SOURCES].into()),
+            seed: Default::default(),
+        }
+    }
+}
+
+impl VerifyBudget {
+    fn place(&self, source: IpAddr) -> (usize, u32) {
+        use std::hash::BuildHasher;
+        // An IPv6 client owns its /64.
+        let hash = match source {
+            IpAddr::V4(v4) => self.seed.hash_one(v4.octets()),
+            IpAddr::V6(v6) => self.seed.hash_one(&v6.octets()[..8]),
+        };
+        (hash as usize % SOURCES, (hash >> 32) as u32)
+    }
+
+    fn is_good(&self, source: IpAddr, now_ms: i64) -> bool {
+        let (place, print) = self.place(source);
+        let (seen, score, good_until_ms) = self.sources.borrow()[place];
+        seen == print && score > 0 && now_ms < good_until_ms
+    }
+
+    /// Verifies a signature unless the budget is used up, and books its cost and outcome.
+    pub fn spend(&self, source: IpAddr, now_ms: i64, verify: impl FnOnce() -> bool) -> Option<bool> {
+        let good_source = self.is_good(source, now_ms);
+        let start = Instant::now();
+        let passed = start.saturating_duration_since(self.at.replace(start)).as_nanos().min(1 << 40) as i64;
+        let credit = (self.credit_ns.get() + passed / 2).min(MAX_CREDIT_NS);
+        self.credit_ns.set(credit);
+        if !good_source && credit <= 0 {
+            return None;
+        }
+        let good = verify();
+        if !good_source {
+            self.credit_ns.set(credit - start.elapsed().as_nanos().min(1 << 40) as i64);
+        }
+        let (place, print) = self.place(source);
+        let slot = &mut self.sources.borrow_mut()[place];
+        if slot.0 != print {
+            *slot = (print, 0, 0);
+        }
+        if good {
+            *slot = (print, (slot.1 + 1).min(16), now_ms + GOOD_FOR_MS);
+        } else {
+            slot.1 = (slot.1 - 2).max(-16);
+        }
+        Some(good)
+    }
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

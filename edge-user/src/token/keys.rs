@@ -1,0 +1,629 @@
+//! Key sources: where an issuer's keys come from, when they are fetched again, and what holds while they cannot be.
+//!
+//! All I/O runs on the control runtime. Workers read an immutable `KeySet`, ask for a refetch, and at most wait for its
+//! end. One fetch at a time per source; requests cause fetches only within a token bucket and a back-off.
+
+use super::Now;
+use super::jwks::{self, Key, KeySet};
+use crate::crypto;
+use crate::http_client::{self, HttpClient, Options};
+use crate::state::{State, StoredKeys};
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+const OIDC_SUFFIX: &str = "/.well-known/openid-configuration";
+const OAUTH_SUFFIX: &str = "/.well-known/oauth-authorization-server";
+/// A discovery document serves this long for refetches of the keys alone.
+const DISCOVERY_AGE_MS: i64 = 3_600_000;
+/// `kid`s remembered as unknown; more are simply asked for again within the bucket.
+const MAX_UNKNOWN: usize = 256;
+
+/// When keys are fetched, and how long they stay good.
+#[derive(Clone, Debug)]
+pub struct FetchPolicy {
+    /// Longest wait of a request for a fetch: `timeouts.key_wait`.
+    pub key_wait: Duration,
+    /// Time between background refreshes. A removed key is refused at the latest after this and one fetch.
+    pub refresh: Duration,
+    /// After the first failed fetch; doubles with each further one.
+    pub retry_first: Duration,
+    /// The longest time between retries.
+    pub retry_max: Duration,
+    /// Fetches that unknown `kid`s may cause at once; then one per `rediscovery_lifetime`.
+    pub burst: u32,
+    /// Keys not confirmed for this long are given up, and their issuer's tokens get 503.
+    pub stale_max: Duration,
+}
+
+impl Default for FetchPolicy {
+    fn default() -> Self {
+        Self {
+            key_wait: Duration::from_secs(5),
+            refresh: Duration::from_secs(300),
+            retry_first: Duration::from_secs(1),
+            retry_max: Duration::from_secs(30),
+            burst: 3,
+            stale_max: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Where the keys of one issuer are found. Everything here is part of the source's identity.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceSettings {
+    /// Discovery; nothing with a pseudo issuer or a `jwks_endpoint`.
+    pub discovery: Option<Discovery>,
+    /// Key set URLs of the configuration: `jwks_endpoint`, then `extra_jwks_uris`.
+    pub jwks_uris: Vec<String>,
+    /// Kong's `timeout`, `ssl_verify` and discovery headers.
+    pub options: Options,
+    /// Kong's `rediscovery_lifetime`, at least one second.
+    pub rediscovery_lifetime: Duration,
+}
+
+/// How an issuer's metadata is found (OpenID Connect Discovery 1.0, 4; RFC 8414, 3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Discovery {
+    /// Candidates, tried in order while the answer is 404.
+    pub urls: Vec<String>,
+    /// Accepted values of the document's `issuer`.
+    pub issuers: Vec<String>,
+}
+
+impl Discovery {
+    /// From Kong's `issuer`: with or without the well-known suffix and a trailing slash. `allowed` are issuers that the
+    /// operator named, `url` a document named outright.
+    pub fn new(issuer: &str, url: Option<&str>, allowed: &[String]) -> Self {
+        let base = issuer_of(issuer);
+        let stem = base.trim_end_matches('/');
+        let urls = match url {
+            Some(url) => vec![url.to_owned()],
+            None if issuer.contains("/.well-known/") => vec![issuer.to_owned()],
+            None => {
+                // RFC 8414, 3.1 puts the suffix between host and path.
+                let path = stem.find("://").and_then(|at| stem[at + 3..].find('/').map(|slash| at + 3 + slash));
+                let (host, path) = stem.split_at(path.unwrap_or(stem.len()));
+                vec![format!("{stem}{OIDC_SUFFIX}"), format!("{host}{OAUTH_SUFFIX}{path}")]
+            }
+        };
+        let mut issuers = vec![base.clone(), stem.to_owned(), format!("{stem}/")];
+        issuers.extend_from_slice(allowed);
+        issuers.sort();
+        issuers.dedup();
+        Self { urls, issuers }
+    }
+}
+
+/// The issuer that a configured `issuer` stands for: without a well-known suffix.
+pub fn issuer_of(issuer: &str) -> String {
+    match issuer.strip_suffix(OIDC_SUFFIX) {
+        Some(base) => base.to_owned(),
+        None => issuer.replacen(OAUTH_SUFFIX, "", 1),
+    }
+}
+
+impl SourceSettings {
+    /// A hash over every setting.
+    pub fn id(&self) -> [u8; 32] {
+        let (options, mut text) = (&self.options, String::new());
+        let lists = self.discovery.as_ref().map(|discovery| (&discovery.urls, &discovery.issuers));
+        text.push_str(&format!("{lists:?}{:?}{options:?}{:?}", self.jwks_uris, self.rediscovery_lifetime));
+        crypto::sha256(text.as_bytes())
+    }
+}
+
+/// Why keys could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The discovery document could not be fetched.
+    #[error("loading configuration for {url} using discovery failed")]
+    Discovery {
+        /// The document's URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: http_client::Error,
+    },
+    /// The document is not what RFC 8414, 2 says.
+    #[error("the discovery document at {url} is malformed")]
+    Document {
+        /// The document's URL.
+        url: String,
+    },
+    /// RFC 8414, 3.3: the document's issuer is another.
+    #[error("the discovery document at {url} is of issuer {found:?}, not of the configured one")]
+    Issuer {
+        /// The document's URL.
+        url: String,
+        /// What it says.
+        found: String,
+    },
+    /// A key set could not be fetched.
+    #[error("could not get jwks from {url}")]
+    Fetch {
+        /// The set's URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: http_client::Error,
+    },
+    /// What was fetched is no usable key set.
+    #[error("could not get jwks from {url}")]
+    Set {
+        /// The set's URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: jwks::Error,
+    },
+}
+
+/// What was fetched last, as it came: also what is stored.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Documents {
+    discovered: Option<Discovered>,
+    sets: Vec<StoredSet>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Discovered {
+    issuer: String,
+    jwks_uri: String,
+    fetched_ms: i64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredSet {
+    url: String,
+    fetched_ms: i64,
+    body: String,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+}
+
+struct Inner {
+    flight: bool,
+    /// The token bucket for unknown `kid`s.
+    tokens: f64,
+    refilled_ms: i64,
+    failures: u32,
+    retry_at_ms: i64,
+    unknown: HashMap<u64, i64>,
+    documents: Documents,
+}
+
+struct Shared {
+    http: HttpClient,
+    state: State,
+    /// Where fetches run; nothing in a program that only checks a configuration.
+    control: Option<Handle>,
+    policy: FetchPolicy,
+}
+
+/// One source of keys, shared by every validator with the same settings and kept across reloads.
+pub struct KeySource {
+    id: [u8; 32],
+    settings: SourceSettings,
+    shared: Arc<Shared>,
+    set: ArcSwap<KeySet>,
+    epoch: AtomicU64,
+    inner: Mutex<Inner>,
+    done: watch::Sender<()>,
+    started: AtomicBool,
+    fetches: AtomicU64,
+}
+
+/// Whether a judgement is the first of a request, or the one after its wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attempt {
+    /// May lead to a wait.
+    First,
+    /// Must end in a verdict.
+    Waited,
+}
+
+/// What a missing key leads to.
+pub enum Missing {
+    /// A fetch is under way; judge again after it.
+    Wait(KeyWait),
+    /// The set is as fresh as it may be, and the key is not in it.
+    Unknown,
+    /// Nobody can say: no keys, or the last fetch failed.
+    Unavailable {
+        /// For `Retry-After`.
+        retry_after_secs: u32,
+    },
+}
+
+/// The end of a fetch, or of `timeouts.key_wait`.
+#[derive(Debug)]
+pub struct KeyWait {
+    done: watch::Receiver<()>,
+    limit: Duration,
+}
+
+impl KeyWait {
+    /// Waits; then judge again with `Attempt::Waited`.
+    pub async fn done(mut self) {
+        // Time-out and a source that was dropped alike: the second judgement decides.
+        let _ = tokio::time::timeout(self.limit, self.done.changed()).await;
+    }
+}
+
+/// A source's condition for status pages and metrics.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceReport {
+    /// The discovered issuer, or the first URL.
+    pub name: String,
+    /// Keys in force.
+    pub keys: usize,
+    /// Fetches since start.
+    pub fetches: u64,
+    /// Failed fetches since the last good one.
+    pub failures: u32,
+}
+
+impl KeySource {
+    /// Grows when the keys change; compared by cached verdicts.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The hash over its settings.
+    pub fn settings_id(&self) -> [u8; 32] {
+        self.id
+    }
+
+    /// The keys in force.
+    pub fn keys(&self) -> arc_swap::Guard<Arc<KeySet>> {
+        self.set.load()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // No invariant spans a panic: every critical section only stores plain values.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins restoring, fetching and refreshing, once.
+    pub fn start(self: &Arc<Self>) {
+        let Some(control) = &self.shared.control else { return };
+        if !self.started.swap(true, Ordering::AcqRel) {
+            self.inner().flight = true;
+            let weak = Arc::downgrade(self);
+            control.spawn(async move {
+                if let Some(source) = weak.upgrade() {
+                    source.restore().await;
+                    source.fly().await;
+                }
+                Self::refresh_forever(weak).await;
+            });
+        }
+    }
+
+    /// A token named a key that is not in force: refetch, wait for the running fetch, or say that it is unknown.
+    pub fn missing(self: &Arc<Self>, kid: Option<&str>, now: Now, attempt: Attempt) -> Missing {
+        self.start();
+        let now_ms = now.unix_ms;
+        let lifetime_ms = self.settings.rediscovery_lifetime.as_millis() as i64;
+        let print = kid_print(kid);
+        let empty = self.set.load().keys.is_empty();
+        let mut inner = self.inner();
+        let unavailable = |inner: &Inner| Missing::Unavailable {
+            retry_after_secs: ((inner.retry_at_ms - now_ms + 999) / 1000).clamp(1, 3600) as u32,
+        };
+        let failing = inner.failures > 0;
+        match attempt {
+            Attempt::Waited if empty => return unavailable(&inner),
+            Attempt::Waited => {
+                if inner.unknown.len() >= MAX_UNKNOWN {
+                    inner.unknown.retain(|_, until| *until > now_ms);
+                }
+                if inner.unknown.len() < MAX_UNKNOWN {
+                    inner.unknown.insert(print, now_ms + lifetime_ms);
+                }
+                return if failing { unavailable(&inner) } else { Missing::Unknown };
+            }
+            Attempt::First if inner.flight => {}
+            Attempt::First if failing && now_ms < inner.retry_at_ms => return unavailable(&inner),
+            Attempt::First if empty => self.take_off(&mut inner),
+            Attempt::First => {
+                if inner.unknown.get(&print).is_some_and(|until| *until > now_ms) {
+                    return if failing { unavailable(&inner) } else { Missing::Unknown };
+                }
+                let refill = (now_ms - inner.refilled_ms).max(0) as f64 / lifetime_ms.max(1) as f64;
+                inner.tokens = (inner.tokens + refill).min(f64::from(self.shared.policy.burst));
+                inner.refilled_ms = now_ms;
+                if inner.tokens < 1.0 {
+                    return if failing { unavailable(&inner) } else { Missing::Unknown };
+                }
+                inner.tokens -= 1.0;
+                self.take_off(&mut inner);
+            }
+        }
+        Missing::Wait(KeyWait { done: self.done.subscribe(), limit: self.shared.policy.key_wait })
+    }
+
+    /// Marks the one flight and sends it off. `done` fires only after `flight` is false again.
+    fn take_off(self: &Arc<Self>, inner: &mut Inner) {
+        let Some(control) = &self.shared.control else { return };
+        inner.flight = true;
+        let source = Arc::clone(self);
+        control.spawn(async move { source.fly().await });
+    }
+
+    /// Fetches again after a pause; a flight that a request caused starts the pause anew.
+    async fn refresh_forever(weak: Weak<Self>) {
+        loop {
+            let Some((pause, mut done)) = weak.upgrade().map(|source| (source.pause(), source.done.subscribe())) else {
+                return;
+            };
+            match tokio::time::timeout(pause, done.changed()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
+            let Some(source) = weak.upgrade() else { return };
+            let free = !std::mem::replace(&mut source.inner().flight, true);
+            if free {
+                source.fly().await;
+            }
+        }
+    }
+
+    /// Until the next background fetch: a tenth of jitter keeps a fleet from asking in step.
+    fn pause(&self) -> Duration {
+        let policy = &self.shared.policy;
+        let wait = match self.inner().failures {
+            0 => policy.refresh,
+            failures => back_off(policy, failures),
+        };
+        let [random] = crypto::random::<1>();
+        wait.mul_f64(1.0 - f64::from(random) / 2560.0)
+    }
+
+    /// One flight: fetch, publish, account, release the waiters.
+    async fn fly(self: Arc<Self>) {
+        self.fetches.fetch_add(1, Ordering::Relaxed);
+        let documents = self.inner().documents.clone();
+        let (documents, failed) = self.fetch(documents).await;
+        let changed = self.publish(&documents);
+        let now_ms = Now::read().unix_ms;
+        let failures = {
+            let mut inner = self.inner();
+            inner.documents = documents.clone();
+            inner.flight = false;
+            if changed {
+                inner.unknown.clear();
+            }
+            inner.failures = if failed.is_some() { inner.failures.saturating_add(1) } else { 0 };
+            let pause = back_off(&self.shared.policy, inner.failures);
+            inner.retry_at_ms = if failed.is_some() { now_ms + pause.as_millis() as i64 } else { 0 };
+            inner.failures
+        };
+        self.done.send_replace(());
+        match failed {
+            Some(error) => {
+                let keys = self.set.load().keys.len();
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(failures, keys_in_force = keys, error, "[openid-connect] could not get jwks");
+            }
+            None => self.store(&documents).await,
+        }
+    }
+
+    async fn store(&self, documents: &Documents) {
+        // Plain strings and numbers always serialize.
+        if let Ok(body) = serde_json::to_string(documents) {
+            self.shared.state.save_keys(&self.id, &StoredKeys { fetched_ms: Now::read().unix_ms, body }).await;
+        }
+    }
+
+    async fn restore(&self) {
+        let Some(stored) = self.shared.state.load_keys(&self.id).await else { return };
+        if let Ok(documents) = serde_json::from_str::<Documents>(&stored.body) {
+            self.publish(&documents);
+            self.inner().documents = documents;
+        }
+    }
+
+    /// Fetches what is due. What fails keeps its last good document; the first failure is returned beside.
+    async fn fetch(&self, mut documents: Documents) -> (Documents, Option<Error>) {
+        let mut failed = None;
+        let mut urls = Vec::new();
+        if let Some(discovery) = &self.settings.discovery {
+            let now_ms = Now::read().unix_ms;
+            let fresh = |known: &Discovered| now_ms - known.fetched_ms < DISCOVERY_AGE_MS;
+            if self.inner().failures > 0 || !documents.discovered.as_ref().is_some_and(fresh) {
+                match self.discover(discovery).await {
+                    Ok(discovered) => documents.discovered = Some(discovered),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            urls.extend(documents.discovered.iter().map(|discovered| discovered.jwks_uri.clone()));
+        }
+        urls.extend(self.settings.jwks_uris.iter().cloned());
+        documents.sets.retain(|set| urls.contains(&set.url));
+        for url in urls {
+            match self.fetch_set(&url).await {
+                Ok(set) => {
+                    documents.sets.retain(|old| old.url != url);
+                    documents.sets.push(set);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        (documents, failed)
+    }
+
+    async fn discover(&self, discovery: &Discovery) -> Result<Discovered, Error> {
+        let mut last = None;
+        for url in &discovery.urls {
+            let url = url.clone();
+            match self.shared.http.get(&url, &self.settings.options, jwks::MAX_BYTES).await {
+                Ok(body) => {
+                    let metadata: Metadata =
+                        serde_json::from_slice(&body).map_err(|_| Error::Document { url: url.clone() })?;
+                    if !discovery.issuers.contains(&metadata.issuer) {
+                        return Err(Error::Issuer { url, found: metadata.issuer });
+                    }
+                    let (issuer, jwks_uri) = (metadata.issuer, metadata.jwks_uri);
+                    return Ok(Discovered { issuer, jwks_uri, fetched_ms: Now::read().unix_ms });
+                }
+                Err(source) => {
+                    let absent = matches!(source, http_client::Error::Status(404));
+                    // The first URL is the one the operator expects to read about.
+                    last = last.or(Some(Error::Discovery { url: url.clone(), source }));
+                    if !absent {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or(Error::Document { url: String::new() }))
+    }
+
+    async fn fetch_set(&self, url: &str) -> Result<StoredSet, Error> {
+        let url = url.to_owned();
+        let body = match self.shared.http.get(&url, &self.settings.options, jwks::MAX_BYTES).await {
+            Ok(body) => body,
+            Err(source) => return Err(Error::Fetch { url, source }),
+        };
+        let warn = |kid: Option<&str>, error: &jwks::Error| {
+            tracing::warn!(url, ?kid, %error, "[openid-connect] a key of the jwks is not used");
+        };
+        if let Err(source) = jwks::parse(&body, warn) {
+            return Err(Error::Set { url, source });
+        }
+        let body =
+            String::from_utf8(body).map_err(|_| Error::Set { url: url.clone(), source: jwks::Error::NotASet })?;
+        Ok(StoredSet { url, fetched_ms: Now::read().unix_ms, body })
+    }
+
+    /// Puts the documents into force, those that are too old left out. Returns whether anything changed.
+    fn publish(&self, documents: &Documents) -> bool {
+        let oldest = Now::read().unix_ms - self.shared.policy.stale_max.as_millis() as i64;
+        let mut keys: Vec<Arc<Key>> = Vec::new();
+        let discovered = documents.discovered.as_ref().map(|discovered| &discovered.jwks_uri);
+        for url in discovered.into_iter().chain(&self.settings.jwks_uris) {
+            let set = documents.sets.iter().find(|set| &set.url == url && set.fetched_ms > oldest);
+            let parsed = set.and_then(|set| jwks::parse(set.body.as_bytes(), |_, _| {}).ok());
+            keys.extend(parsed.into_iter().flatten().map(Arc::new));
+        }
+        let issuer = documents.discovered.as_ref().map(|discovered| Box::from(discovered.issuer.as_str()));
+        let old = self.set.load();
+        let same =
+            old.issuer == issuer && old.keys.iter().map(|key| key.identity()).eq(keys.iter().map(|key| key.identity()));
+        if same {
+            return false;
+        }
+        let epoch = old.epoch + 1;
+        self.set.store(Arc::new(KeySet { keys, issuer, epoch }));
+        // After the set: whoever sees the new epoch finds the new set.
+        self.epoch.store(epoch, Ordering::Release);
+        true
+    }
+
+    /// The source's condition.
+    pub fn report(&self) -> SourceReport {
+        let set = self.set.load();
+        let discovery = self.settings.discovery.as_ref().and_then(|discovery| discovery.urls.first());
+        let name = set.issuer.as_deref().or(discovery.or(self.settings.jwks_uris.first()).map(String::as_str));
+        SourceReport {
+            name: name.unwrap_or_default().to_owned(),
+            keys: set.keys.len(),
+            fetches: self.fetches.load(Ordering::Relaxed),
+            failures: self.inner().failures,
+        }
+    }
+}
+
+fn back_off(policy: &FetchPolicy, failures: u32) -> Duration {
+    policy.retry_first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(policy.retry_max)
+}
+
+/// A short keyed hash: a client's `kid`s must not be able to collide with another's.
+fn kid_print(kid: Option<&str>) -> u64 {
+    static KEY: std::sync::OnceLock<std::hash::RandomState> = std::sync::OnceLock::new();
+    use std::hash::BuildHasher;
+    KEY.get_or_init(Default::default).hash_one(kid)
+}
+
+/// Every source of the process, found again after a reload.
+pub struct KeySources {
+    shared: Arc<Shared>,
+    sources: DashMap<[u8; 32], Weak<KeySource>>,
+}
+
+impl KeySources {
+    /// No sources yet. Fetches will run on `control`; without it none is ever made.
+    pub fn new(http: HttpClient, state: State, control: impl Into<Option<Handle>>, policy: FetchPolicy) -> Self {
+        let control = control.into();
+        Self { shared: Arc::new(Shared { http, state, control, policy }), sources: DashMap::new() }
+    }
+
+    /// The source of these settings; it asks nobody before `warm` or the first missing key.
+    pub fn source(&self, settings: SourceSettings) -> Arc<KeySource> {
+        let id = settings.id();
+        let mut place = self.sources.entry(id).or_default();
+        if let Some(source) = place.upgrade() {
+            return source;
+        }
+        let inner = Inner {
+            flight: false,
+            tokens: f64::from(self.shared.policy.burst),
+            refilled_ms: Now::read().unix_ms,
+            failures: 0,
+            retry_at_ms: 0,
+            unknown: HashMap::new(),
+            documents: Documents::default(),
+        };
+        let source = Arc::new(KeySource {
+            id,
+            settings,
+            shared: Arc::clone(&self.shared),
+            set: ArcSwap::from_pointee(KeySet::default()),
+            epoch: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+            done: watch::Sender::new(()),
+            started: AtomicBool::new(false),
+            fetches: AtomicU64::new(0),
+        });
+        *place = Arc::downgrade(&source);
+        source
+    }
+
+    /// The outbound client, for checks of configured URLs.
+    pub fn http(&self) -> &HttpClient {
+        &self.shared.http
+    }
+
+    /// Starts every source in use, so that the first request finds keys; forgets those no longer in use.
+    pub fn warm(&self) {
+        self.sources.retain(|_, source| {
+            source.upgrade().is_some_and(|source| {
+                source.start();
+                true
+            })
+        });
+    }
+
+    /// The condition of every source in use.
+    pub fn report(&self) -> Vec<SourceReport> {
+        self.sources.iter().filter_map(|source| source.upgrade()).map(|source| source.report()).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;
