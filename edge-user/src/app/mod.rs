@@ -13,16 +13,17 @@ use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use self::reload::Reloader;
 use self::sockets::Sockets;
-use crate::admin::{self, AdminState, Node, PluginInfo};
+use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
 use crate::config;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::kernel::{self, Kernel};
 use crate::metrics::{Exposition, Kind, Registry};
-use crate::plugin::PluginEnv;
+use crate::plugin::{PLUGINS, PluginEnv};
 use crate::proxy::resolve::Resolver;
 use crate::settings::Settings;
 use crate::state::State;
@@ -40,8 +41,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn run(path: &Path) -> anyhow::Result<()> {
     crypto::install();
     let settings = Settings::load(path)?;
-    let error_log = telemetry::init(&(&settings.log.error).into(), settings.log.level.into())?;
-    let access_log = AccessLog::open(&(&settings.log.access).into())?;
+    let error_log = telemetry::init(&settings.log.error, settings.log.level)?;
+    let access_log = AccessLog::open(&settings.log.access)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -51,8 +52,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         count => count,
     };
     // What needs privileges comes first and alone; no thread of ours that serves exists yet.
-    let sockets = Sockets::bind(&settings, workers)?;
-    let mut kernel = kernel::start(&(&settings.kernel).into()).context("the kernel programs of [kernel]")?;
+    let mut sockets = Sockets::bind(&settings, workers)?;
+    let mut kernel = kernel::start(&settings.kernel).context("the kernel programs of [kernel]")?;
     privileges::drop(settings.process.user.as_deref())?;
 
     let settings = Arc::new(settings);
@@ -63,7 +64,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .build()
         .context("the control runtime")?;
     let registry = Arc::new(Registry::new(VERSION));
-    let env = plugin_env(&settings, &control)?;
+    let state = control.block_on(State::open(&settings.store.path));
+    let env = plugin_env(&settings, &control, state);
     let snapshot = config::load(&settings, &env, 1)?;
     let (store, publisher) = Store::new(snapshot);
     let verdicts = VerdictCache::new(settings.verdicts.cache_bytes);
@@ -97,7 +99,17 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     for (address, tls) in &addresses {
         tracing::info!("listening on {address}{}", if *tls { " (TLS)" } else { "" });
     }
-    let node = Arc::new(Node::new(VERSION, workers, addresses, plugins()));
+    let node = Arc::new(Node {
+        version: VERSION,
+        hostname: nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into()),
+        node_id: Uuid::new_v4(),
+        workers,
+        listeners: addresses,
+        plugins: PLUGINS
+            .iter()
+            .map(|(name, priority)| PluginInfo { name, version: VERSION, priority: *priority })
+            .collect(),
+    });
     let started = control.block_on(async {
         serve_admin(sockets.admin, &settings, &registry, &store, node, phases.clone())?;
         serve_identity(sockets.identity, &settings, phases.clone())?;
@@ -109,7 +121,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         anyhow::Ok(())
     });
     started?;
-    env.keys.warm();
+    env.warm();
     for warning in &store.load().warnings {
         tracing::warn!("{warning}");
     }
@@ -144,19 +156,15 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
 pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
     crypto::install();
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let settings = config::settings_and_entities(path, |settings| plugin_env(settings, &control))?;
-    Ok(settings)
+    let (settings, snapshot) = config::check(path, |settings| plugin_env(settings, &control, State::in_memory()))?;
+    Ok(settings.warnings.into_iter().chain(snapshot.warnings).collect())
 }
 
-fn plugin_env(settings: &Settings, control: &Runtime) -> anyhow::Result<PluginEnv> {
-    let http = HttpClient::new(&settings.issuers.allow_http).context("the client for issuers")?;
-    let state = control.block_on(State::open(&settings.store.path));
+fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv {
+    let http =
+        HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
-    Ok(PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy)))
-}
-
-fn plugins() -> Vec<PluginInfo> {
-    vec![PluginInfo { name: "openid-connect", version: VERSION, priority: 1050 }]
+    PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy))
 }
 
 /// Resolves when the process drains.
@@ -176,7 +184,12 @@ fn serve_admin(
     let listener = TcpListener::from_std(listener)?;
     tracing::info!("admin on {}", listener.local_addr()?);
     let store = store.clone();
-    let configuration = Arc::new(move || store.load().configuration());
+    let configuration = Arc::new(move || {
+        let snapshot = store.load();
+        let plugins = snapshot.routes.iter().flat_map(|route| &route.plugins);
+        let enabled_plugins = plugins.map(|plugin| plugin.name().to_owned()).collect();
+        Configuration { hash: snapshot.hash.to_string(), enabled_plugins }
+    });
     let state = AdminState { node, registry: registry.clone(), configuration, address: admin.address };
     tokio::spawn(admin::serve(listener, state, drained(phases)));
     Ok(())
@@ -190,8 +203,7 @@ fn serve_identity(
     let (Some(listener), Some(identity)) = (listener, &settings.identity) else { return Ok(()) };
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let servers: Vec<_> = identity.servers.iter().map(Into::into).collect();
-    let identity = Arc::new(Identity::new(address, &servers).context("[identity]")?);
+    let identity = Arc::new(Identity::new(address, &identity.servers).context("[identity]")?);
     for (name, issuer) in identity.issuers() {
         tracing::info!(name, issuer, "issuer on {address}");
     }

@@ -55,7 +55,7 @@ impl Reloader {
         let generation = snapshot.generation;
         self.publisher.publish(snapshot);
         self.registry.configured(generation);
-        self.env.keys.warm();
+        self.env.warm();
         if settings.kernel.deny != self.settings.kernel.deny {
             match self.kernel.publish_deny(&settings.kernel.deny) {
                 Ok(changes) => tracing::info!(?changes, "kernel deny-list changed"),

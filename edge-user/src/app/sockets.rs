@@ -62,10 +62,10 @@ impl Sockets {
     pub(super) fn per_worker(&mut self, settings: &Settings, store: &Arc<Store>) -> anyhow::Result<PerWorker> {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<Bound>> = Vec::new();
-        for ((address, sockets), listener) in self.listeners.drain(..).zip(&settings.listeners) {
+        for (index, ((address, sockets), listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
             let tls = match listener.tls {
                 false => None,
-                true => Some(tls::server_config(listener.pair.as_ref(), store)?),
+                true => Some(tls::server_config(index, store)?),
             };
             addresses.push((address, listener.tls));
             let info =

@@ -23,7 +23,7 @@ use self::snapshot::{Host, Snapshot};
 use self::value::Value;
 use crate::plugin::PluginEnv;
 use crate::settings::{self, Listener, Settings};
-use crate::tls;
+use crate::{crypto, tls};
 
 /// Reads the file of entities that the settings name, and the certificates of the listeners.
 pub fn load(settings: &Settings, env: &PluginEnv, generation: u64) -> Result<Snapshot, Problems> {
@@ -74,8 +74,13 @@ fn read_text(
 ) -> (Option<Snapshot>, Vec<Problem>) {
     let (listeners, mut problems) = listener_pairs(settings);
     let sink = Sink::new(name);
+    let mut hash = String::new();
     let value = match text {
-        Ok(text) => Value::from_yaml(&text, &sink),
+        Ok(text) => {
+            // As long as Kong's, which is an MD5.
+            hash = crypto::sha256(text.as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            Value::from_yaml(&text, &sink)
+        }
         Err(error) => {
             sink.problem(0, "", format!("no readable file ({error})"), "the entities ([entities] file)");
             None
@@ -93,7 +98,7 @@ fn read_text(
     }
     let (more, warnings) = sink.into_parts();
     problems.extend(more);
-    (snapshot.map(|snapshot| Snapshot { warnings, ..snapshot }), problems)
+    (snapshot.map(|snapshot| Snapshot { warnings, hash: hash.into(), ..snapshot }), problems)
 }
 
 /// The certificate and key of each listener that has its own.

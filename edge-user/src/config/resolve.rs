@@ -110,6 +110,7 @@ pub(super) fn resolve(
     owned_names.sort();
     Snapshot {
         generation,
+        hash: Box::default(),
         router: Router::new(chosen.iter().map(|(_, entity, _)| &entity.criteria)),
         routes: chosen
             .into_iter()

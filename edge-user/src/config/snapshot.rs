@@ -18,6 +18,8 @@ use crate::tls::Certificates;
 pub struct Snapshot {
     /// Counts the snapshots of this process.
     pub generation: u64,
+    /// Changes when, and only when, the text of the entities does.
+    pub hash: Box<str>,
     /// Request to index of `routes`.
     pub router: Router,
     /// The routes of enabled services and those without a service, in the file's order.
@@ -37,6 +39,7 @@ impl Snapshot {
     pub fn empty(generation: u64) -> Self {
         Self {
             generation,
+            hash: Box::default(),
             router: Router::default(),
             routes: Vec::new(),
             consumers: Consumers::default(),

@@ -182,7 +182,7 @@ async fn access<'a>(
             };
             match plugin.access(request) {
                 Access::Continue(identity) => {
-                    let () = identity;
+                    context.consumer = identity.consumer.or(context.consumer.take());
                     break;
                 }
                 Access::Refuse(refusal) => {

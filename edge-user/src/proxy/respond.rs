@@ -7,6 +7,7 @@ use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::{Framing, list};
 use crate::http::h1::write::decimal;
 use crate::http::head::{Head, Known, Owner, Version};
+use crate::plugin::Refusal;
 use crate::reason::Reason;
 
 /// What an answer's body looks like.
@@ -58,6 +59,20 @@ impl<'a> Local<'a> {
     pub fn close(mut self) -> Self {
         self.close = true;
         self
+    }
+}
+
+/// A plugin's refusal: compact JSON, the challenge, and when to come back.
+impl<'a> From<Refusal<'a>> for Local<'a> {
+    fn from(refusal: Refusal<'a>) -> Self {
+        let mut answer = Local::new(refusal.status, refusal.reason, refusal.message).body(Body::Plugin);
+        if let Some(challenge) = refusal.challenge {
+            answer = answer.field(Known::WwwAuthenticate, challenge);
+        }
+        if let Some(seconds) = refusal.retry_after {
+            answer = answer.field(Known::RetryAfter, seconds.to_string());
+        }
+        answer
     }
 }
 

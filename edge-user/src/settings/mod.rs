@@ -17,7 +17,7 @@ pub(crate) use read::read;
 use crate::config::problem::Problems;
 
 /// Everything `edge.toml` says.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// The file all this was read from, as problems name it.
     pub file: String,

@@ -4,7 +4,7 @@
 use crate::config::reader::Reader;
 
 /// Name and default, as JSON.
-const INERT: [(&str, &str); 194] = [
+const INERT: [(&str, &str); 193] = [
     ("verify_parameters", "false"),
     ("bearer_token_header_name", "null"),
     ("bearer_token_cookie_name", "null"),
@@ -198,7 +198,6 @@ const INERT: [(&str, &str); 194] = [
     ("unexpected_redirect_uri", "null"),
     ("upstream_session_id_header", "null"),
     ("verify_nonce", "true"),
-    ("consumer_claim", "replaced by `consumer_claims` (array of arrays), alias kept"),
 ];
 
 /// Members of `principals`.
