@@ -1,7 +1,8 @@
-//! The verdict for one frame: dropped if its source address is denied. Unsure means pass: userspace and the stack decide.
+//! The verdict for one frame: dropped if its source address is denied. Unsure means pass: userspace and the stack
+//! decide.
 //!
-//! The source stands at a fixed place of the IP header. So nothing behind it matters: not options, not extension headers,
-//! not the protocol; and every fragment has it.
+//! The source stands at a fixed place of the IP header. So nothing behind it matters: not options, not extension
+//! headers, not the protocol; and every fragment has it.
 
 use aya_ebpf::{bindings::xdp_action, maps::lpm_trie::Key, programs::XdpContext};
 use aya_log_ebpf::debug;

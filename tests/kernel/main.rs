@@ -1,5 +1,5 @@
-//! The kernel programs on a real kernel: frame tables first, then hosts in network namespaces. Needs root and iproute2; a
-//! test that cannot run fails.
+//! The kernel programs on a real kernel: frame tables first, then hosts in network namespaces. Needs root and
+//! iproute2; a test that cannot run fails.
 #![allow(clippy::unwrap_used, reason = "a failed test is the message")]
 
 mod attach;

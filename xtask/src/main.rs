@@ -1,9 +1,13 @@
 //! Everything a developer or CI does. One file a subcommand; each checks its own needs first.
 
+mod bench;
+mod ci;
+mod demo;
 mod ebpf;
 mod kernel;
 mod process;
 mod setup;
+mod test;
 
 use std::process::ExitCode;
 
@@ -13,6 +17,10 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 enum Task {
+    Demo(demo::Args),
+    Test(test::Args),
+    Bench(bench::Args),
+    Ci(ci::Args),
     Setup(setup::Args),
     Ebpf(ebpf::Args),
     Kernel(kernel::Args),
@@ -20,6 +28,10 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Ci(args) => ci::run(&args),
         Task::Setup(args) => setup::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Kernel(args) => kernel::run(&args),

@@ -11,8 +11,20 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Programs that Debian packages bring: one line each.
-const PACKAGES: [(&str, &[&str]); 4] =
-    [("cc", &["gcc", "libc6-dev"]), ("c++", &["g++"]), ("curl", &["curl", "ca-certificates"]), ("ip", &["iproute2"])];
+const PACKAGES: [(&str, &[&str]); 12] = [
+    ("cc", &["gcc", "libc6-dev"]),
+    ("c++", &["g++"]),
+    ("chrt", &["util-linux"]),
+    ("curl", &["curl", "ca-certificates"]),
+    ("haproxy", &["haproxy"]),
+    ("ip", &["iproute2"]),
+    ("nginx", &["nginx"]),
+    ("npm", &["npm"]),
+    ("openssl", &["openssl"]),
+    ("python3", &["python3"]),
+    ("setpriv", &["util-linux"]),
+    ("taskset", &["util-linux"]),
+];
 
 /// The workspace root, wherever `cargo xtask` was called.
 pub(crate) fn root() -> &'static Path {
@@ -27,6 +39,11 @@ pub(crate) fn root() -> &'static Path {
 /// Where programs are built that the machine lacks, so that nothing global changes.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
+}
+
+/// Where cargo builds for this machine.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// Says what begins now.

@@ -203,7 +203,7 @@ fn serve_identity(
     let (Some(listener), Some(identity)) = (listener, &settings.identity) else { return Ok(()) };
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let identity = Arc::new(Identity::new(address, &identity.servers).context("[identity]")?);
+    let identity = Arc::new(Identity::new(identity, address).context("[identity]")?);
     for (name, issuer) in identity.issuers() {
         tracing::info!(name, issuer, "issuer on {address}");
     }

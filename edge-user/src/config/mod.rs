@@ -52,6 +52,10 @@ pub fn load_text(
 /// Reads both files and reports the problems of both. `env` makes what plugins need from the settings.
 pub fn check(path: &Path, env: impl FnOnce(&Settings) -> PluginEnv) -> Result<(Settings, Snapshot), Problems> {
     let (settings, mut problems) = settings::read(path, |name| std::env::var(name).ok());
+    if problems.iter().any(|problem| problem.path.is_empty()) {
+        // The file could not be read at all, so nobody knows where the entities are.
+        return Err(Problems(problems));
+    }
     let (snapshot, more) = read(&settings, &env(&settings), 1);
     problems.extend(more);
     match snapshot {

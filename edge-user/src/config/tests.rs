@@ -8,8 +8,12 @@ fn settings() -> Settings {
     Settings::load(&path).unwrap()
 }
 
+fn env() -> PluginEnv {
+    PluginEnv::default()
+}
+
 fn load_yaml(text: &str) -> Result<Snapshot, Problems> {
-    load_text(text, "k", &settings(), &PluginEnv::default(), 1)
+    load_text(text, "k", &settings(), &env(), 1)
 }
 
 fn good(text: &str) -> Snapshot {
@@ -434,7 +438,7 @@ fn both_files_are_checked_together() {
     let toml = "[[listeners]]\naddress = \"127.0.0.1:9700\"\n[[listeners]]\naddress = \"127.0.0.1:9701\"\ntls = true\n\
         certificate = \"tls.crt\"\nkey = \"tls.key\"\n[workers]\ncount = 1\n[kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n";
     fs::write(at("edge.toml"), toml).unwrap();
-    let check = || check(&at("edge.toml"), |_| PluginEnv::default());
+    let check = || check(&at("edge.toml"), |_| env());
     let (settings, snapshot) = check().unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((settings.listeners.len(), snapshot.generation), (2, 1));
     assert_eq!(snapshot.router.select(b"GET", b"127.0.0.1", 9701, b"/api/v1/orders").map(|hit| hit.route), Some(1));
@@ -467,4 +471,7 @@ fn both_files_are_checked_together() {
     );
     fs::remove_file(at("kong.yaml")).unwrap();
     assert!(check().err().unwrap().to_string().contains("kong.yaml: found no readable file"));
+    fs::write(at("edge.toml"), "[[listeners]\n").unwrap();
+    let problems = check().err().unwrap();
+    assert!(problems.0.len() == 1 && problems.to_string().contains("edge.toml:1: found invalid TOML"), "{problems}");
 }

@@ -21,70 +21,15 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::http_server::{self, Limits};
+use crate::settings;
 use store::AuthServer;
 use token_endpoint::TokenEndpoint;
-
-/// One `[[identity.servers]]`.
-#[derive(Clone, Debug)]
-pub struct ServerSettings {
-    /// Unique; its lower-case form is the path of the default issuer.
-    pub name: String,
-    /// `aud` of the tokens.
-    pub audience: String,
-    /// RS, PS, ES256, ES384 or EdDSA.
-    pub signing_algorithm: Algorithm,
-    /// `iss` of the tokens and start of every URL; `http://<address>/<name>` unless given.
-    pub issuer: Option<String>,
-    /// PEM of the private key; one that lives as long as the process is generated otherwise.
-    pub signing_key: Option<PathBuf>,
-    /// What can be granted.
-    pub scopes: Vec<ScopeSettings>,
-    /// Who can ask.
-    pub clients: Vec<ClientSettings>,
-}
-
-/// A scope of a server.
-#[derive(Clone, Debug)]
-pub struct ScopeSettings {
-    /// As requested and granted.
-    pub name: String,
-    /// Granted to clients that may have it and ask for no scope at all.
-    pub default: bool,
-}
-
-/// A client of a server.
-#[derive(Clone)]
-pub struct ClientSettings {
-    /// The `client_id`.
-    pub id: String,
-    /// The `client_secret`; kept as a hash only.
-    pub secret: String,
-    /// Scopes it may have.
-    pub scopes: Vec<String>,
-    /// Lifetime of its tokens in seconds, 60 to 2592000 (Kong's bounds).
-    pub access_token_duration: u64,
-}
-
-/// Leaves the secret out.
-impl std::fmt::Debug for ClientSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientSettings").field("id", &self.id).field("scopes", &self.scopes).finish_non_exhaustive()
-    }
-}
 
 /// Why the servers cannot be built from their settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Names stand for servers.
-    #[error("identity server name `{0}` is empty or taken")]
-    Name(String),
-    /// Becomes `aud`.
-    #[error("identity server `{0}` has an empty audience")]
-    Audience(String),
-    /// RFC 8414, 2: a URL without query and fragment.
-    #[error(
-        "identity server `{server}`: issuer `{issuer}` must be an http or https URL without query, fragment or `/` at its end"
-    )]
+    /// The endpoints' paths are appended to it (RFC 8414, 3.1).
+    #[error("identity server `{server}`: issuer `{issuer}` must not end in `/`")]
     Issuer {
         /// The server's name.
         server: String,
@@ -101,48 +46,6 @@ pub enum Error {
         server: String,
         /// The path.
         path: String,
-    },
-    /// RFC 6749, 3.3.
-    #[error("identity server `{server}`: scope `{scope}` is not a scope name, or stands twice")]
-    Scope {
-        /// The server's name.
-        server: String,
-        /// The scope as given.
-        scope: String,
-    },
-    /// Empty, longer than 255 bytes, with control characters, or taken.
-    #[error("identity server `{server}`: client id `{client}` is empty, too long, has control characters, or is taken")]
-    Client {
-        /// The server's name.
-        server: String,
-        /// The id as given.
-        client: String,
-    },
-    /// An empty secret is none.
-    #[error("identity server `{server}`: client `{client}` has an empty secret")]
-    Secret {
-        /// The server's name.
-        server: String,
-        /// The client's id.
-        client: String,
-    },
-    /// A client can only have scopes the server has.
-    #[error("identity server `{server}`: client `{client}` names the unknown scope `{scope}`")]
-    UnknownScope {
-        /// The server's name.
-        server: String,
-        /// The client's id.
-        client: String,
-        /// The scope as given.
-        scope: String,
-    },
-    /// Out of Kong's bounds.
-    #[error("identity server `{server}`: client `{client}`: access_token_duration must be 60 to 2592000 seconds")]
-    Duration {
-        /// The server's name.
-        server: String,
-        /// The client's id.
-        client: String,
     },
     /// The key file cannot be read.
     #[error("identity server `{server}`: cannot read signing_key {path}")]
@@ -194,19 +97,17 @@ pub struct Identity {
 impl Identity {
     /// Builds the servers; `address` is the one that is really bound. Hashes secrets and may generate RSA keys, which
     /// takes up to seconds: not on a runtime's thread.
-    pub fn new(address: SocketAddr, servers: &[ServerSettings]) -> Result<Self, Error> {
+    pub fn new(settings: &settings::Identity, address: SocketAddr) -> Result<Self, Error> {
         let mut identity = Self { servers: Vec::new(), endpoints: HashMap::new(), tokens: TokenEndpoint::new() };
-        for settings in servers {
-            if identity.servers.iter().any(|other| other.name == settings.name) {
-                return Err(Error::Name(settings.name.clone()));
-            }
-            let server = Arc::new(AuthServer::new(address, settings)?);
+        for settings in &settings.servers {
+            let server = Arc::new(AuthServer::new(settings, address)?);
             for (suffix, endpoint) in ENDPOINTS {
                 let path = format!("{}{suffix}", server.path());
                 if identity.endpoints.insert(path, (server.clone(), endpoint)).is_some() {
                     return Err(Error::IssuerPath { server: server.name.clone(), path: server.path().into() });
                 }
             }
+            tracing::info!(target: "edge", name = server.name, description = settings.description, "issuer {}", server.issuer);
             identity.servers.push(server);
         }
         Ok(identity)

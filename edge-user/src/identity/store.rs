@@ -3,16 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 
-use axum::http::Uri;
+use jsonwebtoken::Algorithm;
 
+use super::Error;
 use super::secret::SecretHash;
-use super::{ClientSettings, Error, ServerSettings};
 use crate::crypto::sign::SigningKey;
-
-const DURATIONS: RangeInclusive<u64> = 60..=2_592_000;
-const CLIENT_ID_BYTES: usize = 255;
+use crate::settings::{IdentityClient, IdentityServer, SigningAlgorithm};
 
 /// One authorization server.
 pub(super) struct AuthServer {
@@ -37,39 +34,18 @@ pub(super) struct Client {
 }
 
 impl AuthServer {
-    /// Checks the settings, reads or makes the key, hashes the secrets. Slow.
-    pub(super) fn new(address: SocketAddr, settings: &ServerSettings) -> Result<Self, Error> {
-        let name = settings.name.clone();
-        let issuer = issuer(address, settings)?;
-        if settings.audience.is_empty() {
-            return Err(Error::Audience(name));
-        }
-        let mut scopes = BTreeMap::new();
-        for scope in &settings.scopes {
-            let known = scopes.insert(scope.name.clone(), Scope { default: scope.default });
-            if known.is_some() || !is_scope(&scope.name) {
-                return Err(Error::Scope { server: name, scope: scope.name.clone() });
-            }
-        }
-        let mut clients = HashMap::new();
-        for client in &settings.clients {
-            let problem = || Error::Client { server: name.clone(), client: client.id.clone() };
-            check_client(&name, &scopes, client)?;
-            let known = clients.insert(
-                client.id.clone(),
-                Client {
-                    id: client.id.clone(),
-                    secret: SecretHash::new(&client.secret),
-                    scopes: client.scopes.iter().cloned().collect(),
-                    access_token_duration: client.access_token_duration,
-                },
-            );
-            if known.is_some() {
-                return Err(problem());
-            }
-        }
-        let key = signing_key(settings)?;
-        Ok(Self { name, issuer, audience: settings.audience.clone(), key, scopes, clients })
+    /// Reads or makes the key and hashes the secrets. Slow.
+    pub(super) fn new(settings: &IdentityServer, address: SocketAddr) -> Result<Self, Error> {
+        let clients = settings.clients.iter().map(|client| (client.id.clone(), Client::new(client)));
+        let scopes = settings.scopes.iter().map(|scope| (scope.name.clone(), Scope { default: scope.default }));
+        Ok(Self {
+            name: settings.name.clone(),
+            issuer: issuer(settings, address)?,
+            audience: settings.audience.clone(),
+            key: signing_key(settings)?,
+            scopes: scopes.collect(),
+            clients: clients.collect(),
+        })
     }
 
     /// The issuer's path, before the suffix of each endpoint.
@@ -104,48 +80,40 @@ impl AuthServer {
     }
 }
 
-fn check_client(server: &str, scopes: &BTreeMap<String, Scope>, settings: &ClientSettings) -> Result<(), Error> {
-    let (server, client) = (server.to_owned(), settings.id.clone());
-    if client.is_empty() || client.len() > CLIENT_ID_BYTES || client.chars().any(char::is_control) {
-        return Err(Error::Client { server, client });
-    }
-    if settings.secret.is_empty() {
-        return Err(Error::Secret { server, client });
-    }
-    if !DURATIONS.contains(&settings.access_token_duration) {
-        return Err(Error::Duration { server, client });
-    }
-    match settings.scopes.iter().find(|scope| !scopes.contains_key(*scope)) {
-        Some(scope) => Err(Error::UnknownScope { server, client, scope: scope.clone() }),
-        None => Ok(()),
+impl Client {
+    fn new(settings: &IdentityClient) -> Self {
+        Self {
+            id: settings.id.clone(),
+            secret: SecretHash::new(settings.secret.expose()),
+            scopes: settings.scopes.iter().cloned().collect(),
+            access_token_duration: settings.access_token_duration.as_secs(),
+        }
     }
 }
 
-fn issuer(address: SocketAddr, settings: &ServerSettings) -> Result<String, Error> {
+fn issuer(settings: &IdentityServer, address: SocketAddr) -> Result<String, Error> {
     let server = settings.name.clone();
-    let Some(issuer) = settings.issuer.clone() else {
-        let words = server.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-        let path = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
-        return match (path.is_empty(), address.ip().is_unspecified()) {
-            (true, _) => Err(Error::Name(server)),
-            (_, true) => Err(Error::IssuerMissing(server)),
-            _ => Ok(format!("http://{address}/{path}")),
-        };
-    };
-    // RFC 8414, 2 and 3.1: suffixes are appended, so nothing may follow the path.
-    let good = issuer.parse::<Uri>().is_ok_and(|uri| {
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        host && ["http", "https"].contains(&scheme) && uri.query().is_none()
-    });
-    if !good || issuer.contains('#') || issuer.ends_with('/') {
-        return Err(Error::Issuer { server, issuer });
+    match &settings.issuer {
+        Some(issuer) if issuer.ends_with('/') => Err(Error::Issuer { server, issuer: issuer.clone() }),
+        Some(issuer) => Ok(issuer.clone()),
+        None if address.ip().is_unspecified() => Err(Error::IssuerMissing(server)),
+        None => Ok(format!("http://{address}/{server}/auth")),
     }
-    Ok(issuer)
 }
 
-fn signing_key(settings: &ServerSettings) -> Result<SigningKey, Error> {
-    let (server, algorithm) = (settings.name.clone(), settings.signing_algorithm);
+fn algorithm(setting: SigningAlgorithm) -> Algorithm {
+    match setting {
+        SigningAlgorithm::Rs256 => Algorithm::RS256,
+        SigningAlgorithm::Rs384 => Algorithm::RS384,
+        SigningAlgorithm::Rs512 => Algorithm::RS512,
+        SigningAlgorithm::Ps256 => Algorithm::PS256,
+        SigningAlgorithm::Ps384 => Algorithm::PS384,
+        SigningAlgorithm::Ps512 => Algorithm::PS512,
+    }
+}
+
+fn signing_key(settings: &IdentityServer) -> Result<SigningKey, Error> {
+    let (server, algorithm) = (settings.name.clone(), algorithm(settings.signing_algorithm));
     let key = match &settings.signing_key {
         Some(path) => match fs::read(path) {
             Ok(pem) => SigningKey::from_pem(algorithm, &pem),
@@ -154,9 +122,4 @@ fn signing_key(settings: &ServerSettings) -> Result<SigningKey, Error> {
         None => SigningKey::generate(algorithm),
     };
     key.map_err(|source| Error::Key { server, algorithm, source })
-}
-
-/// Whether this is a scope token (RFC 6749, 3.3).
-pub(super) fn is_scope(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::attempts::{Attempts, Subject};
 use super::secret::SecretHash;
-use super::store::{AuthServer, Client, is_scope};
+use super::store::{AuthServer, Client};
 use crate::crypto::{MacKey, random};
 
 /// The longest form; the router holds requests to it.
@@ -287,6 +287,11 @@ fn parameters(body: &[u8]) -> Result<HashMap<String, String>, Error> {
     }
     parameters.retain(|_, value| !value.is_empty());
     Ok(parameters)
+}
+
+/// Whether this is a scope token (RFC 6749, 3.3).
+fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
 /// Client id and secret from `Authorization: Basic` or the form, never both (RFC 6749, 2.3 and 2.3.1).

@@ -1,7 +1,7 @@
 //! Which sources the operator denies, asked in userspace.
 //!
-//! The kernel only answers earlier. Where no program runs, listeners ask [`DenyList`], so that no one gets in who would not
-//! have got in otherwise.
+//! The kernel only answers earlier. Where no program runs, listeners ask [`DenyList`], so that no one gets in who
+//! would not have got in otherwise.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! Loads the object and attaches its programs: natively where the driver can, else in the kernel's generic way.
 //!
-//! Attachments are links that live as long as this process holds them, and nothing is pinned: however the process ends, the
-//! kernel detaches the programs.
+//! Attachments are links that live as long as this process holds them, and nothing is pinned: however the process
+//! ends, the kernel detaches the programs.
 
 use std::{error::Error as StdError, io};
 
@@ -19,8 +19,8 @@ use super::{Attachment, Error, XdpVariant};
 /// The kernel object, as `cargo xtask ebpf` built it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_BPF_OBJECT"));
 
-/// What loading takes: the calls themselves; programs that touch the network; and the verifier's full trust, without which it
-/// refuses to add an offset that it knows as a range to a packet pointer.
+/// What loading takes: the calls themselves; programs that touch the network; and the verifier's full trust, without
+/// which it refuses to add an offset that it knows as a range to a packet pointer.
 const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 
 /// Loads maps and programs; nothing is attached yet. `debug` lets the programs log.
@@ -140,7 +140,8 @@ mod tests {
         check(nix::libc::EPERM, "the kernel forbids loading BPF programs here, as in a container or a user namespace");
         check(
             nix::libc::ENOMEM,
-            "loading the kernel programs: map error: failed to create map `DENY_V4`: Cannot allocate memory (os error 12)",
+            "loading the kernel programs: map error: failed to create map `DENY_V4`: \
+             Cannot allocate memory (os error 12)",
         );
     }
 

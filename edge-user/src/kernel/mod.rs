@@ -1,5 +1,5 @@
-//! The kernel programs as the rest of the edge sees them: a handle, which may be a disabled one. They make refusals cheaper
-//! and decide nothing: all that is lost without them is speed.
+//! The kernel programs as the rest of the edge sees them: a handle, which may be a disabled one. They make refusals
+//! cheaper and decide nothing: all that is lost without them is speed.
 
 mod counters;
 mod deny;
@@ -109,8 +109,8 @@ struct Active {
     _ebpf: Ebpf,
 }
 
-/// Loads and attaches what the settings ask for. Later calls on the handle need no privilege (Linux 6.1), so the caller drops
-/// them after this.
+/// Loads and attaches what the settings ask for. Later calls on the handle need no privilege (Linux 6.1), so the
+/// caller drops them after this.
 pub fn start(settings: &settings::Kernel) -> Result<Kernel, Error> {
     match settings.mode {
         KernelMode::Off => Ok(Kernel::disabled()),
@@ -158,8 +158,8 @@ impl Kernel {
         self.active.as_ref().map_or_else(Vec::new, |active| active.counters.read())
     }
 
-    /// The reader of the programs' log lines, once, where they are wanted. No thread of its own: it would be started before the
-    /// caller drops privileges and could keep them.
+    /// The reader of the programs' log lines, once, where they are wanted. No thread of its own: it would be started
+    /// before the caller drops privileges and could keep them.
     pub fn take_log(&mut self) -> Option<LogReader> {
         self.active.as_mut()?.log.take()
     }

@@ -76,6 +76,8 @@ pub struct Credentialed<'a> {
 pub struct Identity {
     /// The consumer that the token was mapped to.
     pub consumer: Option<Arc<Consumer>>,
+    /// When the token stops being good, leeway included: a stream that outlives its request ends then (P8).
+    pub expires_unix_ms: Option<i64>,
 }
 
 /// A plugin's answer to a request.

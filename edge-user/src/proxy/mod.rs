@@ -183,6 +183,7 @@ async fn access<'a>(
             match plugin.access(request) {
                 Access::Continue(identity) => {
                     context.consumer = identity.consumer.or(context.consumer.take());
+                    context.expires_unix_ms = identity.expires_unix_ms;
                     break;
                 }
                 Access::Refuse(refusal) => {

@@ -62,17 +62,17 @@ impl<'a> Local<'a> {
     }
 }
 
-/// A plugin's refusal: compact JSON, the challenge, and when to come back.
+/// A plugin's refusal.
 impl<'a> From<Refusal<'a>> for Local<'a> {
     fn from(refusal: Refusal<'a>) -> Self {
-        let mut answer = Local::new(refusal.status, refusal.reason, refusal.message).body(Body::Plugin);
+        let mut answer = Self::new(refusal.status, refusal.reason, refusal.message).body(Body::Plugin);
         if let Some(challenge) = refusal.challenge {
             answer = answer.field(Known::WwwAuthenticate, challenge);
         }
-        if let Some(seconds) = refusal.retry_after {
-            answer = answer.field(Known::RetryAfter, seconds.to_string());
+        match refusal.retry_after {
+            Some(secs) => answer.field(Known::RetryAfter, secs.to_string()),
+            None => answer,
         }
-        answer
     }
 }
 

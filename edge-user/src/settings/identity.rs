@@ -123,7 +123,7 @@ fn identity_server(mut reader: Reader<'_>, base: &Path) -> Option<IdentityServer
         reader.parsed("name", "letters, digits and . - _ ~", |text| is_path_segment(text).then(|| text.to_owned()))
     };
     let audience = reader.required_string("audience", "the audience of its tokens").map(str::to_owned);
-    let description = reader.string("description").unwrap_or_default().to_owned();
+    let description = reader.any_string("description").unwrap_or_default().to_owned();
     let signing_algorithm = reader.word("signing_algorithm", &SIGNING_ALGORITHMS).unwrap_or(SigningAlgorithm::Rs256);
     let issuer = reader.parsed("issuer", "an http or https URL", |text| is_http_url(text).then(|| text.to_owned()));
     let signing_key = reader.string("signing_key").map(|path| resolve_path(base, path));

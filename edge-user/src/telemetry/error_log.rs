@@ -1,7 +1,6 @@
 //! The error log: `tracing` events, and those of the `log` crate (aya-log, sqlx), as plain lines.
 
 use std::io;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
@@ -14,40 +13,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Error;
 use super::encode::plain_line;
-use super::sink::{Sink, Target};
+use super::sink::Sink;
 use crate::metrics::{Exposition, Kind};
+use crate::settings::{Level, LogTarget};
 
 /// Lines that may wait for the disk.
 const QUEUED_LINES: usize = 1024;
 /// A line is cut here: a client's part of it is bounded by the head's limit, an upstream's error text is not.
 const LINE_BYTES: usize = 8 * 1024;
-
-/// `[log] level`: our names and Kong's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Level(LevelFilter);
-
-impl FromStr for Level {
-    type Err = Error;
-
-    /// Kong's (nginx's) names fall to the next of ours: `notice` is `info`, `crit`, `alert` and `emerg` are `error`.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Ok(Self(match text.to_ascii_lowercase().as_str() {
-            "off" => LevelFilter::OFF,
-            "error" | "crit" | "alert" | "emerg" => LevelFilter::ERROR,
-            "warn" => LevelFilter::WARN,
-            "info" | "notice" => LevelFilter::INFO,
-            "debug" => LevelFilter::DEBUG,
-            "trace" => LevelFilter::TRACE,
-            _ => return Err(Error::Level(text.into())),
-        }))
-    }
-}
-
-/// The level in force: `EDGE_LOG_LEVEL`, else `KONG_LOG_LEVEL`, else the settings.
-pub fn level_from(settings: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Level, Error> {
-    let named = |name| environment(name).filter(|text| !text.is_empty());
-    named("EDGE_LOG_LEVEL").or_else(|| named("KONG_LOG_LEVEL")).as_deref().unwrap_or(settings).parse()
-}
 
 /// The error log in use. Dropping it writes what is queued: keep it until the process ends.
 #[derive(Clone)]
@@ -56,9 +29,9 @@ pub struct ErrorLog {
 }
 
 /// Opens the error log and makes it the process's only one, for `tracing` and `log`.
-pub fn init(target: &Target, level: Level) -> Result<ErrorLog, Error> {
+pub fn init(target: &LogTarget, level: Level) -> Result<ErrorLog, Error> {
     let sink = Arc::new(Sink::open(target, QUEUED_LINES)?);
-    let level = if *target == Target::Off { Level(LevelFilter::OFF) } else { level };
+    let level = if *target == LogTarget::Off { LevelFilter::OFF } else { filter_of(level) };
     tracing_subscriber::registry().with(filter(level)).with(lines(sink.clone())).try_init()?;
     Ok(ErrorLog { sink })
 }
@@ -81,8 +54,17 @@ impl ErrorLog {
     }
 }
 
+fn filter_of(level: Level) -> LevelFilter {
+    match level {
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Info => LevelFilter::INFO,
+        Level::Warn => LevelFilter::WARN,
+        Level::Error => LevelFilter::ERROR,
+    }
+}
+
 /// Ours at the level asked for; other crates at `info` at most, since their debug lines may show header values (L1).
-fn filter(Level(level): Level) -> Targets {
+fn filter(level: LevelFilter) -> Targets {
     Targets::new().with_default(level.min(LevelFilter::INFO)).with_target("edge", level)
 }
 
@@ -122,60 +104,31 @@ pub(super) mod tests {
     use super::*;
 
     /// The lines that `action` logs at `level`, without their times.
-    pub(crate) fn logged(level: &str, action: impl FnOnce()) -> Vec<String> {
+    pub(crate) fn logged(level: Level, action: impl FnOnce()) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("error.log");
-        let sink = Arc::new(Sink::open(&Target::File(path.clone()), QUEUED_LINES).unwrap());
-        let subscriber = tracing_subscriber::registry().with(filter(level.parse().unwrap())).with(lines(sink.clone()));
+        let sink = Arc::new(Sink::open(&LogTarget::File(path.clone()), QUEUED_LINES).unwrap());
+        let subscriber = tracing_subscriber::registry().with(filter(filter_of(level))).with(lines(sink.clone()));
         tracing::subscriber::with_default(subscriber, action);
         sink.flush();
         let text = std::fs::read_to_string(path).unwrap();
         text.lines().map(|line| line.split_once("Z ").unwrap().1.trim().to_owned()).collect()
     }
 
-    #[test]
-    fn levels_have_our_names_and_kongs() {
-        for (text, expected) in [
-            ("debug", Some(LevelFilter::DEBUG)),
-            ("notice", Some(LevelFilter::INFO)),
-            ("WARN", Some(LevelFilter::WARN)),
-            ("crit", Some(LevelFilter::ERROR)),
-            ("emerg", Some(LevelFilter::ERROR)),
-            ("off", Some(LevelFilter::OFF)),
-            ("verbose", None),
-            ("", None),
-        ] {
-            assert_eq!(text.parse::<Level>().ok().map(|level| level.0), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn the_environment_goes_before_the_settings() {
-        for (edge, kong, expected) in [
-            (None, None, "info"),
-            (None, Some("debug"), "debug"),
-            (Some("warn"), Some("debug"), "warn"),
-            (Some(""), Some("debug"), "debug"),
-        ] {
-            let environment = |name: &str| if name == "EDGE_LOG_LEVEL" { edge } else { kong }.map(str::to_owned);
-            assert_eq!(level_from("info", environment).unwrap(), expected.parse().unwrap());
-        }
-        assert!(level_from("info", |_| Some("loud".into())).is_err());
-    }
-
     /// L2.
     #[test]
     fn an_event_is_one_line_whatever_it_holds() {
-        let lines = logged("info", || tracing::info!(target: "edge", host = "a\nb", "got {}", "x\r\n\u{1b}[31mforged"));
+        let lines =
+            logged(Level::Info, || tracing::info!(target: "edge", host = "a\nb", "got {}", "x\r\n\u{1b}[31mforged"));
         assert_eq!(lines.len(), 1);
         assert!(!lines[0].contains('\u{1b}'), "{lines:?}");
-        let long = logged("info", || tracing::info!(target: "edge", "{}", "\u{20ac}".repeat(LINE_BYTES)));
+        let long = logged(Level::Info, || tracing::info!(target: "edge", "{}", "\u{20ac}".repeat(LINE_BYTES)));
         assert!(long.len() == 1 && long[0].len() <= LINE_BYTES, "{}", long[0].len());
     }
 
     #[test]
     fn only_our_own_debug_lines_are_written() {
-        let lines = logged("debug", || {
+        let lines = logged(Level::Debug, || {
             tracing::debug!(target: "edge_user::token", "ours");
             tracing::debug!(target: "h2::codec", "header values");
             tracing::info!(target: "h2::codec", "theirs");
@@ -189,7 +142,7 @@ pub(super) mod tests {
     fn init_takes_both_kinds_of_events() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("error.log");
-        let log = init(&Target::File(path.clone()), "debug".parse().unwrap()).unwrap();
+        let log = init(&LogTarget::File(path.clone()), Level::Debug).unwrap();
         log::debug!(target: "edge_ebpf", "dropped {}", "192.0.2.1");
         log::debug!(target: "sqlx", "select");
         tracing::info!(target: "edge", "ready");
@@ -197,6 +150,6 @@ pub(super) mod tests {
         let text = std::fs::read_to_string(path).unwrap();
         assert!(text.contains("DEBUG edge_ebpf: dropped 192.0.2.1") && text.contains("INFO edge: ready"), "{text}");
         assert!(!text.contains("select"), "{text}");
-        assert!(matches!(init(&Target::Off, "info".parse().unwrap()), Err(Error::Installed(_))));
+        assert!(matches!(init(&LogTarget::Off, Level::Info), Err(Error::Installed(_))));
     }
 }

@@ -4,6 +4,8 @@
 //! disk or a pipe; lines that find the queue full are counted and dropped. Text that a client had a hand in is escaped
 //! where it is written, here and nowhere else. Numbers stand in `metrics`.
 
+use std::path::PathBuf;
+
 mod access_log;
 mod encode;
 mod error_log;
@@ -12,26 +14,22 @@ mod scrub;
 mod sink;
 
 pub use access_log::{AccessLog, AccessWriter, Record};
-pub use error_log::{ErrorLog, Level, init, level_from};
+pub use error_log::{ErrorLog, init};
 pub use refusal_log::{Refusal, RefusalLog};
 pub use scrub::scrub_query;
-pub use sink::Target;
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The target cannot be written.
-    #[error("cannot open the log {target}")]
+    #[error("cannot open the log {path}")]
     Open {
-        /// The target as configured.
-        target: String,
+        /// Its path.
+        path: PathBuf,
         /// What the system said.
         #[source]
         source: std::io::Error,
     },
-    /// The level is none of ours or Kong's.
-    #[error("unknown log level `{0}`: expected debug, info, notice, warn, error, crit, alert, emerg, trace or off")]
-    Level(String),
     /// `init` was called twice.
     #[error("the error log is already in use")]
     Installed(#[from] tracing_subscriber::util::TryInitError),

@@ -100,6 +100,7 @@ fn report(reason: Reason, held_back: &mut u64) {
 mod tests {
     use super::super::error_log::tests::logged;
     use super::*;
+    use crate::settings::Level;
 
     fn refusal(reason: Reason) -> Refusal<'static> {
         Refusal {
@@ -116,7 +117,7 @@ mod tests {
     /// L4.
     #[test]
     fn a_line_names_check_route_and_issuer() {
-        let lines = logged("warn", || {
+        let lines = logged(Level::Warn, || {
             let now = Instant::now();
             RefusalLog::new(now).note(now, &refusal(Reason::TokenExpired), || "exp 100, now 200");
         });
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_flood_is_held_back_counted_and_does_not_hide_other_reasons() {
         let mut asked = 0;
-        let lines = logged("warn", || {
+        let lines = logged(Level::Warn, || {
             let start = Instant::now();
             let mut log = RefusalLog::new(start);
             for _ in 0..1000 {
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_last_count_is_reported_without_another_refusal() {
-        let lines = logged("warn", || {
+        let lines = logged(Level::Warn, || {
             let start = Instant::now();
             let mut log = RefusalLog::new(start);
             (0..BURST + 5).for_each(|_| log.note(start, &refusal(Reason::RouteNotFound), || ""));

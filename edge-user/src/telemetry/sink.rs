@@ -4,65 +4,40 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use super::Error;
+use crate::settings::LogTarget;
 
 /// How long `flush` and `reopen` wait for the writing thread: a stuck disk must not hold up a shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A failing target is reported this often at most.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where a log goes: `[log] access` and `[log] error`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Target {
-    /// Nowhere, at no cost.
-    Off,
-    /// The process's standard output.
-    Stdout,
-    /// The process's standard error.
-    Stderr,
-    /// A file, appended to, created with mode 0640.
-    File(PathBuf),
-}
-
-impl Target {
-    /// Reads a setting: `stdout`, `stderr`, `off`, anything else is a path.
-    pub fn parse(text: &str) -> Self {
-        match text {
-            "off" => Self::Off,
-            "stdout" => Self::Stdout,
-            "stderr" => Self::Stderr,
-            path => Self::File(path.into()),
-        }
-    }
-
-    fn open(&self) -> io::Result<File> {
-        match self {
-            Self::Off => open_file(Path::new("/dev/null")),
-            // A descriptor of our own: `io::stdout` would cut batches at every newline.
-            Self::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from),
-            Self::Stderr => io::stderr().as_fd().try_clone_to_owned().map(File::from),
-            Self::File(path) => open_file(path),
-        }
+/// The path of a target, as messages name it too.
+fn path_of(target: &LogTarget) -> &Path {
+    match target {
+        LogTarget::Off => Path::new("/dev/null"),
+        LogTarget::Stdout => Path::new("stdout"),
+        LogTarget::Stderr => Path::new("stderr"),
+        LogTarget::File(path) => path,
     }
 }
 
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::Stdout => f.write_str("stdout"),
-            Self::Stderr => f.write_str("stderr"),
-            Self::File(path) => path.display().fmt(f),
-        }
+fn open(target: &LogTarget) -> io::Result<File> {
+    match target {
+        // A descriptor of our own: `io::stdout` would cut batches at every newline.
+        LogTarget::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+        LogTarget::Stderr => io::stderr().as_fd().try_clone_to_owned().map(File::from),
+        LogTarget::Off | LogTarget::File(_) => open_file(path_of(target)),
     }
 }
 
+/// Appends; a new file is the owner's to write and the group's to read.
 fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
@@ -81,9 +56,9 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Opens the target and starts its thread; at most `slots` messages wait.
-    pub(super) fn open(target: &Target, slots: usize) -> Result<Self, Error> {
-        let failed = |source| Error::Open { target: target.to_string(), source };
-        let file = target.open().map_err(failed)?;
+    pub(super) fn open(target: &LogTarget, slots: usize) -> Result<Self, Error> {
+        let failed = |source| Error::Open { path: path_of(target).into(), source };
+        let file = open(target).map_err(failed)?;
         let (queue, messages) = mpsc::sync_channel(slots);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = Writer { target: target.clone(), file, lost: lost.clone(), torn: false, complained: None };
@@ -136,7 +111,7 @@ impl Drop for Sink {
 }
 
 struct Writer {
-    target: Target,
+    target: LogTarget,
     file: File,
     lost: Arc<AtomicU64>,
     /// The last write may have left half a line behind.
@@ -171,12 +146,12 @@ impl Writer {
     fn complain(&mut self, error: &io::Error) {
         if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
             self.complained = Some(Instant::now());
-            tracing::error!(target: "edge", "cannot write the log {}: {error}; lines are lost", self.target);
+            tracing::error!(target: "edge", "cannot write the log {}: {error}; lines are lost", path_of(&self.target).display());
         }
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        if let Target::File(path) = &self.target {
+        if let LogTarget::File(path) = &self.target {
             self.file = open_file(path)?;
             self.torn = false;
         }
@@ -192,7 +167,7 @@ mod tests {
     fn lines_follow_a_rotated_file_only_after_reopen() {
         let dir = tempfile::tempdir().unwrap();
         let (path, rotated) = (dir.path().join("a.log"), dir.path().join("a.log.1"));
-        let sink = Sink::open(&Target::File(path.clone()), 8).unwrap();
+        let sink = Sink::open(&LogTarget::File(path.clone()), 8).unwrap();
         sink.send(b"one\n".to_vec(), 1);
         sink.flush();
         std::fs::rename(&path, &rotated).unwrap();
@@ -209,7 +184,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, away) = (dir.path().join("d/a.log"), dir.path().join("away"));
         std::fs::create_dir(dir.path().join("d")).unwrap();
-        let sink = Sink::open(&Target::File(path), 8).unwrap();
+        let sink = Sink::open(&LogTarget::File(path), 8).unwrap();
         std::fs::rename(dir.path().join("d"), &away).unwrap();
         assert!(sink.reopen().is_err());
         sink.send(b"still here\n".to_vec(), 1);
@@ -219,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_costs_lines_and_nothing_else() {
-        let sink = Sink::open(&Target::File("/dev/full".into()), 8).unwrap();
+        let sink = Sink::open(&LogTarget::File("/dev/full".into()), 8).unwrap();
         sink.send(b"a\nb\n".to_vec(), 2);
         sink.flush();
         assert_eq!(sink.lost(), 2);
@@ -231,7 +206,7 @@ mod tests {
         let path = dir.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        let sink = Sink::open(&Target::File(path), 2).unwrap();
+        let sink = Sink::open(&LogTarget::File(path), 2).unwrap();
         let start = Instant::now();
         for _ in 0..64 {
             sink.send(vec![b'x'; 65536], 1);
@@ -242,20 +217,7 @@ mod tests {
 
     #[test]
     fn an_unwritable_target_is_an_error_that_names_it() {
-        let error = Sink::open(&Target::File("/nonexistent/x.log".into()), 1).err().unwrap();
+        let error = Sink::open(&LogTarget::File("/nonexistent/x.log".into()), 1).err().unwrap();
         assert_eq!(error.to_string(), "cannot open the log /nonexistent/x.log");
-    }
-
-    #[test]
-    fn targets_are_read_as_the_settings_spell_them() {
-        for (text, target) in [
-            ("off", Target::Off),
-            ("stdout", Target::Stdout),
-            ("stderr", Target::Stderr),
-            ("logs/a.log", Target::File("logs/a.log".into())),
-        ] {
-            assert_eq!(Target::parse(text), target);
-            assert_eq!(target.to_string(), text);
-        }
     }
 }

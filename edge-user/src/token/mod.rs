@@ -162,6 +162,12 @@ impl Validator {
         &self.settings
     }
 
+    /// When a token of these facts stops being accepted, in milliseconds since 1970; nothing where claims are not checked.
+    pub fn expiry_ms(&self, facts: &Facts) -> Option<i64> {
+        let exp_ms = facts.exp_ms().filter(|_| self.settings.verify_claims)?;
+        Some(exp_ms.saturating_add(self.leeway_ms))
+    }
+
     /// The source of its keys.
     pub fn keys(&self) -> Option<&Arc<KeySource>> {
         self.keys.as_ref()

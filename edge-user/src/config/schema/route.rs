@@ -38,7 +38,6 @@ const PROTOCOLS: [(&str, Protocol); 10] = [
     ("ws", Protocol::Other),
     ("wss", Protocol::Other),
 ];
-const REDIRECTS: [(&str, u16); 5] = [("426", 426), ("301", 301), ("302", 302), ("307", 307), ("308", 308)];
 
 /// Reads one route with the plugins inside it. `parent` is the service it stands in.
 pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: &mut Document<'a>) {
@@ -60,7 +59,7 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         service,
         http,
         https,
-        https_redirect_status_code: reader.word("https_redirect_status_code", &REDIRECTS).unwrap_or(426),
+        https_redirect_status_code: redirect(&mut reader),
         criteria: criteria(&mut reader, https),
         strip_path: reader.bool("strip_path").unwrap_or(true),
         preserve_host: reader.bool("preserve_host").unwrap_or(false),
@@ -78,6 +77,14 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         document.plugins.extend(plugin(entry, None, Some(index)));
     }
     reader.finish();
+}
+
+fn redirect(reader: &mut Reader<'_>) -> u16 {
+    let status = reader.integer("https_redirect_status_code", 301..=426).unwrap_or(426);
+    if ![426, 301, 302, 307, 308].contains(&status) {
+        reader.problem("https_redirect_status_code", status.to_string(), "one of: 426, 301, 302, 307, 308");
+    }
+    status as u16
 }
 
 fn protocols(reader: &mut Reader<'_>) -> (bool, bool) {

@@ -121,7 +121,7 @@ impl OpenidConnect {
         if let Some(consumer) = &consumer {
             write_consumer(head, consumer);
         }
-        Access::Continue(Identity { consumer })
+        Access::Continue(Identity { consumer, expires_unix_ms: self.validator.expiry_ms(&facts) })
     }
 
     /// What the route requires of the facts.

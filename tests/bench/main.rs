@@ -1,0 +1,84 @@
+//! The edge beside other proxies on one small machine: CPU of the proxy per request, latency at a fixed rate, memory.
+//!
+//! The proxy under test has one core; the upstream and the load generator share another. Rounds are interleaved
+//! (A B C A B C), so that a slow minute of the machine meets everybody. `cargo xtask bench` builds and calls this.
+
+mod data;
+mod load;
+mod measure;
+mod peers;
+mod process;
+mod reload;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Measure the edge beside other proxies.
+#[derive(Parser)]
+enum Bench {
+    /// CPU per request, latency and memory of several proxies in one table
+    Compare(Compare),
+    /// 50 reloads under load: how many requests failed
+    Reload(Reload),
+    /// The load generator (one thread)
+    #[command(hide = true)]
+    Load(load::Args),
+}
+
+#[derive(clap::Args)]
+struct Compare {
+    /// Where keys, tokens, configurations and logs are written
+    #[arg(long)]
+    folder: PathBuf,
+    /// Whom to measure
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// What to measure; everything where nothing is named
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Interleaved rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each closed-loop run
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Requests a second of the latency run
+    #[arg(long, default_value_t = 1500)]
+    rate: u32,
+    /// Write the table to this file too
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Reload {
+    /// Where configurations and logs are written
+    #[arg(long)]
+    folder: PathBuf,
+    /// Requests at the least
+    #[arg(long, default_value_t = 200_000)]
+    requests: u64,
+    /// Reloads while they run
+    #[arg(long, default_value_t = 50)]
+    reloads: u32,
+}
+
+fn main() -> Result<()> {
+    match Bench::parse() {
+        Bench::Compare(args) => {
+            let bench = measure::Bench::new(&args.folder, &args.peers, &args.scenarios)?;
+            let runs = bench.run(args.rounds, args.seconds, args.rate)?;
+            let text = table::markdown(&runs, args.rate);
+            edge_tests::parties::say(&text);
+            if let Some(path) = args.output {
+                std::fs::write(path, text)?;
+            }
+            Ok(())
+        }
+        Bench::Reload(args) => reload::run(&args.folder, args.requests, args.reloads),
+        Bench::Load(args) => load::run(&args),
+    }
+}

@@ -1,0 +1,173 @@
+//! Who is measured: each peer's configuration in its own words, and what it can do.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::data::{AUDIENCE, ISSUER};
+use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
+
+/// Where the shared upstream answers.
+pub(crate) const UPSTREAM: &str = "127.0.0.1:9800";
+/// Where it publishes the key set.
+const KEYS: &str = "127.0.0.1:9801";
+
+/// What a peer may serve, each on a port of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Endpoint {
+    /// Forwards everything.
+    Plain,
+    /// Verifies tokens.
+    Jwt,
+    /// Verifies tokens, behind TLS 1.3.
+    Tls,
+}
+
+/// A proxy to measure.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    port: u16,
+    pub(crate) endpoints: &'static [Endpoint],
+}
+
+use Endpoint::{Jwt, Plain, Tls};
+
+static PEERS: [Peer; 6] = [
+    Peer { name: "edge", port: 9810, endpoints: &[Plain, Jwt, Tls] },
+    Peer { name: "edge-nocache", port: 9820, endpoints: &[Jwt] },
+    Peer { name: "haproxy", port: 9830, endpoints: &[Plain, Jwt, Tls] },
+    Peer { name: "haproxy-cache", port: 9840, endpoints: &[Jwt, Tls] },
+    Peer { name: "nginx", port: 9850, endpoints: &[Plain] },
+    Peer { name: "envoy", port: 9860, endpoints: &[Plain, Jwt] },
+];
+
+/// The peer of this name.
+pub(crate) fn peer(name: &str) -> Result<&'static Peer> {
+    let names = || PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join(", ");
+    PEERS.iter().find(|peer| peer.name == name).with_context(|| format!("no peer {name:?}; there are {}", names()))
+}
+
+impl Peer {
+    /// Where it serves this.
+    pub(crate) fn address(&self, endpoint: Endpoint) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port + endpoint as u16))
+    }
+
+    /// Starts it on its core.
+    pub(crate) fn start(&self, folder: &Path) -> Result<Running> {
+        let file = folder.join(format!("{}.conf", self.name));
+        let mut command = match self.name {
+            "haproxy" => self.haproxy(folder, &file, include_str!("haproxy.cfg"))?,
+            "haproxy-cache" => self.haproxy(folder, &file, include_str!("haproxy-cache.cfg"))?,
+            "nginx" => self.nginx(folder, &file)?,
+            "envoy" => self.envoy(folder, &file)?,
+            _ => self.edge(folder, &file)?,
+        };
+        command.env("EDGE_LOG_LEVEL", "warn");
+        let addresses: Vec<SocketAddr> = self.endpoints.iter().map(|&endpoint| self.address(endpoint)).collect();
+        Running::start(command, &folder.join(format!("{}.log", self.name)), &addresses)
+    }
+
+    fn values(&self, folder: &Path) -> HashMap<&'static str, String> {
+        HashMap::from([
+            ("FOLDER", folder.display().to_string()),
+            ("UPSTREAM", UPSTREAM.to_owned()),
+            ("KEYS", KEYS.to_owned()),
+            ("ISSUER", ISSUER.to_owned()),
+            ("AUDIENCE", AUDIENCE.to_owned()),
+            ("PLAIN", self.address(Plain).to_string()),
+            ("JWT", self.address(Jwt).to_string()),
+            ("TLS", self.address(Tls).to_string()),
+        ])
+    }
+
+    fn edge(&self, folder: &Path, file: &Path) -> Result<Command> {
+        let config = json!({"issuer": ISSUER, "using_pseudo_issuer": true, "jwks_endpoint": format!("http://{KEYS}/jwks"),
+            "auth_methods": ["bearer"], "audience_required": [AUDIENCE], "hide_credentials": false});
+        let verify = json!([{"name": "openid-connect", "config": config}]);
+        let mut listeners = String::new();
+        let mut routes = Vec::new();
+        for &endpoint in self.endpoints {
+            let address = self.address(endpoint);
+            let tls = if endpoint == Tls { "tls = true\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n" } else { "" };
+            listeners += &format!("[[listeners]]\naddress = \"{address}\"\n{tls}");
+            let plugins = if endpoint == Plain { json!([]) } else { verify.clone() };
+            // A `Host` without a port has the listener's.
+            let host = format!("bench.example.com:{}", address.port());
+            routes.push(json!({"name": format!("{endpoint:?}"), "hosts": [host], "plugins": plugins}));
+        }
+        let services = json!([{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]);
+        let entities = format!("{}.kong.yaml", self.name);
+        fs::write(folder.join(&entities), json!({"_format_version": "3.0", "services": services}).to_string())?;
+        let cache = if self.name == "edge" { 64 << 20 } else { 0 };
+        let text = format!(
+            "{listeners}[workers]\ncount = 1\n[entities]\nfile = \"{entities}\"\n[kernel]\nmode = \"off\"\n\
+             [log]\naccess = \"off\"\n[verdicts]\ncache_bytes = {cache}\n[admin]\naddress = \"off\"\n\
+             [store]\npath = \"{}.db\"\n",
+            self.name
+        );
+        fs::write(file, text)?;
+        let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());
+        command.args(["run", "--config"]).arg(file);
+        Ok(command)
+    }
+
+    fn haproxy(&self, folder: &Path, file: &Path, text: &str) -> Result<Command> {
+        fs::write(file, fill(text, &self.values(folder)))?;
+        let mut command = pinned(PROXY_CORE, "/usr/sbin/haproxy");
+        command.arg("-db").arg("-f").arg(file);
+        Ok(command)
+    }
+
+    fn nginx(&self, folder: &Path, file: &Path) -> Result<Command> {
+        fs::write(file, fill(include_str!("nginx.conf"), &self.values(folder)))?;
+        let mut command = pinned(PROXY_CORE, nginx());
+        command.arg("-c").arg(file).arg("-e").arg(folder.join("nginx.err"));
+        Ok(command)
+    }
+
+    fn envoy(&self, folder: &Path, file: &Path) -> Result<Command> {
+        let keys = fs::read_to_string(folder.join("jwks.json"))?;
+        let mut values = self.values(folder);
+        values.insert("JWKS", keys.replace('"', "\\\""));
+        for (name, endpoint) in [("PLAIN_PORT", Plain), ("JWT_PORT", Jwt)] {
+            values.insert(name, self.address(endpoint).port().to_string());
+        }
+        fs::write(file, fill(include_str!("envoy.json"), &values))?;
+        let json = file.with_extension("json");
+        fs::rename(file, &json)?;
+        let envoy = std::env::var_os("ENVOY").context("ENVOY does not name a binary")?;
+        let mut command = pinned(PROXY_CORE, envoy);
+        command.arg("-c").arg(json).args(["--concurrency", "1", "--disable-hot-restart", "-l", "error"]);
+        Ok(command)
+    }
+}
+
+/// Starts the upstream that all peers share.
+pub(crate) fn upstream(folder: &Path) -> Result<Running> {
+    let file = folder.join("upstream.conf");
+    let values = HashMap::from([
+        ("FOLDER", folder.display().to_string()),
+        ("UPSTREAM", UPSTREAM.to_owned()),
+        ("KEYS", KEYS.to_owned()),
+        ("JWKS", fs::read_to_string(folder.join("jwks.json"))?),
+    ]);
+    fs::write(&file, fill(include_str!("upstream.conf"), &values))?;
+    let mut command = pinned(LOAD_CORE, nginx());
+    command.arg("-c").arg(&file).arg("-e").arg(folder.join("upstream.err"));
+    Running::start(command, &folder.join("upstream.log"), &[UPSTREAM.parse()?, KEYS.parse()?])
+}
+
+fn nginx() -> PathBuf {
+    std::env::var_os("NGINX").map_or_else(|| "/usr/sbin/nginx".into(), PathBuf::from)
+}
+
+/// Puts values in the places of their names between `@`.
+fn fill(text: &str, values: &HashMap<&'static str, String>) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
+}

