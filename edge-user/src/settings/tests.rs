@@ -28,11 +28,7 @@ fn every_value_has_its_default() {
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
     assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![] });
-<<<<<<< HEAD
     assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".into()] });
-=======
-    assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".to_owned()] });
->>>>>>> token
     assert_eq!(s.limits, Limits { head_bytes: 32768, fields: 64, body_bytes: 0, connections: 100_000 });
     let ms = Duration::from_millis;
     let timeouts = Timeouts {

@@ -298,19 +298,6 @@ fn requirements(config: &mut Reader<'_>) -> Box<[Requirement]> {
     requirements.into()
 }
 
-/// A non-empty list of non-empty texts.
-fn strings(value: &Value) -> Option<Vec<&str>> {
-    let Kind::Array(items) = &value.kind else { return None };
-    let mut texts = Vec::new();
-    for item in items {
-        match &item.kind {
-            Kind::String(text) if !text.is_empty() => texts.push(text.as_str()),
-            _ => return None,
-        }
-    }
-    (!texts.is_empty()).then_some(texts)
-}
-
 fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
     const FIELDS: [(&str, ConsumerBy); 3] =
         [("id", ConsumerBy::Id), ("username", ConsumerBy::Username), ("custom_id", ConsumerBy::CustomId)];
