@@ -40,6 +40,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs the edge until SIGTERM or SIGINT has been obeyed.
 pub fn run(path: &Path) -> anyhow::Result<()> {
+    // A huge page per thread's small heap would be two thirds of the edge's memory.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     crypto::install();
     let settings = Settings::load(path)?;
     let error_log = telemetry::init(&settings.log.error, settings.log.level)?;
