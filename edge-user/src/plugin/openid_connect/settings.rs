@@ -13,7 +13,8 @@ use crate::http_client::Options;
 use crate::reason::Reason;
 use crate::token::claims::{ClaimPath, Reading, Required};
 use crate::token::jws::short_type;
-use crate::token::keys::{Discovery, KeySource, SourceSettings, issuer_of};
+use crate::token::keys::KeySource;
+use crate::token::source::{Discovery, SourceSettings, issuer_of};
 use crate::token::{Issuers, Settings, Validator};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use std::sync::Arc;
@@ -296,19 +297,6 @@ fn requirements(config: &mut Reader<'_>) -> Box<[Requirement]> {
         requirements.push(Requirement { path, reading, required: Required::new(elements), reason });
     }
     requirements.into()
-}
-
-/// A non-empty list of non-empty texts.
-fn strings(value: &Value) -> Option<Vec<&str>> {
-    let Kind::Array(items) = &value.kind else { return None };
-    let mut texts = Vec::new();
-    for item in items {
-        match &item.kind {
-            Kind::String(text) if !text.is_empty() => texts.push(text.as_str()),
-            _ => return None,
-        }
-    }
-    (!texts.is_empty()).then_some(texts)
 }
 
 fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
