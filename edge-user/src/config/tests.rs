@@ -234,7 +234,8 @@ fn ids_are_made_the_same_way_each_time() {
     let (a, b) = (good(text), good(text));
     let ids = |s: &Snapshot| s.routes.iter().map(|route| route.id).collect::<Vec<_>>();
     assert_eq!(ids(&a), ids(&b));
-    assert_eq!(ids(&a)[0].get_version_num(), 5);
+    assert_eq!((ids(&a)[0].get_version_num(), &a.hash), (5, &b.hash));
+    assert_ne!(a.hash, good(&format!("{text}# more")).hash);
     assert!(ids(&a)[0] != ids(&a)[1] && ids(&a)[0] != a.routes[0].service.as_ref().unwrap().id);
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::owned::{OwnedNames, imitates_forwarding};
 use super::upstream::connect;
 use crate::config::snapshot::Service;
 use crate::http::downstream::{self, Downstream};
@@ -61,6 +62,7 @@ pub struct Exchange<'a, D> {
     worker: &'a Worker,
     service: &'a Service,
     down: &'a mut D,
+    owned: &'a OwnedNames,
     upstream: UpstreamConn,
     /// The upstream's address.
     pub address: SocketAddr,
@@ -76,6 +78,8 @@ pub struct Outgoing<'a> {
     pub head: &'a Head,
     /// Its target.
     pub target: &'a [u8],
+    /// Names that no trailer of the client may bear (P1).
+    pub owned: &'a OwnedNames,
     /// The protocol to switch to, where the client asks for one that is allowed.
     pub upgrade: Option<&'a [u8]>,
 }
@@ -86,7 +90,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     pub async fn start(
         worker: &'a Worker,
         service: &'a Service,
-        outgoing: &Outgoing<'_>,
+        outgoing: &Outgoing<'a>,
         down: &'a mut D,
         response: &mut Head,
     ) -> Result<(Self, ResponseMeta), Failure> {
@@ -99,6 +103,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             worker,
             service,
             down,
+            owned: outgoing.owned,
             upstream,
             address,
             upload: Upload::new(framing),
@@ -194,7 +199,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
             if !self.upload.ended && self.upstream.can_take_more() {
-                let mut sink = BodyEncoder::new(&mut self.upstream.out, self.upload.framing);
+                let owned = self.owned;
+                let may_trail = move |name: &[u8]| !owned.owns(name) && !imitates_forwarding(name);
+                let mut sink = BodyEncoder::new(&mut self.upstream.out, self.upload.framing).trailing_only(&may_trail);
                 let polled = self.down.poll_body(cx, &mut sink);
                 self.upload.bytes += sink.data_bytes;
                 let limit = self.worker.settings.limits.body_bytes;

@@ -44,7 +44,9 @@ pub fn clean_request(head: &mut Head, owned: &OwnedNames, trusted: bool) {
 
 /// Where the request came from and went to, for the forwarding fields.
 pub struct Way<'a> {
-    /// The `Host` the client sent.
+    /// The client: the peer, or whom trusted proxies name.
+    pub client: IpAddr,
+    /// The host the client asked for, without its port.
     pub host: &'a [u8],
     /// The path as it came, without the query.
     pub path: &'a [u8],
@@ -74,11 +76,14 @@ pub fn add_forwarding(head: &mut Head, connection: &Connection, way: &Way<'_>) {
         (Known::XForwardedPort, &port),
         (Known::XForwardedPath, way.path),
         (Known::XForwardedPrefix, way.prefix),
-        (Known::XRealIp, peer),
     ] {
         if !value.is_empty() && !head.has(known) {
             head.push_known(known, value);
         }
+    }
+    match way.client == connection.ip() {
+        true => head.set_known(Known::XRealIp, peer),
+        false => head.set_known(Known::XRealIp, way.client.to_string().as_bytes()),
     }
     add_via(head);
     head.push_known(Known::XKongRequestId, way.request_id);

@@ -85,7 +85,7 @@ async fn run<'a, D: Downstream>(
 ) -> After {
     let outcome = match route(view, context, &mut heads.request, host, down.request_framing()) {
         Ok(target) => match access(view, context, &mut heads.request, &target).await {
-            Ok(()) => proxy(context, heads, &target, host, upgrade, down).await,
+            Ok(()) => proxy(view, context, heads, &target, upgrade, down).await,
             Err(answer) => Err(Stop::Answer(answer)),
         },
         Err(answer) => Err(Stop::Answer(answer)),
@@ -205,10 +205,10 @@ async fn access<'a>(
 
 /// Sends the request on and the response back.
 async fn proxy<'a, D: Downstream>(
+    view: &View,
     context: &mut Context<'a>,
     heads: &mut Heads,
     target: &Target,
-    host: &[u8],
     upgrade: bool,
     down: &mut D,
 ) -> Result<After, Stop<'a>> {
@@ -222,7 +222,13 @@ async fn proxy<'a, D: Downstream>(
     headers::add_forwarding(
         request,
         context.connection,
-        &Way { host, path: &original, prefix: &target.path()[..matched], request_id: context.request_id.as_bytes() },
+        &Way {
+            client: context.client,
+            host: target.host(),
+            path: &original,
+            prefix: &target.path()[..matched],
+            request_id: context.request_id.as_bytes(),
+        },
     );
     if !route.preserve_host {
         request.set_known(Known::Host, service.host_header.as_bytes());
@@ -240,7 +246,7 @@ async fn proxy<'a, D: Downstream>(
         upstream_target.extend_from_slice(query);
     }
     let protocol = if upgrade { target.upgrade(&context.worker.settings.proxy.upgrades) } else { None };
-    let outgoing = Outgoing { head: request, target: &upstream_target, upgrade: protocol };
+    let outgoing = Outgoing { head: request, target: &upstream_target, upgrade: protocol, owned: &view.owned };
     context.upstream_started = Some(Instant::now());
     let worker = &**context.worker;
     let (mut exchange, meta) =

@@ -28,7 +28,7 @@ fn every_value_has_its_default() {
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
     assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![] });
-    assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".to_owned()] });
+    assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".into()] });
     assert_eq!(s.limits, Limits { head_bytes: 32768, fields: 64, body_bytes: 0, connections: 100_000 });
     let ms = Duration::from_millis;
     let timeouts = Timeouts {
@@ -75,6 +75,7 @@ deny = ["203.0.113.0/24", "2001:db8::1"]
 [proxy]
 trusted_ips = ["10.0.0.0/8"]
 expose_reason = true
+upgrades = []
 [limits]
 head_bytes = 16384
 fields = 100
@@ -128,7 +129,8 @@ secret_file = "secret"
     assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));
     assert_eq!((s.kernel.mode, s.kernel.deny.len(), s.kernel.interfaces.len()), (KernelMode::Required, 2, 1));
-    assert!(s.proxy.trusted_ips[0].contains("10.1.1.1".parse().unwrap()) && s.proxy.expose_reason);
+    assert!(s.is_trusted("10.1.1.1".parse().unwrap()) && !s.is_trusted("11.1.1.1".parse().unwrap()));
+    assert!(s.proxy.expose_reason && s.proxy.upgrades.is_empty());
     assert_eq!(s.limits, Limits { head_bytes: 16384, fields: 100, body_bytes: 1_000_000, connections: 5 });
     assert_eq!(s.timeouts.request_total, Some(Duration::from_millis(5)));
     assert_eq!(s.timeouts.idle, Duration::from_millis(6));
@@ -176,6 +178,10 @@ fn wrong_values_are_problems_with_line_and_path() {
         (
             "[admin]\naddress = \"localhost:1\"",
             "4: admin.address: found \"localhost:1\", expected an IP address with a port, like 127.0.0.1:8000",
+        ),
+        (
+            "[proxy]\nupgrades = [\"websocket\", \"H2C\"]",
+            "4: proxy.upgrades[1]: found \"H2C\", expected a protocol name such as websocket, but not h2c",
         ),
         ("[echo]", "3: echo.address: found nothing, expected an IP address with a port, like 127.0.0.1:8000"),
         (

@@ -80,10 +80,10 @@ pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the last chunk and the trailer section.
-pub fn last_chunk(out: &mut Vec<u8>, trailers: &Head) {
+/// Appends the last chunk and the trailer section, without the fields that may not pass.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: &Head, may_pass: impl Fn(&[u8]) -> bool) {
     out.extend_from_slice(b"0\r\n");
-    for FieldRef { name, value, .. } in trailers.fields() {
+    for FieldRef { name, value, .. } in trailers.fields().filter(|field| may_pass(field.name)) {
         field(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
@@ -93,6 +93,7 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: &Head) {
 pub struct BodyEncoder<'a> {
     out: &'a mut Vec<u8>,
     chunked: bool,
+    may_trail: Option<&'a dyn Fn(&[u8]) -> bool>,
     /// Bytes of data since this encoder was made.
     pub data_bytes: u64,
 }
@@ -100,7 +101,13 @@ pub struct BodyEncoder<'a> {
 impl<'a> BodyEncoder<'a> {
     /// An encoder that appends to `out`.
     pub fn new(out: &'a mut Vec<u8>, framing: Framing) -> Self {
-        Self { out, chunked: framing == Framing::Chunked, data_bytes: 0 }
+        Self { out, chunked: framing == Framing::Chunked, may_trail: None, data_bytes: 0 }
+    }
+
+    /// Lets only trailers of these names through.
+    pub fn trailing_only(mut self, may_trail: &'a dyn Fn(&[u8]) -> bool) -> Self {
+        self.may_trail = Some(may_trail);
+        self
     }
 
     /// Appends data.
@@ -116,7 +123,7 @@ impl<'a> BodyEncoder<'a> {
     /// Appends the end.
     pub fn end(&mut self, trailers: &Head) {
         if self.chunked {
-            last_chunk(self.out, trailers);
+            last_chunk(self.out, trailers, |name| self.may_trail.is_none_or(|may_trail| may_trail(name)));
         }
     }
 

@@ -106,7 +106,7 @@ proptest! {
         for piece in &pieces {
             super::super::write::chunk(&mut out, piece);
         }
-        super::super::write::last_chunk(&mut out, &Head::default());
+        super::super::write::last_chunk(&mut out, &Head::default(), |_| true);
         out.extend_from_slice(b"next");
         let (data, _, left) = decode(Framing::Chunked, &out, step).expect("valid");
         prop_assert_eq!(data, pieces.concat());
