@@ -31,7 +31,8 @@ use crate::state::State;
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog};
 use crate::token::cache::VerdictCache;
-use crate::token::keys::{FetchPolicy, KeySources};
+use crate::token::keys::KeySources;
+use crate::token::source::FetchPolicy;
 use crate::worker::{self, Parts, Phase};
 use crate::{crypto, echo, tls};
 

@@ -5,8 +5,9 @@
 
 use super::Now;
 use super::jwks::{self, Key, KeySet};
+use super::source::{Discovery, FetchPolicy, SourceSettings};
 use crate::crypto;
-use crate::http_client::{self, HttpClient, Options};
+use crate::http_client::{self, HttpClient};
 use crate::state::{State, StoredKeys};
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -18,106 +19,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-const OIDC_SUFFIX: &str = "/.well-known/openid-configuration";
-const OAUTH_SUFFIX: &str = "/.well-known/oauth-authorization-server";
 /// A discovery document serves this long for refetches of the keys alone.
 const DISCOVERY_AGE_MS: i64 = 3_600_000;
 /// `kid`s remembered as unknown; more are simply asked for again within the bucket.
 const MAX_UNKNOWN: usize = 256;
-
-/// When keys are fetched, and how long they stay good.
-#[derive(Clone, Debug)]
-pub struct FetchPolicy {
-    /// Longest wait of a request for a fetch: `timeouts.key_wait`.
-    pub key_wait: Duration,
-    /// Time between background refreshes. A removed key is refused at the latest after this and one fetch.
-    pub refresh: Duration,
-    /// After the first failed fetch; doubles with each further one.
-    pub retry_first: Duration,
-    /// The longest time between retries.
-    pub retry_max: Duration,
-    /// Fetches that unknown `kid`s may cause at once; then one per `rediscovery_lifetime`.
-    pub burst: u32,
-    /// Keys not confirmed for this long are given up, and their issuer's tokens get 503.
-    pub stale_max: Duration,
-}
-
-impl Default for FetchPolicy {
-    fn default() -> Self {
-        Self {
-            key_wait: Duration::from_secs(5),
-            refresh: Duration::from_secs(300),
-            retry_first: Duration::from_secs(1),
-            retry_max: Duration::from_secs(30),
-            burst: 3,
-            stale_max: Duration::from_secs(24 * 3600),
-        }
-    }
-}
-
-/// Where the keys of one issuer are found. Everything here is part of the source's identity.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SourceSettings {
-    /// Discovery; nothing with a pseudo issuer or a `jwks_endpoint`.
-    pub discovery: Option<Discovery>,
-    /// Key set URLs of the configuration: `jwks_endpoint`, then `extra_jwks_uris`.
-    pub jwks_uris: Vec<String>,
-    /// Kong's `timeout`, `ssl_verify` and discovery headers.
-    pub options: Options,
-    /// Kong's `rediscovery_lifetime`, at least one second.
-    pub rediscovery_lifetime: Duration,
-}
-
-/// How an issuer's metadata is found (OpenID Connect Discovery 1.0, 4; RFC 8414, 3).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Discovery {
-    /// Candidates, tried in order while the answer is 404.
-    pub urls: Vec<String>,
-    /// Accepted values of the document's `issuer`.
-    pub issuers: Vec<String>,
-}
-
-impl Discovery {
-    /// From Kong's `issuer`: with or without the well-known suffix and a trailing slash. `allowed` are issuers that the
-    /// operator named, `url` a document named outright.
-    pub fn new(issuer: &str, url: Option<&str>, allowed: &[String]) -> Self {
-        let base = issuer_of(issuer);
-        let stem = base.trim_end_matches('/');
-        let urls = match url {
-            Some(url) => vec![url.to_owned()],
-            None if issuer.contains("/.well-known/") => vec![issuer.to_owned()],
-            None => {
-                // RFC 8414, 3.1 puts the suffix between host and path.
-                let path = stem.find("://").and_then(|at| stem[at + 3..].find('/').map(|slash| at + 3 + slash));
-                let (host, path) = stem.split_at(path.unwrap_or(stem.len()));
-                vec![format!("{stem}{OIDC_SUFFIX}"), format!("{host}{OAUTH_SUFFIX}{path}")]
-            }
-        };
-        let mut issuers = vec![base.clone(), stem.to_owned(), format!("{stem}/")];
-        issuers.extend_from_slice(allowed);
-        issuers.sort();
-        issuers.dedup();
-        Self { urls, issuers }
-    }
-}
-
-/// The issuer that a configured `issuer` stands for: without a well-known suffix.
-pub fn issuer_of(issuer: &str) -> String {
-    match issuer.strip_suffix(OIDC_SUFFIX) {
-        Some(base) => base.to_owned(),
-        None => issuer.replacen(OAUTH_SUFFIX, "", 1),
-    }
-}
-
-impl SourceSettings {
-    /// A hash over every setting.
-    pub fn id(&self) -> [u8; 32] {
-        let (options, mut text) = (&self.options, String::new());
-        let lists = self.discovery.as_ref().map(|discovery| (&discovery.urls, &discovery.issuers));
-        text.push_str(&format!("{lists:?}{:?}{options:?}{:?}", self.jwks_uris, self.rediscovery_lifetime));
-        crypto::sha256(text.as_bytes())
-    }
-}
 
 /// Why keys could not be had.
 #[derive(Debug, thiserror::Error)]

@@ -9,45 +9,6 @@ fn quick() -> FetchPolicy {
     FetchPolicy { retry_first: Duration::from_millis(100), retry_max: Duration::from_millis(400), ..policy() }
 }
 
-#[test]
-fn well_known_urls_follow_oidc_and_rfc_8414() {
-    // K1, K2
-    for (issuer, urls) in [
-        (
-            "https://a.example/realms/x",
-            &[
-                "https://a.example/realms/x/.well-known/openid-configuration",
-                "https://a.example/.well-known/oauth-authorization-server/realms/x",
-            ][..],
-        ),
-        (
-            "https://a.example/",
-            &[
-                "https://a.example/.well-known/openid-configuration",
-                "https://a.example/.well-known/oauth-authorization-server",
-            ],
-        ),
-        (
-            "https://a.example/x/.well-known/openid-configuration",
-            &["https://a.example/x/.well-known/openid-configuration"],
-        ),
-        (
-            "https://a.example/.well-known/oauth-authorization-server/x",
-            &["https://a.example/.well-known/oauth-authorization-server/x"],
-        ),
-    ] {
-        assert_eq!(Discovery::new(issuer, None, &[]).urls, urls, "{issuer}");
-    }
-    for (issuer, base) in [
-        ("https://a/x", "https://a/x"),
-        ("https://a/x/", "https://a/x/"),
-        ("https://a/x/.well-known/openid-configuration", "https://a/x"),
-        ("https://a/.well-known/oauth-authorization-server/x", "https://a/x"),
-    ] {
-        assert_eq!(issuer_of(issuer), base);
-    }
-}
-
 #[tokio::test]
 async fn a_document_of_another_issuer_is_refused() {
     // K2

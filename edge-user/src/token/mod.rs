@@ -4,6 +4,7 @@
 //! signature. What a route requires of the facts is asked by `plugin::openid_connect`. No function here waits; the one
 //! thing worth waiting for, a fetch of keys, is handed to the caller as a `KeyWait`.
 
+pub mod budget;
 pub mod cache;
 pub mod claims;
 pub mod explain;
@@ -11,6 +12,7 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 pub mod keys;
+pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
 

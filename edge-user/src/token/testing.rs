@@ -1,7 +1,8 @@
 //! For tests: an issuer over loopback with counted requests, keys, tokens, and a validator for them.
 
 use super::cache::{LocalCache, VerdictCache};
-use super::keys::{Discovery, FetchPolicy, KeySources, SourceSettings};
+use super::keys::KeySources;
+use super::source::{Discovery, FetchPolicy, SourceSettings};
 use super::{Attempt, Issuers, Judgement, Now, Settings, Validator};
 use crate::crypto::sign::{Signer, SigningKey};
 use crate::http_client::{HttpClient, Options};

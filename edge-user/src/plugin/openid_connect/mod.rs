@@ -76,8 +76,8 @@ impl OpenidConnect {
 
     /// Fields that only the edge may write. `Authorization` is the client's until it is judged.
     pub fn owned_names(&self) -> Vec<Box<str>> {
-        let header = self.forward.header.iter().map(|(name, _)| Box::from(name.to_ascii_lowercase()));
-        header.filter(|name: &Box<str>| &**name != "authorization").collect()
+        let name = self.forward.header.as_ref().map(|(name, _)| name.to_ascii_lowercase());
+        name.filter(|name| name != "authorization").into_iter().map(Box::from).collect()
     }
 
     /// The validator: what the kernel's eligibility rules compare.
