@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
@@ -14,6 +15,7 @@ use crate::clock::{Clock, TICK};
 use crate::config::snapshot::Snapshot;
 use crate::crypto;
 use crate::http::head::Head;
+use crate::kernel::DenyList;
 use crate::metrics::WorkerMetrics;
 use crate::proxy::context::{Context, RequestId};
 use crate::proxy::listener::{self, Bound};
@@ -67,6 +69,8 @@ pub struct Parts {
     pub access: AccessWriter,
     /// What this worker's first-level verdict cache is made from.
     pub verdicts: Arc<VerdictCache>,
+    /// Sources the operator denies, where the kernel did not drop them already.
+    pub denied: Arc<ArcSwap<DenyList>>,
     /// This worker's sockets.
     pub listeners: Vec<Bound>,
     /// Client connections this worker may hold.
@@ -85,6 +89,8 @@ pub struct Worker {
     pub pool: Pool,
     /// Names of upstreams.
     pub resolver: Arc<Resolver>,
+    /// Sources the operator denies: what the kernel does early, done here too, so that it changes speed alone (X1).
+    pub denied: Arc<ArcSwap<DenyList>>,
     /// Counters.
     pub metrics: WorkerMetrics,
     /// First-level verdicts.
@@ -113,12 +119,14 @@ pub fn run(parts: Parts) -> std::io::Result<()> {
 }
 
 async fn serve(parts: Parts) -> std::io::Result<()> {
-    let Parts { settings, store, resolver, metrics, access, verdicts, listeners, max_connections, mut phase } = parts;
+    let Parts { settings, store, resolver, metrics, access, verdicts, denied, listeners, max_connections, mut phase } =
+        parts;
     let view = View::of(store.load_full());
     let worker = Rc::new(Worker {
         clock: Clock::new(),
         pool: Pool::default(),
         resolver,
+        denied,
         metrics,
         verdicts: verdicts.local(),
         draining: Cell::new(false),

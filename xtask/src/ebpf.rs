@@ -195,9 +195,8 @@ pub(crate) fn toolchain(choice: Choice) -> Result<Toolchain> {
 
 /// Finds bpf-linker, or builds it for this workspace alone.
 pub(crate) fn linker() -> Result<PathBuf> {
-    let tools = process::tools();
-    let own = tools.join("bin/bpf-linker");
-    for candidate in process::find("bpf-linker").into_iter().chain([own.clone()]) {
+    let own = process::tools().join("bin/bpf-linker");
+    for candidate in process::find("bpf-linker").into_iter().chain([own]) {
         let version = process::output(Command::new(&candidate).arg("--version")).unwrap_or_default();
         if version.split_whitespace().last() == Some(LINKER_VERSION) {
             return Ok(candidate);
@@ -207,17 +206,7 @@ pub(crate) fn linker() -> Result<PathBuf> {
     if !Path::new(LLVM_PREFIX).join("include/llvm-c/Core.h").is_file() {
         process::apt_install(&LINKER_PACKAGES)?;
     }
-    process::run(
-        &format!("building bpf-linker {LINKER_VERSION} (about a minute)"),
-        process::cargo()
-            .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"])
-            .args(["--no-default-features", "--features", "llvm-22", "--root"])
-            .arg(&tools)
-            .arg("--target-dir")
-            .arg(tools.join("build"))
-            .env("LLVM_PREFIX", LLVM_PREFIX),
-    )?;
-    Ok(own)
+    process::cargo_install("bpf-linker", LINKER_VERSION, "llvm-22", &[("LLVM_PREFIX", LLVM_PREFIX)])
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
     ebpf::{self, Choice},
@@ -32,25 +32,12 @@ pub(crate) fn nextest() -> Result<PathBuf> {
     if let Some(path) = process::find("cargo-nextest") {
         return Ok(path);
     }
-    let tools = process::tools();
-    let own = tools.join("bin/cargo-nextest");
+    let own = process::tools().join("bin/cargo-nextest");
     if process::is_executable(&own) {
         return Ok(own);
     }
     process::need("cc")?;
-    process::run(
-        &format!("building cargo-nextest {NEXTEST_VERSION} (some minutes)"),
-        process::cargo()
-            .args(["install", "cargo-nextest", "--version", NEXTEST_VERSION, "--locked"])
-            .args(["--no-default-features", "--features", "default-no-update", "--root"])
-            .arg(&tools)
-            .arg("--target-dir")
-            .arg(tools.join("build")),
-    )?;
-    if !process::is_executable(&own) {
-        bail!("cargo install left no {}", own.display());
-    }
-    Ok(own)
+    process::cargo_install("cargo-nextest", NEXTEST_VERSION, "default-no-update", &[])
 }
 
 fn have(what: &str, place: impl std::fmt::Display) {

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
 use crate::config;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, DenyList, Kernel};
 use crate::metrics::{Exposition, Kind, Registry};
 use crate::plugin::{PLUGINS, PluginEnv};
 use crate::proxy::resolve::Resolver;
@@ -74,6 +75,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         control.spawn(log.run());
     }
     let kernel = Arc::new(kernel);
+    let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
     register(&registry, &kernel, &verdicts, &access_log, &error_log);
     registry.configured(1);
 
@@ -89,6 +91,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             metrics: registry.worker(),
             access: access_log.writer(),
             verdicts: verdicts.clone(),
+            denied: denied.clone(),
             listeners: bound,
             max_connections: (settings.limits.connections / workers).max(1),
             phase: phases.clone(),
@@ -126,7 +129,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     tracing::info!(workers, kernel = kernel.is_active(), "edge ready");
-    let reloader = Reloader { path: path.to_owned(), settings: settings.clone(), env, publisher, registry, kernel };
+    let reloader =
+        Reloader { path: path.to_owned(), settings: settings.clone(), env, publisher, registry, kernel, denied };
     let reopen = move || {
         for (name, reopened) in [("error", error_log.reopen()), ("access", access_log.reopen())] {
             if let Err(error) = reopened {
@@ -203,10 +207,7 @@ fn serve_identity(
     let (Some(listener), Some(identity)) = (listener, &settings.identity) else { return Ok(()) };
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let identity = Arc::new(Identity::new(identity, address).context("[identity]")?);
-    for (name, issuer) in identity.issuers() {
-        tracing::info!(name, issuer, "issuer on {address}");
-    }
+    let identity = Arc::new(tokio::task::block_in_place(|| Identity::new(identity, address)).context("[identity]")?);
     tokio::spawn(identity::serve(listener, identity, drained(phases)));
     Ok(())
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config;
-use crate::kernel::Kernel;
+use crate::kernel::{DenyList, Kernel};
 use crate::metrics::Registry;
 use crate::plugin::PluginEnv;
 use crate::settings::Settings;
@@ -30,6 +31,8 @@ pub(super) struct Reloader {
     pub(super) registry: Arc<Registry>,
     /// Takes a changed deny-list.
     pub(super) kernel: Arc<Kernel>,
+    /// The same list for the workers.
+    pub(super) denied: Arc<ArcSwap<DenyList>>,
 }
 
 impl Reloader {
@@ -57,9 +60,10 @@ impl Reloader {
         self.registry.configured(generation);
         self.env.warm();
         if settings.kernel.deny != self.settings.kernel.deny {
+            self.denied.store(Arc::new(DenyList::new(&settings.kernel.deny)));
             match self.kernel.publish_deny(&settings.kernel.deny) {
                 Ok(changes) => tracing::info!(?changes, "kernel deny-list changed"),
-                Err(error) => tracing::error!(%error, "kernel deny-list not changed"),
+                Err(error) => tracing::error!("kernel deny-list not changed: {:#}", anyhow::Error::from(error)),
             }
         }
         let mut same_but_deny = (*self.settings).clone();

@@ -72,7 +72,7 @@ pub struct Credentialed<'a> {
 }
 
 /// Whom a request stands for, as later phases and the log need it.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The consumer that the token was mapped to.
     pub consumer: Option<Arc<Consumer>>,

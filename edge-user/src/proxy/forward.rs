@@ -201,8 +201,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             if !self.upload.ended && self.upstream.can_take_more() {
                 let owned = self.owned;
                 let may_trail = move |name: &[u8]| !owned.owns(name) && !imitates_forwarding(name);
-                let mut sink =
-                    BodyEncoder::new(&mut self.upstream.out, self.upload.framing).trailing_only(&may_trail);
+                let mut sink = BodyEncoder::new(&mut self.upstream.out, self.upload.framing).trailing_only(&may_trail);
                 let polled = self.down.poll_body(cx, &mut sink);
                 self.upload.bytes += sink.data_bytes;
                 let limit = self.worker.settings.limits.body_bytes;

@@ -104,6 +104,9 @@ pub fn accept(
 
 fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, tls: Option<&TlsAcceptor>) {
     worker.metrics.accepted.add(1);
+    if worker.denied.load().contains(peer.ip()) {
+        return;
+    }
     let counted = Counted::new(worker);
     let (worker, info, tls) = (worker.clone(), info.clone(), tls.cloned());
     tokio::task::spawn_local(async move {

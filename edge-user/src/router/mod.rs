@@ -249,6 +249,10 @@ fn insert(levels: &mut Levels, priority: u64, candidate: Candidate) {
 }
 
 fn finish(levels: &mut Levels) {
+    for level in levels.iter_mut() {
+        // Among equals a host with its port is the more specific (P5); the sort keeps the order of the routes otherwise.
+        level.candidates.sort_by_key(|candidate| !matches!(candidate.hosts, Hosts::Ports(_)));
+    }
     for level in levels.iter_mut().filter(|level| level.candidates.len() >= HASH_FROM && level.prefix_bytes > 0) {
         for (index, candidate) in level.candidates.iter().enumerate() {
             level.by_prefix.entry(candidate.prefix.clone()).or_default().push(index as u32);

@@ -130,5 +130,8 @@ fn an_unproven_source_gets_half_of_the_time() {
     let allowed = 50 + start.elapsed().as_millis() / 2 + 4;
     assert!((20..=allowed).contains(&spent), "{spent} of {allowed}");
     assert_eq!(budget.spend(good, 1, || true), Some(true));
-    assert_eq!(budget.spend(good, GOOD_FOR_MS + 2, || true), None);
+    assert!(budget.is_good(good, GOOD_FOR_MS) && !budget.is_good(good, GOOD_FOR_MS + 2));
+    // Bad signatures take a good standing back.
+    budget.spend(good, 2, || false);
+    assert!(!budget.is_good(good, 3));
 }

@@ -298,19 +298,6 @@ fn requirements(config: &mut Reader<'_>) -> Box<[Requirement]> {
     requirements.into()
 }
 
-/// A non-empty list of non-empty texts.
-fn strings(value: &Value) -> Option<Vec<&str>> {
-    let Kind::Array(items) = &value.kind else { return None };
-    let mut texts = Vec::new();
-    for item in items {
-        match &item.kind {
-            Kind::String(text) if !text.is_empty() => texts.push(text.as_str()),
-            _ => return None,
-        }
-    }
-    (!texts.is_empty()).then_some(texts)
-}
-
 fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
     const FIELDS: [(&str, ConsumerBy); 3] =
         [("id", ConsumerBy::Id), ("username", ConsumerBy::Username), ("custom_id", ConsumerBy::CustomId)];
@@ -318,7 +305,7 @@ fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
     let optional = config.bool("consumer_optional").unwrap_or(false);
     let one = config.strings_lenient("consumer_claim").map(|path| vec![ClaimPath::new(path)]);
     let many = config.raw("consumer_claims").map(|value| match &value.kind {
-        Kind::Array(paths) => paths.iter().map(|path| strings(path).map(ClaimPath::new)).collect::<Option<Vec<_>>>(),
+        Kind::Array(paths) => paths.iter().map(claim_path).collect::<Option<Vec<_>>>(),
         _ => None,
     });
     if matches!(many, Some(None)) {
@@ -334,6 +321,16 @@ fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
     }
     let by = by.unwrap_or_else(|| vec![ConsumerBy::Username, ConsumerBy::CustomId]);
     Some(ConsumerMapping { paths: paths.into(), by: by.into(), optional })
+}
+
+fn claim_path(value: &Value) -> Option<ClaimPath> {
+    let Kind::Array(items) = &value.kind else { return None };
+    let name = |item: &Value| match &item.kind {
+        Kind::String(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    let names = items.iter().map(name).collect::<Option<Vec<_>>>()?;
+    (!names.is_empty()).then(|| ClaimPath::new(names))
 }
 
 fn forward(config: &mut Reader<'_>) -> Forward {
