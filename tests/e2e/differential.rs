@@ -126,8 +126,11 @@ fn strictly(bytes: &[u8]) -> Vec<Message> {
 
 /// The path and query of a target in origin or absolute form, with the slashes merged that routing merges.
 fn path(target: &str) -> String {
-    let rest = target.strip_prefix("http://").map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
-    let mut path = rest.to_owned();
+    let rest = match target.strip_prefix("http://") {
+        Some(rest) => rest.find(['/', '?']).map_or("", |at| &rest[at..]),
+        None => target,
+    };
+    let mut path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
     while let Some(at) = path.split('?').next().and_then(|path| path.find("//")) {
         path.remove(at);
     }
