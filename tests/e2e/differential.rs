@@ -124,10 +124,17 @@ fn strictly(bytes: &[u8]) -> Vec<Message> {
     }
 }
 
-/// The path and query of a target in origin or absolute form.
-fn path(target: &str) -> &str {
-    let after = target.strip_prefix("http://").map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
-    after.split('#').next().unwrap_or("")
+/// The path and query of a target in origin or absolute form, with the slashes merged that routing merges.
+fn path(target: &str) -> String {
+    let rest = match target.strip_prefix("http://") {
+        Some(rest) => rest.find(['/', '?']).map_or("", |at| &rest[at..]),
+        None => target,
+    };
+    let mut path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    while let Some(at) = path.split('?').next().and_then(|path| path.find("//")) {
+        path.remove(at);
+    }
+    path
 }
 
 #[test]

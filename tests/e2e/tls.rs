@@ -105,24 +105,23 @@ fn secure(pair: &Pair) -> Upstream {
 fn upstreams_over_tls_are_verified() {
     // S2
     let (good, foreign) = (secure(&certs::pair(&["localhost"])), secure(&certs::pair(&["elsewhere.test"])));
+    let stranger = secure(&certs::self_signed("localhost"));
     let service = |name: &str, upstream: &Upstream, more: serde_json::Value| {
         let url = format!("https://localhost:{}", upstream.address().port());
-        super::plus(
-            json!({"name": name, "url": url, "retries": 0, "routes": [{"name": name, "paths": [format!("/{name}")]}]}),
-            more,
-        )
+        let routes = json!([{"name": name, "paths": [format!("/{name}")]}]);
+        super::plus(json!({"name": name, "url": url, "retries": 0, "routes": routes}), more)
     };
-    let ca = "11111111-2222-4333-8444-555555555555";
-    let text = json!({"_format_version": "3.0",
-        "ca_certificates": [{"id": ca, "cert": certs::root()}],
-        "services": [
-            service("good", &good, json!({"ca_certificates": [ca]})),
-            service("name", &foreign, json!({"ca_certificates": [ca]})),
-            service("chain", &good, json!({})),
-            service("off", &good, json!({"tls_verify": false})),
-        ],
-    });
-    let edge = Setup::new(text.to_string()).start();
+    let text = json!({"_format_version": "3.0", "services": [
+        service("good", &good, json!({})),
+        service("name", &foreign, json!({})),
+        service("chain", &stranger, json!({})),
+        service("off", &stranger, json!({"tls_verify": false})),
+    ]});
+    // The system's roots are those of this file (OpenSSL's variable).
+    let dir = tempfile::tempdir().unwrap();
+    let roots = dir.path().join("roots.pem");
+    std::fs::write(&roots, certs::root()).unwrap();
+    let edge = Setup::new(text.to_string()).env("SSL_CERT_FILE", roots.to_str().unwrap()).start();
     for (path, status, reason) in
         [("/good", 200, ""), ("/name", 502, "upstream_tls"), ("/chain", 502, "upstream_tls"), ("/off", 200, "")]
     {

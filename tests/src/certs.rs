@@ -46,6 +46,14 @@ pub fn pair(names: &[&str]) -> Pair {
     Pair { certificate: certificate.pem(), key: key.serialize_pem() }
 }
 
+/// A server certificate nobody vouches for.
+pub fn self_signed(name: &str) -> Pair {
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
 /// The listeners' default pair.
 pub fn server() -> &'static Pair {
     static SERVER: OnceLock<Pair> = OnceLock::new();

@@ -36,6 +36,7 @@ pub struct Setup {
     sections: String,
     log: String,
     files: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     workers: Option<usize>,
 }
 
@@ -95,6 +96,12 @@ impl Setup {
         self
     }
 
+    /// A variable of the process's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
     /// Writes the folder and starts; the edge is serving when this returns.
     pub fn start(self) -> Edge {
         match self.try_start() {
@@ -140,6 +147,7 @@ impl Setup {
             .arg(&config)
             .env_remove("KONG_LOG_LEVEL")
             .env_remove("EDGE_LOG_LEVEL")
+            .envs(self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

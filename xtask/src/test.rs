@@ -20,7 +20,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let parties = Parties::bring()?;
     let nextest = setup::nextest()?;
     ebpf::build()?;
-    process::run("building the edge", process::cargo().args(["build", "--release", "--bin", "edge"]))?;
+    // In one go: built apart, the edge would be compiled once more for the tests' choice of features.
+    process::run(
+        "building the edge and the tests",
+        process::cargo().args(["build", "--release", "--workspace", "--all-targets"]),
+    )?;
     let mut tests = process::command(nextest);
     tests.args(["nextest", "run", "--release", "--workspace", "--no-fail-fast"]).args(&args.filter);
     if !process::am_root() {
