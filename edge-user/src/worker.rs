@@ -215,7 +215,7 @@ impl Worker {
     }
 
     /// Counts and logs a request that has ended.
-    pub fn account(&self, context: &Context<'_>, request: &Head, host: &[u8]) {
+    pub fn account(&self, context: &Context<'_>, request: &Head) {
         let total = context.started.elapsed();
         let waited = context.upstream.unwrap_or_default() + context.issuer.unwrap_or_default();
         self.metrics.request(request.version(), context.status);
@@ -242,7 +242,7 @@ impl Worker {
             version: (!request.method().is_empty()).then(|| request.version()),
             tls: context.connection.tls_version,
             method: request.method(),
-            host,
+            host: &context.host,
             target: request.target(),
             route,
             service: service_of(context).map(|service| &*service.label),

@@ -52,6 +52,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// The client: the peer, or whom trusted proxies name.
     pub client: IpAddr,
+    /// The authority it asked for: of an absolute target, else of `Host`.
+    pub host: Vec<u8>,
     /// Where it goes.
     pub route: Option<&'a Route>,
     /// Whom its token stands for.
@@ -86,6 +88,7 @@ impl<'a> Context<'a> {
             started: Instant::now(),
             now: Now::read(),
             client: connection.ip(),
+            host: Vec::new(),
             route: None,
             consumer: None,
             status: 0,

@@ -59,8 +59,7 @@ pub async fn handle<D: Downstream>(
 ) -> After {
     let view = worker.view();
     let mut context = Context::new(worker, connection);
-    let host = heads.request.get(Known::Host).unwrap_or_default().to_vec();
-    let phases = run(&view, &mut context, heads, &host, upgrade, down);
+    let phases = run(&view, &mut context, heads, upgrade, down);
     let after = match worker.settings.timeouts.request_total {
         None => phases.await,
         Some(limit) => match tokio::time::timeout(limit, phases).await {
@@ -71,7 +70,7 @@ pub async fn handle<D: Downstream>(
             }
         },
     };
-    worker.account(&context, &heads.request, &host);
+    worker.account(&context, &heads.request);
     after
 }
 
@@ -79,11 +78,10 @@ async fn run<'a, D: Downstream>(
     view: &'a View,
     context: &mut Context<'a>,
     heads: &mut Heads,
-    host: &[u8],
     upgrade: bool,
     down: &mut D,
 ) -> After {
-    let outcome = match route(view, context, &mut heads.request, host, down.request_framing()) {
+    let outcome = match route(view, context, &mut heads.request, down.request_framing()) {
         Ok(target) => match access(view, context, &mut heads.request, &target).await {
             Ok(()) => proxy(view, context, heads, &target, upgrade, down).await,
             Err(answer) => Err(Stop::Answer(answer)),
@@ -114,7 +112,6 @@ fn route<'a>(
     view: &'a View,
     context: &mut Context<'a>,
     head: &mut Head,
-    host: &[u8],
     framing: Framing,
 ) -> Result<Target, Local<'a>> {
     let settings = &context.worker.settings;
@@ -122,7 +119,7 @@ fn route<'a>(
     if trusted {
         context.client = headers::client_address(head, context.client, |address| settings.is_trusted(address));
     }
-    let mut target = target::resolve(head, host, context.connection.port)?;
+    let mut target = target::resolve(head, &mut context.host, context.connection.port)?;
     if matches!(framing, Framing::Length(length) if settings.limits.body_bytes > 0 && length > settings.limits.body_bytes)
     {
         return Err(too_large());

@@ -24,7 +24,9 @@ pub struct Target {
 }
 
 /// Takes the request line and `Host` apart. An absolute target's authority replaces `Host` (RFC 9112, 3.2.2).
-pub fn resolve(head: &mut Head, host: &[u8], listener_port: u16) -> Result<Target, Local<'static>> {
+/// `host` is told the authority that counts.
+pub fn resolve(head: &mut Head, host: &mut Vec<u8>, listener_port: u16) -> Result<Target, Local<'static>> {
+    host.extend_from_slice(head.get(Known::Host).unwrap_or_default());
     if matches!(head.method(), b"CONNECT" | b"TRACE") {
         return Err(Local::new(405, Reason::MethodNotAllowed, "Method not allowed").body(Body::ProxyError).close());
     }
@@ -49,13 +51,10 @@ pub fn resolve(head: &mut Head, host: &[u8], listener_port: u16) -> Result<Targe
         text.extend_from_slice(query);
     }
     let has_query = query.is_some();
-    let host = match authority {
-        None => host,
-        Some(ref authority) => {
-            head.set_known(Known::Host, authority);
-            authority
-        }
-    };
+    if let Some(authority) = authority {
+        head.set_known(Known::Host, &authority);
+        *host = authority;
+    }
     let (name, port) = split_port(host);
     let port = match port {
         None | Some(b"") => listener_port,
