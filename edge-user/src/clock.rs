@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How often alarms are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
 
+/// What a client must send, or take, within one limit.
+pub const PROGRESS_BYTES: usize = 1024;
+
 const OFF: u64 = u64::MAX;
 
 struct Slot {
@@ -130,12 +133,14 @@ impl Drop for Alarm {
 pub struct Wait {
     alarm: Alarm,
     armed: bool,
+    /// Bytes since the limit was last armed.
+    trickle: usize,
 }
 
 impl Wait {
     /// A limit that nothing waits under yet.
     pub fn new(clock: &Rc<Clock>) -> Self {
-        Self { alarm: Alarm::new(clock), armed: false }
+        Self { alarm: Alarm::new(clock), armed: false, trickle: 0 }
     }
 
     /// The operation has to wait: true once it has done so for `limit` (zero: never). The task is woken then.
@@ -149,7 +154,16 @@ impl Wait {
 
     /// The operation went on; the next wait starts anew.
     pub fn progressed(&mut self) {
-        self.armed = false;
+        (self.armed, self.trickle) = (false, 0);
+    }
+
+    /// Some bytes went through. Only `PROGRESS_BYTES` of them count as going on: a client that trickles one byte
+    /// after the other runs into the limit all the same (D2).
+    pub fn progressed_by(&mut self, bytes: usize) {
+        self.trickle += bytes;
+        if self.trickle >= PROGRESS_BYTES {
+            self.progressed();
+        }
     }
 }
 

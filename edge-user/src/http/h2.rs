@@ -177,6 +177,8 @@ pub struct Stream {
     timeouts: Timeouts,
     read_wait: Wait,
     write_wait: Wait,
+    read_bytes: u64,
+    sent_bytes: u64,
 }
 
 impl Stream {
@@ -199,7 +201,14 @@ impl Stream {
             timeouts: timeouts.clone(),
             read_wait: Wait::new(clock),
             write_wait: Wait::new(clock),
+            read_bytes: 0,
+            sent_bytes: 0,
         }
+    }
+
+    /// Body bytes read and sent so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.read_bytes, self.sent_bytes)
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -228,7 +237,8 @@ impl Stream {
                     let data = Bytes::from(std::mem::replace(&mut self.pending, rest));
                     let ends = self.finished && self.pending.is_empty() && self.trailers.is_none();
                     stream.send_data(data, ends).map_err(|_| Fault::Gone)?;
-                    self.write_wait.progressed();
+                    self.sent_bytes += capacity as u64;
+                    self.write_wait.progressed_by(capacity);
                     if ends {
                         self.response = Answer::Done;
                     }
@@ -257,7 +267,8 @@ impl Downstream for Stream {
         while sink.pending() < BODY_BUFFER_BYTES {
             match recv.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    self.read_wait.progressed();
+                    self.read_wait.progressed_by(data.len());
+                    self.read_bytes += data.len() as u64;
                     sink.data(&data);
                     let _ = recv.flow_control().release_capacity(data.remaining());
                 }
@@ -330,6 +341,10 @@ impl Downstream for Stream {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match self.poll_send(cx) {
+            Poll::Ready(Ok(())) => {
+                self.write_wait.progressed();
+                Poll::Ready(Ok(()))
+            }
             Poll::Pending if self.write_wait.is_over(self.timeouts.response_write, cx) => {
                 Poll::Ready(Err(Fault::Timeout))
             }

@@ -301,6 +301,9 @@ fn spawn_stream(
         let mut stream =
             h2::Stream::new(framing, request.into_body(), respond, &worker.clock, &worker.settings.timeouts);
         handle(&worker, &connection, &mut heads, false, &mut stream).await;
+        let (read, sent) = stream.traffic();
+        worker.metrics.bytes_in.add(read);
+        worker.metrics.bytes_out.add(sent);
         active.set(active.get() - 1);
     });
 }

@@ -256,6 +256,10 @@ async fn proxy<'a, D: Downstream>(
         return Ok(switch(context, response, exchange).await);
     }
     headers::clean_response(response, false);
+    if !response.has(Known::Date) {
+        // RFC 9110, 6.6.1: who forwards a response without a date gives it one.
+        response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
+    }
     headers::add_latencies(response, context, answered);
     let shape = ResponseShape { framing: meta.framing, declared: meta.declared };
     exchange.down().respond(response, shape, worker.draining.get());

@@ -153,9 +153,9 @@ pub struct Timeouts {
     pub request_head: Duration,
     /// `idle`: a kept connection between two requests. Default 75000.
     pub idle: Duration,
-    /// `request_body`: between two reads of a request's body. Default 60000.
+    /// `request_body`: for each KiB of a request's body, so that a trickle ends too (D2). Default 60000.
     pub request_body: Duration,
-    /// `response_write`: while the client takes nothing of the response. Default 60000.
+    /// `response_write`: for each KiB of a response that the client does not take. Default 60000.
     pub response_write: Duration,
     /// `request_total`: from the head to the end of the response. Default 0: no limit.
     pub request_total: Option<Duration>,

@@ -20,8 +20,6 @@ use crate::settings::{Limits, Timeouts};
 pub const BODY_BUFFER_BYTES: usize = 64 * 1024;
 /// Response bytes that may wait for the client before the upstream is read further.
 const KEEP_OUT_BYTES: usize = 64 * 1024;
-/// A client makes progress when this much arrives, or is taken, within one limit; less is a slow client's trickle.
-const PROGRESS_BYTES: usize = 1024;
 /// The first half of HTTP/2's connection preface: no HTTP/1 request begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// After an early answer: how much, and how long, is read and dropped so that no reset overtakes the answer.
@@ -60,8 +58,6 @@ pub struct Conn {
     timeouts: Timeouts,
     read_wait: Wait,
     write_wait: Wait,
-    /// Bytes since the read limit was last armed.
-    trickle: usize,
     read_bytes: u64,
     sent_bytes: u64,
 }
@@ -87,7 +83,6 @@ impl Conn {
             timeouts: timeouts.clone(),
             read_wait: Wait::new(clock),
             write_wait: Wait::new(clock),
-            trickle: 0,
             read_bytes: 0,
             sent_bytes: 0,
         }
@@ -222,11 +217,7 @@ impl Conn {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Fault::Gone)),
             Poll::Ready(Ok(n)) => {
                 self.read_bytes += n as u64;
-                self.trickle += n;
-                if self.trickle >= PROGRESS_BYTES {
-                    self.trickle = 0;
-                    self.read_wait.progressed();
-                }
+                self.read_wait.progressed_by(n);
                 Poll::Ready(Ok(()))
             }
             Poll::Pending if self.read_wait.is_over(self.timeouts.request_body, cx) => Poll::Ready(Err(Fault::Timeout)),
@@ -345,9 +336,7 @@ impl Downstream for Conn {
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Fault::Gone)),
             Poll::Pending => {
-                if self.sent - before >= PROGRESS_BYTES {
-                    self.write_wait.progressed();
-                }
+                self.write_wait.progressed_by(self.sent - before);
                 match self.write_wait.is_over(self.timeouts.response_write, cx) {
                     true => Poll::Ready(Err(Fault::Timeout)),
                     false => Poll::Pending,
