@@ -8,6 +8,9 @@ use super::io::Io;
 /// First allocation: holds a usual request with its token.
 const FIRST_BYTES: usize = 4 * 1024;
 
+/// What an idle connection may keep.
+const KEEP_BYTES: usize = 16 * 1024;
+
 /// A read buffer that grows up to a bound its owner names at each fill.
 #[derive(Default)]
 pub struct Buffer {
@@ -38,9 +41,9 @@ impl Buffer {
         }
     }
 
-    /// Gives an empty buffer's memory back; an idle connection then costs none.
-    pub fn release(&mut self) {
-        if self.is_empty() {
+    /// Gives an empty buffer's memory back if a large message made it grow; an idle connection then costs little.
+    pub fn shrink(&mut self) {
+        if self.is_empty() && self.data.len() > KEEP_BYTES {
             *self = Self::default();
         }
     }

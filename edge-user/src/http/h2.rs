@@ -198,7 +198,7 @@ impl Stream {
             pending: Vec::new(),
             finished: false,
             trailers: None,
-            timeouts: timeouts.clone(),
+            timeouts: *timeouts,
             read_wait: Wait::new(clock),
             write_wait: Wait::new(clock),
             read_bytes: 0,

@@ -79,7 +79,7 @@ impl UpstreamConn {
         self.reused = true;
         self.trailers.clear();
         self.out.shrink_to(BODY_BUFFER_BYTES);
-        self.input.release();
+        self.input.shrink();
         kept
     }
 

@@ -79,8 +79,8 @@ impl Conn {
             expect_continue: false,
             fresh: true,
             response: Framing::None,
-            limits: limits.clone(),
-            timeouts: timeouts.clone(),
+            limits: *limits,
+            timeouts: *timeouts,
             read_wait: Wait::new(clock),
             write_wait: Wait::new(clock),
             read_bytes: 0,
@@ -154,6 +154,7 @@ impl Conn {
         }
         let meta = parse::request(&bytes[..length], head, self.limits.fields)?;
         self.input.consume(length);
+        self.input.shrink();
         self.framing = meta.framing;
         self.decoder = Decoder::new(meta.framing);
         self.trailers.clear();
@@ -176,7 +177,11 @@ impl Conn {
         }
         if !linger {
             // Only TLS has something to say before the end; nobody waits for it.
-            poll_fn(|cx| Poll::Ready(drop(self.io.poll_shutdown(cx)))).await;
+            poll_fn(|cx| {
+                let _ = self.io.poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
             return;
         }
         let mut wait = Wait::new(clock);

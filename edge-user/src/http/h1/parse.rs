@@ -136,7 +136,7 @@ pub fn request(bytes: &[u8], head: &mut Head, max_fields: usize) -> Result<Reque
     }
     if let Some(host) = head.get(Known::Host)
         && !is_authority(host)
-        && !(host.is_empty() && !target.starts_with(b"/"))
+        && (!host.is_empty() || target.starts_with(b"/"))
     {
         return Err(Error::Malformed("Host"));
     }

@@ -89,11 +89,14 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: &Head, may_pass: impl Fn(&[u8]) -
     out.extend_from_slice(b"\r\n");
 }
 
+/// Whether a trailer of this name may pass.
+pub type MayTrail<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Writes a body in the framing its head told.
 pub struct BodyEncoder<'a> {
     out: &'a mut Vec<u8>,
     chunked: bool,
-    may_trail: Option<&'a dyn Fn(&[u8]) -> bool>,
+    may_trail: Option<MayTrail<'a>>,
     /// Bytes of data since this encoder was made.
     pub data_bytes: u64,
 }
@@ -105,7 +108,7 @@ impl<'a> BodyEncoder<'a> {
     }
 
     /// Lets only trailers of these names through.
-    pub fn trailing_only(mut self, may_trail: &'a dyn Fn(&[u8]) -> bool) -> Self {
+    pub fn trailing_only(mut self, may_trail: MayTrail<'a>) -> Self {
         self.may_trail = Some(may_trail);
         self
     }

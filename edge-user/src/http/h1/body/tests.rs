@@ -2,8 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Decodes `input` fed in pieces of `step` bytes: the data, the trailers' names, and the bytes left behind.
-fn decode(framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, Vec<String>, Vec<u8>), Error> {
+/// The data, the trailers' names, and the bytes left behind.
+type Decoded = (Vec<u8>, Vec<String>, Vec<u8>);
+
+/// Decodes `input` fed in pieces of `step` bytes.
+fn decode(framing: Framing, input: &[u8], step: usize) -> Result<Decoded, Error> {
     let (mut decoder, mut trailers, mut data) = (Decoder::new(framing), Head::default(), Vec::new());
     let mut buffer = Buffer::default();
     let mut rest = input;
