@@ -3,16 +3,14 @@
 //! No redirects, TLS with verification unless switched off by name, clear text only to loopback and to the hosts of
 //! `issuers.allow_http`, and bounds on time and bytes for every answer.
 
-use crate::crypto;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls::{self, Verify};
 
 /// Why an issuer gave no answer. Texts carry URLs from the configuration only.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +23,7 @@ pub enum Error {
     ClearText(String),
     /// The client could not be built.
     #[error("the TLS configuration is unusable")]
-    Tls(#[source] rustls::Error),
+    Tls(#[source] tls::Error),
     /// No connection, no TLS session, or no answer in time.
     #[error("the request failed{}", if .0.is_timeout() { ": timeout" } else { "" })]
     Transport(#[source] reqwest::Error),
@@ -69,21 +67,15 @@ pub struct HttpClient {
 impl HttpClient {
     /// A client with the public roots and the system's.
     pub fn new(allow_http: &[String]) -> Result<Self, Error> {
-        let provider = crypto::tls_provider();
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        // A system without a bundle still has the public roots; broken files of it are not worth a start failure.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let config = || {
-            ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-                .map_err(Error::Tls)
+        // The rules are those towards upstreams; the protocols are reqwest's own choice.
+        let tls = |verify| -> Result<ClientConfig, Error> {
+            let mut rules = (*tls::client_config(verify).map_err(Error::Tls)?).clone();
+            rules.alpn_protocols.clear();
+            Ok(rules)
         };
-        let verifying = config()?.with_root_certificates(roots).with_no_client_auth();
-        let any = Arc::new(AnyCertificate(provider.clone()));
-        let trusting = config()?.dangerous().with_custom_certificate_verifier(any).with_no_client_auth();
         Ok(Self {
-            verifying: client(verifying)?,
-            trusting: client(trusting)?,
+            verifying: client(tls(Verify::Full)?)?,
+            trusting: client(tls(Verify::Off)?)?,
             allow_http: allow_http.iter().map(|host| host.to_ascii_lowercase()).collect(),
         })
     }
@@ -149,45 +141,6 @@ fn client(tls: ClientConfig) -> Result<Client, Error> {
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// For `ssl_verify = false`: takes any certificate, still checks that the peer holds its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
