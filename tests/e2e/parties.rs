@@ -116,7 +116,8 @@ fn a_certified_issuer_rotates_in_mid_traffic() {
                 }
             });
         }
-        for _ in 0..4 {
+        // Two are within the burst of fetches that K3 allows, however quickly they follow each other.
+        for _ in 0..2 {
             let mark = sent.load(Ordering::Relaxed);
             while sent.load(Ordering::Relaxed) < mark + 40 {
                 std::thread::sleep(Duration::from_millis(10));
