@@ -183,7 +183,10 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
         counted = traffic;
         match after {
             After::Next if conn.is_persistent() => {}
-            After::Next => return conn.close(&worker.clock, true).await,
+            After::Next => {
+                let linger = conn.has_unread();
+                return conn.close(&worker.clock, linger).await;
+            }
             After::Tunnel(upstream, total) => {
                 let (io, input, _) = conn.into_parts();
                 let client = tunnel::End { io, input };

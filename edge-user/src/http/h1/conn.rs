@@ -169,6 +169,11 @@ impl Conn {
         self.persistent && self.decoder.is_end()
     }
 
+    /// Whether the client has sent, or still owes, bytes that nobody will read.
+    pub fn has_unread(&self) -> bool {
+        !self.decoder.is_end() || !self.input.is_empty()
+    }
+
     /// Sends the rest and ends the connection. With `linger`, whatever the client still sends is read and dropped for a moment:
     /// closing with unread bytes would make the kernel send a reset that overtakes the answer (RFC 9112, 9.6).
     pub async fn close(mut self, clock: &Rc<Clock>, linger: bool) {
