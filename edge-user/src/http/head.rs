@@ -374,7 +374,7 @@ impl Head {
         self.push(Owner::Edge, name, value);
     }
 
-    /// Gives a known field a new value in the place where it stands, or appends it.
+    /// Gives a known field a new value in the place where it first stands, or appends it; other occurrences go.
     pub fn set_known(&mut self, known: Known, value: &[u8]) {
         debug_assert!(known != Known::Other && is_field_value(value));
         match self.fields.iter().position(|field| field.known == known) {
@@ -382,6 +382,8 @@ impl Head {
                 let value = self.append(value);
                 self.fields[at].value = value;
                 self.fields[at].owner = Owner::Edge;
+                let mut later = false;
+                self.fields.retain(|field| field.known != known || !std::mem::replace(&mut later, true));
             }
             None => self.push_known(known, value),
         }
@@ -470,6 +472,19 @@ mod tests {
             ]
         );
         assert_eq!(head.all_named(b"X-ONE").collect::<Vec<_>>(), [b"1", b"2"]);
+    }
+
+    #[test]
+    fn a_known_field_that_is_set_stands_once() {
+        let mut head = Head::default();
+        head.start_request(b"GET", b"/", Version::Http11);
+        for (name, value) in [("x-real-ip", "1"), ("A", "2"), ("X-Real-IP", "3")] {
+            head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
+        }
+        head.set_known(Known::XRealIp, b"4");
+        head.set_known(Known::Via, b"5");
+        let seen: Vec<_> = head.fields().map(|f| (f.name, f.value)).collect();
+        assert_eq!(seen, [(&b"x-real-ip"[..], &b"4"[..]), (b"A", b"2"), (b"Via", b"5")]);
     }
 
     #[test]
