@@ -49,7 +49,8 @@ pub fn settings(data: &[u8]) {
 }
 
 fn check(problems: &Problems, text: &str, file: &str) {
-    let lines = text.split('\n').count() as u32 + 1;
+    // YAML takes a bare carriage return for a line end too.
+    let lines = text.split(['\n', '\r']).count() as u32 + 1;
     assert!(!problems.0.is_empty(), "refused without a word");
     for problem in &problems.0 {
         assert_eq!(&*problem.file, file);
