@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod kernel;
 mod process;
 mod setup;
@@ -24,6 +25,7 @@ enum Task {
     Setup(setup::Args),
     Ebpf(ebpf::Args),
     Kernel(kernel::Args),
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Kernel(args) => kernel::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
     };
     // A backtrace of this program helps nobody; the error names the command that failed.
     done.map_or_else(

@@ -324,7 +324,7 @@ fn found(value: &Value, path: &str) -> String {
 }
 
 fn is_sensitive(segment: &str) -> bool {
-    let name = segment.split('[').next().unwrap_or_default().to_ascii_lowercase();
+    let name = segment.split('[').next().unwrap_or_default().trim_matches('"').to_ascii_lowercase();
     let anywhere = ["secret", "password", "passphrase", "private", "credential", "authorization", "_values", "jwk"];
     let at_end = ["key", "keys", "token", "assertion", "cert", "args"];
     (anywhere.iter().any(|part| name.contains(part)) || at_end.iter().any(|part| name.ends_with(part)))

@@ -2,6 +2,7 @@
 //!
 //! Reading is bounded: nesting, and what YAML aliases expand to. Duplicate keys are problems, whatever the format.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -216,9 +217,11 @@ fn from_toml_table(table: &DeTable<'_>, line: u32, line_of: &dyn Fn(usize) -> u3
     Value { line, kind: Kind::Object(entries) }
 }
 
-/// The path of a member.
+/// The path of a member. A name that could drive a terminal or begin a line stands in quotes, escaped (L2).
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let plain = key.escape_debug().eq(key.chars());
+    let key = if plain { Cow::Borrowed(key) } else { Cow::Owned(format!("{key:?}")) };
+    if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
 }
 
 /// A list or object whose end has not come yet.

@@ -17,7 +17,7 @@ use super::downstream::{Downstream, Fault, ResponseShape};
 use super::h1::conn::BODY_BUFFER_BYTES;
 use super::h1::parse::{Framing, is_authority, may_trail};
 use super::h1::write::BodyEncoder;
-use super::head::{Head, Known, Owner, Version, is_field_value};
+use super::head::{Head, Known, Owner, Version, is_field_name, is_field_value};
 use super::io::Io;
 use crate::clock::{Clock, Wait};
 use crate::settings::Timeouts;
@@ -86,6 +86,11 @@ pub enum Error {
 
 /// Fills `head` from a request (H20, H23, H24) and tells how its body is framed.
 pub fn read_request(request: &Request<RecvStream>, head: &mut Head, max_fields: usize) -> Result<Framing, Error> {
+    read_head(request, request.body().is_end_stream(), head, max_fields)
+}
+
+/// As `read_request`, of a request whose stream has `ended` with its head or not; nothing else is asked of the body.
+pub fn read_head<B>(request: &Request<B>, ended: bool, head: &mut Head, max_fields: usize) -> Result<Framing, Error> {
     let uri = request.uri();
     let target = match uri.path_and_query() {
         Some(path) => path.as_str(),
@@ -114,15 +119,18 @@ pub fn read_request(request: &Request<RecvStream>, head: &mut Head, max_fields: 
     if fields.len() + 1 > max_fields {
         return Err(Error::TooLarge);
     }
+    // `http` takes names with a quotation mark, which RFC 9110, 5.6.2 does not.
+    if !fields.iter().all(|(name, value)| is_field_name(name.as_str().as_bytes()) && is_field_value(value.as_bytes())) {
+        return Err(Error::Malformed);
+    }
     // One field for HTTP/1 servers (RFC 9113, 8.2.3).
-    let crumbs: Vec<&[u8]> = fields.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs = fields.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes);
+    // An empty one at either end would leave white space there.
+    let crumbs: Vec<&[u8]> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
     let mut cookie_done = false;
     for (name, value) in fields {
         if name == http::header::HOST || (name == http::header::COOKIE && cookie_done) {
             continue;
-        }
-        if !is_field_value(value.as_bytes()) {
-            return Err(Error::Malformed);
         }
         if name == http::header::COOKIE {
             cookie_done = true;
@@ -131,7 +139,7 @@ pub fn read_request(request: &Request<RecvStream>, head: &mut Head, max_fields: 
         }
         head.push(Owner::Peer, name.as_str().as_bytes(), value.as_bytes());
     }
-    body_framing(head, request.body().is_end_stream())
+    body_framing(head, ended)
 }
 
 fn body_framing(head: &Head, ended: bool) -> Result<Framing, Error> {
@@ -356,7 +364,7 @@ impl Downstream for Stream {
 fn read_trailers(fields: &HeaderMap, trailers: &mut Head) -> Result<(), Fault> {
     trailers.start_request(b"", b"", Version::Http2);
     for (name, value) in fields {
-        if !is_field_value(value.as_bytes()) {
+        if !is_field_name(name.as_str().as_bytes()) || !is_field_value(value.as_bytes()) {
             return Err(Fault::Malformed);
         }
         if may_trail(Known::of(name.as_str().as_bytes())) {
@@ -407,3 +415,43 @@ pub fn builder(head_bytes: usize) -> h2::server::Builder {
 
 /// Streams one client may have open at once.
 pub const MAX_STREAMS: u32 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fields: &[(&str, &str)]) -> Result<Vec<(String, String)>, Error> {
+        let mut request = Request::builder().uri("https://a/");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let mut head = Head::default();
+        read_head(&request.body(()).expect("`http` takes it"), true, &mut head, 64)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(head.fields().map(|field| (text(field.name), text(field.value))).collect())
+    }
+
+    // H20
+    #[test]
+    fn names_are_tokens_and_values_have_no_outer_space() {
+        assert_eq!(read(&[("x\"a", "1")]), Err(Error::Malformed));
+        let mut fields = HeaderMap::new();
+        fields.insert(HeaderName::from_lowercase(b"x\"a").expect("`http` takes it"), HeaderValue::from_static("1"));
+        assert_eq!(read_trailers(&fields, &mut Head::default()), Err(Fault::Malformed));
+        assert!(read(&[("x'a", "1")]).is_ok());
+        // Every crumb counts, not the first alone.
+        assert_eq!(read(&[("cookie", "a=b"), ("cookie", "c=d ")]), Err(Error::Malformed));
+    }
+
+    // RFC 9113, 8.2.3
+    #[test]
+    fn cookies_become_one_field_without_space_at_its_ends() {
+        for (crumbs, expected) in
+            [(&["a=b", "c=d"][..], "a=b; c=d"), (&["", "a=b", ""], "a=b"), (&["", ""], ""), (&["a=b"], "a=b")]
+        {
+            let fields: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
+            let seen = read(&fields).expect("good fields");
+            assert_eq!(seen, [("Host", "a"), ("cookie", expected)].map(|(n, v)| (n.to_owned(), v.to_owned())));
+        }
+    }
+}

@@ -252,7 +252,7 @@ impl Head {
         self.push(Owner::Edge, name, value);
     }
 
-    /// Gives a known field a new value in the place where it stands, or appends it.
+    /// Gives a known field a new value in the place where it first stands, or appends it; other occurrences go.
     pub fn set_known(&mut self, known: Known, value: &[u8]) {
         debug_assert!(known != Known::Other && is_field_value(value));
         match self.fields.iter().position(|field| field.known == known) {
@@ -260,6 +260,8 @@ impl Head {
                 let value = self.append(value);
                 self.fields[at].value = value;
                 self.fields[at].owner = Owner::Edge;
+                let mut later = false;
+                self.fields.retain(|field| field.known != known || !std::mem::replace(&mut later, true));
             }
             None => self.push_known(known, value),
         }
@@ -351,6 +353,35 @@ mod tests {
     }
 
     #[test]
+<<<<<<< HEAD
+=======
+    fn a_known_field_that_is_set_stands_once() {
+        let mut head = Head::default();
+        head.start_request(b"GET", b"/", Version::Http11);
+        for (name, value) in [("x-real-ip", "1"), ("A", "2"), ("X-Real-IP", "3")] {
+            head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
+        }
+        head.set_known(Known::XRealIp, b"4");
+        head.set_known(Known::Via, b"5");
+        let seen: Vec<_> = head.fields().map(|f| (f.name, f.value)).collect();
+        assert_eq!(seen, [(&b"x-real-ip"[..], &b"4"[..]), (b"A", b"2"), (b"Via", b"5")]);
+    }
+
+    #[test]
+    fn every_known_name_is_found_in_any_case() {
+        for (known, text) in KNOWN {
+            assert_eq!(Known::of(text.as_bytes()), *known, "{text}");
+            assert_eq!(Known::of(text.to_ascii_lowercase().as_bytes()), *known, "{text}");
+            assert_eq!(Known::of(text.to_ascii_uppercase().as_bytes()), *known, "{text}");
+            assert_eq!(Known::of(format!("{text}x").as_bytes()), Known::Other, "{text}x");
+        }
+        for other in ["", "Hosu", "Tost", "X-Kong-Request-Ie", &"h".repeat(100), "\u{7}ost"] {
+            assert_eq!(Known::of(other.as_bytes()), Known::Other, "{other}");
+        }
+    }
+
+    #[test]
+>>>>>>> fuzz
     fn names_and_values_are_judged_by_the_grammar() {
         for (name, good) in
             [("X-A", true), ("a_b.c~", true), ("", false), ("a b", false), ("a:", false), ("a\u{e9}", false)]

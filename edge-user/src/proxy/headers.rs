@@ -89,6 +89,14 @@ pub fn add_forwarding(head: &mut Head, connection: &Connection, way: &Way<'_>) {
     head.push_known(Known::XKongRequestId, way.request_id);
 }
 
+/// Names the host the upstream sees: the client's where the route keeps it, else the service's. HTTP/1.1 asks for one
+/// (RFC 9112, 3.2), so the service's stands in where an HTTP/1.0 client named none.
+pub fn set_host(head: &mut Head, preserve: bool, service: &str) {
+    if !preserve || head.get(Known::Host).is_none_or(<[u8]>::is_empty) {
+        head.set_known(Known::Host, service.as_bytes());
+    }
+}
+
 /// Adds Kong's latency fields, in milliseconds, and the request's id.
 pub fn add_latencies(response: &mut Head, context: &Context<'_>, answered: Instant) {
     let mut number = Vec::with_capacity(8);
@@ -214,6 +222,22 @@ mod tests {
             names(&trusted),
             ["Host", "Authorization", "X-Forwarded-For", "Forwarded", "Content-Length", "X-Keep"]
         );
+    }
+
+    // H10
+    #[test]
+    fn every_upstream_request_names_a_host() {
+        for (sent, preserve, expected) in [
+            (Some("client"), true, "client"),
+            (Some("client"), false, "service"),
+            (Some(""), true, "service"),
+            (None, true, "service"),
+            (None, false, "service"),
+        ] {
+            let mut head = head(&sent.map(|host| [("Host", host)]).unwrap_or([("X", "")]));
+            set_host(&mut head, preserve, "service");
+            assert_eq!(head.all(Known::Host).collect::<Vec<_>>(), [expected.as_bytes()], "{sent:?} {preserve}");
+        }
     }
 
     // P3

@@ -227,9 +227,7 @@ async fn proxy<'a, D: Downstream>(
             request_id: context.request_id.as_bytes(),
         },
     );
-    if !route.preserve_host {
-        request.set_known(Known::Host, service.host_header.as_bytes());
-    }
+    headers::set_host(request, route.preserve_host, &service.host_header);
     let mut upstream_target = Vec::with_capacity(128);
     router::upstream_path(
         service.path.as_deref(),

@@ -250,6 +250,12 @@ impl Settings {
         let (settings, problems) = read(path, |name| std::env::var(name).ok());
         if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     }
+
+    /// As `load`, from a text in place of the file `path`, and without the environment.
+    pub fn load_text(text: &str, path: &Path) -> Result<Self, Problems> {
+        let (settings, problems) = read::read_text(Ok(text.to_owned()), path, |_| None);
+        if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+    }
 }
 
 #[cfg(test)]

@@ -34,11 +34,20 @@ const MAX_MS: i64 = i32::MAX as i64;
 
 /// Reads a settings file and what the environment says. The settings are good only without problems.
 pub(crate) fn read(path: &Path, env: impl Fn(&str) -> Option<String>) -> (Settings, Vec<Problem>) {
+    read_text(fs::read_to_string(path), path, env)
+}
+
+/// As `read`, of a text that was read from `path` or could not be.
+pub(crate) fn read_text(
+    text: std::io::Result<String>,
+    path: &Path,
+    env: impl Fn(&str) -> Option<String>,
+) -> (Settings, Vec<Problem>) {
     let name = path.display().to_string();
     let sink = Sink::new(&name);
     let base = path.parent().unwrap_or(Path::new(""));
     let nothing = Value { line: 0, kind: Kind::Object(Vec::new()) };
-    let value = match fs::read_to_string(path) {
+    let value = match text {
         Ok(text) => Value::from_toml(&text, &sink),
         Err(error) => {
             sink.problem(0, "", format!("no readable file ({error})"), "the settings of the edge");

@@ -106,7 +106,11 @@ impl Key {
                 (algorithm, DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()))
             }
             "OKP" if text("crv")? == "Ed25519" => {
-                (AlgorithmFamily::Ed.algorithms(), DecodingKey::from_ed_der(&number(text("x")?, "x")?))
+                let x = number(text("x")?, "x")?;
+                if is_small_order(&x) {
+                    return Err(Error::Member("x"));
+                }
+                (AlgorithmFamily::Ed.algorithms(), DecodingKey::from_ed_der(&x))
             }
             // `oct` in a fetched set is a secret that everyone knows.
             _ => return Err(Error::Unsupported),
@@ -123,6 +127,22 @@ impl Key {
         identity.push(u8::from(kid.is_some()));
         identity.extend_from_slice(kid.as_deref().unwrap_or_default().as_bytes());
         Ok(Self { kid, identity: crypto::sha256(&identity), verifiers })
+    }
+}
+
+/// Whether this is one of the points of Ed25519 under which a signature of zeros can verify (RFC 8032, 8.4; T10).
+fn is_small_order(x: &[u8]) -> bool {
+    const HIGH: [u8; 30] = [0xff; 30];
+    const ORDER_8: [&[u8]; 2] = [
+        b"\x26\xe8\x95\x8f\xc2\xb2\x27\xb0\x45\xc3\xf4\x89\xf2\xef\x98\xf0\xd5\xdf\xac\x05\xd3\xc6\x33\x39\xb1\x38\x02\x88\x6d\x53\xfc\x05",
+        b"\xc7\x17\x6a\x70\x3d\x4d\xd8\x4f\xba\x3c\x0b\x76\x0d\x10\x67\x0f\x2a\x20\x53\xfa\x2c\x39\xcc\xc6\x4e\xc7\xfd\x77\x92\xac\x03\x7a",
+    ];
+    let [first, middle @ .., last] = x else { return false };
+    // The top bit is the sign of the other coordinate.
+    match (first, last & 0x7f) {
+        (0 | 1, 0) => middle.iter().all(|byte| *byte == 0),
+        (0xec..=0xee, 0x7f) if middle == HIGH => true,
+        (_, last) => ORDER_8.iter().any(|y| y[..1] == [*first] && y[1..31] == *middle && y[31] == last),
     }
 }
 
@@ -330,6 +350,24 @@ mod tests {
             ["", "<html>", "{\"keys\":[", "[]", "{}", "{\"keys\":{}}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"x\"}]}"];
         for text in texts.into_iter().map(str::to_owned).chain([json!({"keys": many}).to_string()]) {
             assert!(parse(text.as_bytes(), |_, _| {}).is_err(), "{text:.40}");
+        }
+    }
+
+    // T10
+    #[test]
+    fn ed25519_keys_of_small_order_are_not_loaded() {
+        let key = |first: u8, middle: u8, last: u8| [&[first][..], &[middle; 30], &[last]].concat();
+        for (x, small) in [
+            (key(0, 0, 0), true),
+            (key(0, 0, 0x80), true),
+            (key(1, 0, 0), true),
+            (key(0xec, 0xff, 0x7f), true),
+            (key(0xee, 0xff, 0xff), true),
+            (key(2, 0, 0), false),
+            (key(0xeb, 0xff, 0x7f), false),
+            (Vec::new(), false),
+        ] {
+            assert_eq!(is_small_order(&x), small, "{x:?}");
         }
     }
 

@@ -171,3 +171,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn odd_names_stand_quoted_in_paths() {
+    for (path, key, expected) in [
+        ("", "a_b-c", "a_b-c"),
+        ("x", "\u{e9}", "x.\u{e9}"),
+        ("x", "a\u{1b}[2J", "x.\"a\\u{1b}[2J\""),
+        ("", "a\nb", "\"a\\nb\""),
+    ] {
+        assert_eq!(join(path, key), expected);
+    }
+}
