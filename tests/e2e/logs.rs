@@ -102,6 +102,13 @@ fn an_access_line_has_what_an_operator_asks_for() {
     }
 }
 
+/// Whether a process has a handler for SIGTERM (proc(5), `SigCgt`).
+fn catches_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << 14 != 0
+}
+
 /// The error log of an edge that refused one request, with these variables.
 fn errors_with(variables: &[(&str, &str)]) -> String {
     let (address, dir) = (free_address(), tempfile::tempdir().unwrap());
@@ -117,9 +124,9 @@ fn errors_with(variables: &[(&str, &str)]) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // At this level nothing says that it is ready.
+    // At this level nothing says that it is ready: it serves, and SIGTERM no longer kills it outright.
     let end = Instant::now() + READY;
-    while TcpStream::connect(address).is_err() && Instant::now() < end {
+    while (TcpStream::connect(address).is_err() || !catches_sigterm(child.id())) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(Client::connect(address).ask(get("/", &[])).status(), 401);

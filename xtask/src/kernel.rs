@@ -19,6 +19,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let nextest = setup::nextest()?;
     ebpf::build()?;
     let mut tests = process::command(nextest);
+    process::forget_ourselves(&mut tests);
     tests.args(["nextest", "run", "--release", "--package", "edge-tests", "--test", "kernel"]).args(&args.filter);
     process::run("testing the kernel object on this kernel", &mut tests)
 }

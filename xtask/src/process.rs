@@ -60,7 +60,19 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// The cargo that runs us.
 pub(crate) fn cargo() -> Command {
-    command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_ourselves(&mut cargo);
+    cargo
+}
+
+/// Removes what `cargo run` said of this package: ring's build script watches these names, and would be run anew
+/// whenever `cargo build` and `cargo xtask` take turns.
+pub(crate) fn forget_ourselves(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
 }
 
 /// Shows the step and runs the command with its output in sight; fails with the command line.

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         process::cargo().args(["build", "--release", "--workspace", "--all-targets"]),
     )?;
     let mut tests = process::command(nextest);
+    process::forget_ourselves(&mut tests);
     tests.args(["nextest", "run", "--release", "--workspace", "--no-fail-fast"]).args(&args.filter);
     if !process::am_root() {
         process::step("leaving out the kernel's tests, which need root: run `cargo xtask kernel` as root");
