@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 impl<'a> Load<'a> {
     fn new(args: &'a Args) -> Result<Self> {
-        let tls = args.tls.as_ref().map(|path| client(path)).transpose()?;
+        let tls = args.tls.as_ref().map(client).transpose()?;
         let tokens = match &args.tokens {
             Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
             None => String::new(),
