@@ -12,6 +12,7 @@ mod limits;
 mod logs;
 mod oidc;
 mod parties;
+mod privileges;
 mod reload;
 mod responses;
 mod routing;

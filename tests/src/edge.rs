@@ -38,6 +38,7 @@ pub struct Setup {
     files: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     workers: Option<usize>,
+    folder_mode: Option<u32>,
 }
 
 impl Setup {
@@ -96,6 +97,12 @@ impl Setup {
         self
     }
 
+    /// The permissions of the folder, which is the tests' own and closed to others by default.
+    pub fn folder_mode(mut self, mode: u32) -> Self {
+        self.folder_mode = Some(mode);
+        self
+    }
+
     /// A variable of the process's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -136,6 +143,9 @@ impl Setup {
     /// As `start`, for starts that fail.
     pub fn try_start(self) -> Result<Edge> {
         let dir = tempfile::tempdir()?;
+        if let Some(mode) = self.folder_mode {
+            std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        }
         let admin = free_address();
         let config = self.write(dir.path(), admin)?;
         // The edge must not outlive a test that was killed.

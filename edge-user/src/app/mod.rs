@@ -1,6 +1,7 @@
 //! Composition root: builds every part, in the order in which privileges allow, and owns start, reload and drain.
 
 mod privileges;
+mod readable;
 mod reload;
 mod sockets;
 
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use self::reload::Reloader;
 use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
-use crate::config;
+use crate::config::{self, problem::Problems};
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::kernel::{self, DenyList, Kernel};
@@ -164,6 +165,10 @@ pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
     crypto::install();
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, snapshot) = config::check(path, |settings| plugin_env(settings, &control, State::in_memory()))?;
+    let unreadable = readable::problems(path, &settings);
+    if !unreadable.is_empty() {
+        return Err(Problems(unreadable).into());
+    }
     Ok(settings.warnings.into_iter().chain(snapshot.warnings).collect())
 }
 
