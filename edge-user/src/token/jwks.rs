@@ -369,6 +369,18 @@ mod tests {
         ] {
             assert_eq!(is_small_order(&x), small, "{x:?}");
         }
+        for y in [
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        ] {
+            let mut y: Vec<u8> =
+                (0..32).map(|at| u8::from_str_radix(&y[2 * at..2 * at + 2], 16).expect("hex")).collect();
+            assert!(is_small_order(&y), "order 8");
+            y[31] |= 0x80;
+            assert!(is_small_order(&y), "order 8, the other sign");
+            y[0] ^= 1;
+            assert!(!is_small_order(&y), "its neighbour");
+        }
     }
 
     #[test]

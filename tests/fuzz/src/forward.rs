@@ -65,10 +65,11 @@ pub fn check(head: &mut Head, framing: Framing) -> Option<Vec<u8>> {
 fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> {
     let named: Vec<Vec<u8>> =
         head.all(Known::Connection).flat_map(parse::list).map(<[u8]>::to_ascii_lowercase).collect();
-    let host = head.get(Known::Host).unwrap_or_default().to_vec();
-    let target = target::resolve(head, &host, PORT).ok()?;
+    let mut logged = Vec::new();
+    let target = target::resolve(head, &mut logged, PORT).ok()?;
     assert!(!matches!(head.method(), b"CONNECT" | b"TRACE"));
     let host = head.get(Known::Host).unwrap_or_default().to_vec();
+    assert_eq!(host, logged, "log and upstream see one host");
     assert!(host.starts_with(target.host()), "routing and upstream see one host");
     reference::check_normal(target.path());
     let found =

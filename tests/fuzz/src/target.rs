@@ -31,7 +31,7 @@ fn resolved(data: &[u8]) {
     let mut head = Head::default();
     head.start_request(b"GET", data, Version::Http11);
     head.push(Owner::Peer, b"Host", b"client.example:81");
-    let Ok(target) = target::resolve(&mut head, b"client.example:81", 80) else { return };
+    let Ok(target) = target::resolve(&mut head, &mut Vec::new(), 80) else { return };
     check_normal(target.path());
     let query = data.iter().position(|byte| *byte == b'?').map(|at| &data[at + 1..]);
     assert_eq!(target.query(), query, "the query goes on as it came");
