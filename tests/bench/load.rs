@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 impl<'a> Load<'a> {
     fn new(args: &'a Args) -> Result<Self> {
-        let tls = args.tls.as_ref().map(client).transpose()?;
+        let tls = args.tls.as_deref().map(client).transpose()?;
         let tokens = match &args.tokens {
             Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
             None => String::new(),
@@ -350,7 +350,7 @@ fn whole(bytes: &[u8]) -> Option<u16> {
     Some(status)
 }
 
-fn client(certificate: &PathBuf) -> Result<Arc<rustls::ClientConfig>> {
+fn client(certificate: &Path) -> Result<Arc<rustls::ClientConfig>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate)?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

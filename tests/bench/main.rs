@@ -59,11 +59,11 @@ struct Reload {
     #[arg(long)]
     folder: PathBuf,
     /// Requests at the least
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 600_000)]
     requests: u64,
     /// Reloads while they run
     #[arg(long, default_value_t = 50)]
-    reloads: u32,
+    reloads: usize,
 }
 
 fn main() -> Result<()> {
