@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use self::reload::Reloader;
+use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
 use crate::config::{self, problem::Problems};
@@ -68,6 +68,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the control runtime")?;
+    let signals = control.block_on(async { Signals::install() }).context("signal handlers")?;
     let registry = Arc::new(Registry::new(VERSION));
     let state = control.block_on(State::open(&settings.store.path));
     let env = plugin_env(&settings, &control, state);
@@ -142,7 +143,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             }
         }
     };
-    control.block_on(reload::until_stopped(reloader, reopen))?;
+    control.block_on(reload::until_stopped(reloader, signals, reopen));
     tracing::info!(
         drain_ms = settings.timeouts.drain.as_millis() as u64,
         "stopping: no new connections, the open ones end"

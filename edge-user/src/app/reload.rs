@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config;
 use crate::kernel::{DenyList, Kernel};
@@ -76,19 +76,34 @@ impl Reloader {
     }
 }
 
+/// The signals the edge obeys. Installed before the first client is served: none may end the process its own way.
+pub(super) struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over; on a runtime.
+    pub(super) fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Reloads on SIGHUP and on changed files until SIGTERM or SIGINT. `reopen` opens log files anew on SIGHUP.
-pub(super) async fn until_stopped(mut reloader: Reloader, reopen: impl Fn()) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+pub(super) async fn until_stopped(mut reloader: Reloader, mut signals: Signals, reopen: impl Fn()) {
     let mut look = tokio::time::interval(LOOK);
     let files = [reloader.path.clone(), reloader.settings.entities.file.clone()];
     let (mut in_force, mut last) = (Seen::of(&files), Seen::of(&files));
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hangup.recv() => {
                 reopen();
                 in_force = Seen::of(&files);
                 tokio::task::block_in_place(|| reloader.reload());
