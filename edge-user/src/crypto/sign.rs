@@ -28,7 +28,7 @@ enum Kind {
     Rsa(Box<signature::RsaKeyPair>, &'static dyn signature::RsaEncoding),
     Ecdsa(signature::EcdsaKeyPair),
     Ed25519(signature::Ed25519KeyPair),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 impl Signer {
@@ -36,9 +36,9 @@ impl Signer {
     pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, Error> {
         use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
         let kind = match algorithm {
-            HS256 => Kind::Hmac(hmac::Key::new(hmac::HMAC_SHA256, key)),
-            HS384 => Kind::Hmac(hmac::Key::new(hmac::HMAC_SHA384, key)),
-            HS512 => Kind::Hmac(hmac::Key::new(hmac::HMAC_SHA512, key)),
+            HS256 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key))),
+            HS384 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA384, key))),
+            HS512 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA512, key))),
             RS256 => Kind::Rsa(rsa_pair(key)?, &signature::RSA_PKCS1_SHA256),
             RS384 => Kind::Rsa(rsa_pair(key)?, &signature::RSA_PKCS1_SHA384),
             RS512 => Kind::Rsa(rsa_pair(key)?, &signature::RSA_PKCS1_SHA512),

@@ -17,7 +17,7 @@ pub struct VerifyingKey {
 
 enum Kind {
     Public(PublicKey),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 /// aws-lc-rs keeps a parsed key; ring parses at each use, at a cost that is part of its 24 µs for RSA.
@@ -57,9 +57,9 @@ impl VerifyingKey {
         let kind = match key.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => Kind::Public(rsa(algorithm, n, e)?),
             DecodingKeyKind::SecretOrDer(bytes) => match algorithm {
-                Algorithm::HS256 => Kind::Hmac(hmac::Key::new(hmac::HMAC_SHA256, bytes)),
-                Algorithm::HS384 => Kind::Hmac(hmac::Key::new(hmac::HMAC_SHA384, bytes)),
-                Algorithm::HS512 => Kind::Hmac(hmac::Key::new(hmac::HMAC_SHA512, bytes)),
+                Algorithm::HS256 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, bytes))),
+                Algorithm::HS384 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA384, bytes))),
+                Algorithm::HS512 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA512, bytes))),
                 Algorithm::ES256 | Algorithm::ES384 => Kind::Public(ec(algorithm, bytes)?),
                 Algorithm::EdDSA => Kind::Public(ed25519(bytes)?),
                 _ => {
