@@ -83,6 +83,13 @@ impl Io {
         }
     }
 
+    /// Says close_notify where there is TLS, as far as it can be sent at once.
+    pub fn close_notify(&self, cx: &mut Context<'_>) {
+        if !matches!(&*self.stream.borrow(), Stream::Tcp(_)) {
+            let _ = self.poll_shutdown(cx);
+        }
+    }
+
     /// Ends our direction: close_notify where there is TLS, then FIN.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         with_stream!(self, stream => stream.poll_shutdown(cx))

@@ -122,8 +122,6 @@ async fn serve(
     info: Arc<ListenerInfo>,
     tls: Option<TlsAcceptor>,
 ) {
-    // Every write is a whole message or as much as there is: nothing to wait for.
-    let _ = tcp.set_nodelay(true);
     let trusted = worker.settings.is_trusted(peer.ip());
     let Some(tls) = tls else {
         let connection = Rc::new(Connection::new(peer, trusted, info, None));

@@ -181,13 +181,8 @@ impl Conn {
             return;
         }
         if !linger {
-            // Only TLS has something to say before the end; nobody waits for it.
-            poll_fn(|cx| {
-                let _ = self.io.poll_shutdown(cx);
-                Poll::Ready(())
-            })
-            .await;
-            return;
+            // Dropping the stream ends TCP; only TLS has something to say before, and nobody waits for it.
+            return poll_fn(|cx| Poll::Ready(self.io.close_notify(cx))).await;
         }
         let mut wait = Wait::new(clock);
         let mut dropped = 0;
