@@ -182,7 +182,11 @@ impl Conn {
         }
         if !linger {
             // Dropping the stream ends TCP; only TLS has something to say before, and nobody waits for it.
-            return poll_fn(|cx| Poll::Ready(self.io.close_notify(cx))).await;
+            return poll_fn(|cx| {
+                self.io.close_notify(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
         let mut wait = Wait::new(clock);
         let mut dropped = 0;
