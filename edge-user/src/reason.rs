@@ -67,10 +67,7 @@ reasons! {
     UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
-    ConnectionLimit = "connection_limit", "the connection limit is reached";
     ClientGone = "client_gone", "the client closed the connection";
-    Draining = "draining", "the edge is shutting down";
-    Internal = "internal", "an internal error";
 }
 
 impl Reason {

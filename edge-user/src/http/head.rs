@@ -183,11 +183,6 @@ impl Head {
         self.second.of(&self.buf)
     }
 
-    /// Replaces the request target.
-    pub fn set_target(&mut self, target: &[u8]) {
-        self.second = self.append(target);
-    }
-
     /// The response status.
     pub fn status(&self) -> u16 {
         self.status
@@ -225,11 +220,6 @@ impl Head {
     /// Whether a known field stands here.
     pub fn has(&self, known: Known) -> bool {
         self.fields.iter().any(|field| field.known == known)
-    }
-
-    /// Every value of a field by its name, compared without case.
-    pub fn all_named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.fields().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
     /// Appends a field. `name` and `value` must be clean (`is_field_name`, `is_field_value`).
@@ -290,11 +280,6 @@ impl Head {
             })
         });
     }
-
-    /// Bytes of all names and values: what `limits.head_bytes` counts for HTTP/2.
-    pub fn field_bytes(&self) -> usize {
-        self.fields.iter().map(|field| (field.name.len + field.value.len) as usize).sum()
-    }
 }
 
 /// Prints the start line and field names; values may be credentials.
@@ -349,7 +334,6 @@ mod tests {
                 (b"Accept", b"text/html", Owner::Edge)
             ]
         );
-        assert_eq!(head.all_named(b"X-ONE").collect::<Vec<_>>(), [b"1", b"2"]);
     }
 
     #[test]

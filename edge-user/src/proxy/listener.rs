@@ -166,7 +166,7 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
             Ok(Some(meta)) => meta,
             Ok(None) => return conn.close(&worker.clock, false).await,
             Err(HeadFault::Http2) if !connection.tls => {
-                let (io, input, _) = conn.into_parts();
+                let (io, input) = conn.into_parts();
                 return serve_h2(worker, connection, io, input).await;
             }
             Err(fault) => {
@@ -186,7 +186,7 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
                 return conn.close(&worker.clock, linger).await;
             }
             After::Tunnel(upstream, total) => {
-                let (io, input, _) = conn.into_parts();
+                let (io, input) = conn.into_parts();
                 let client = tunnel::End { io, input };
                 let (io, input) = upstream.into_parts();
                 let bounds = tunnel::Bounds { idle: settings.timeouts.tunnel_idle, total };

@@ -212,8 +212,8 @@ impl Conn {
     }
 
     /// The stream and what was read ahead, for a tunnel after 101.
-    pub fn into_parts(self) -> (Io, Buffer, Vec<u8>) {
-        (self.io, self.input, self.out)
+    pub fn into_parts(self) -> (Io, Buffer) {
+        (self.io, self.input)
     }
 
     /// Bytes read and sent so far.
