@@ -20,7 +20,6 @@ use crate::metrics::WorkerMetrics;
 use crate::proxy::context::{Context, RequestId};
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::owned::OwnedNames;
-use crate::proxy::resolve::Resolver;
 use crate::proxy::service_of;
 use crate::proxy::upstream::Pool;
 use crate::settings::Settings;
@@ -61,8 +60,6 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     /// Where snapshots come from.
     pub store: Arc<Store>,
-    /// Names of upstreams.
-    pub resolver: Arc<Resolver>,
     /// This worker's counters.
     pub metrics: WorkerMetrics,
     /// This worker's end of the access log.
@@ -87,8 +84,6 @@ pub struct Worker {
     pub clock: Rc<Clock>,
     /// Idle upstream connections.
     pub pool: Pool,
-    /// Names of upstreams.
-    pub resolver: Arc<Resolver>,
     /// Sources the operator denies: what the kernel does early, done here too, so that it changes speed alone (X1).
     pub denied: Arc<ArcSwap<DenyList>>,
     /// Counters.
@@ -119,13 +114,11 @@ pub fn run(parts: Parts) -> std::io::Result<()> {
 }
 
 async fn serve(parts: Parts) -> std::io::Result<()> {
-    let Parts { settings, store, resolver, metrics, access, verdicts, denied, listeners, max_connections, mut phase } =
-        parts;
+    let Parts { settings, store, metrics, access, verdicts, denied, listeners, max_connections, mut phase } = parts;
     let view = View::of(store.load_full());
     let worker = Rc::new(Worker {
         clock: Clock::new(),
         pool: Pool::default(),
-        resolver,
         denied,
         metrics,
         verdicts: verdicts.local(),

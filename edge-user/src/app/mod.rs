@@ -20,7 +20,8 @@ use uuid::Uuid;
 use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
-use crate::config::{self, problem::Problems};
+use crate::balancer::Balancers;
+use crate::config::{self, Env, problem::Problems};
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::kernel::{self, DenyList, Kernel};
@@ -71,7 +72,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let signals = control.block_on(async { Signals::install() }).context("signal handlers")?;
     let registry = Arc::new(Registry::new(VERSION));
     let state = control.block_on(State::open(&settings.store.path));
-    let env = plugin_env(&settings, &control, state);
+    let resolver = Resolver::new(control.handle().clone(), settings.timeouts.resolve);
+    let env = Env { plugins: plugin_env(&settings, &control, state), balancers: Balancers::new(resolver) };
     let snapshot = config::load(&settings, &env, 1)?;
     let (store, publisher) = Store::new(snapshot);
     let verdicts = VerdictCache::new(settings.verdicts.cache_bytes);
@@ -84,7 +86,6 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     register(&registry, &kernel, &verdicts, &access_log, &error_log);
     registry.configured(1);
 
-    let resolver = Resolver::new(control.handle().clone(), settings.timeouts.resolve);
     let mut threads = Vec::new();
     let listeners = sockets.per_worker(&settings, &store)?;
     let addresses = listeners.addresses;
@@ -92,7 +93,6 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         let parts = Parts {
             settings: settings.clone(),
             store: store.clone(),
-            resolver: resolver.clone(),
             metrics: registry.worker(),
             access: access_log.writer(),
             verdicts: verdicts.clone(),
@@ -129,7 +129,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         anyhow::Ok(())
     });
     started?;
-    env.warm();
+    env.plugins.warm();
     for warning in &store.load().warnings {
         tracing::warn!("{warning}");
     }
@@ -165,7 +165,10 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
 pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
     crypto::install();
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (settings, snapshot) = config::check(path, |settings| plugin_env(settings, &control, State::in_memory()))?;
+    let (settings, snapshot) = config::check(path, |settings| Env {
+        plugins: plugin_env(settings, &control, State::in_memory()),
+        ..Env::default()
+    })?;
     let unreadable = readable::problems(path, &settings);
     if !unreadable.is_empty() {
         return Err(Problems(unreadable).into());

@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config;
+use crate::config::{self, Env};
 use crate::kernel::{DenyList, Kernel};
 use crate::metrics::Registry;
-use crate::plugin::PluginEnv;
 use crate::settings::Settings;
 use crate::store::Publisher;
 
@@ -23,8 +22,8 @@ pub(super) struct Reloader {
     pub(super) path: PathBuf,
     /// The settings the process runs under.
     pub(super) settings: Arc<Settings>,
-    /// What plugins need.
-    pub(super) env: PluginEnv,
+    /// What one configuration hands to the next.
+    pub(super) env: Env,
     /// The right to replace the snapshot.
     pub(super) publisher: Publisher,
     /// Where reloads are counted.
@@ -58,7 +57,7 @@ impl Reloader {
         let generation = snapshot.generation;
         self.publisher.publish(snapshot);
         self.registry.configured(generation);
-        self.env.warm();
+        self.env.plugins.warm();
         if settings.kernel.deny != self.settings.kernel.deny {
             self.denied.store(Arc::new(DenyList::new(&settings.kernel.deny)));
             match self.kernel.publish_deny(&settings.kernel.deny) {

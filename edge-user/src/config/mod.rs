@@ -21,12 +21,30 @@ use self::reader::Reader;
 use self::schema::Document;
 use self::snapshot::{Host, Snapshot};
 use self::value::Value;
+use crate::balancer::Balancers;
 use crate::plugin::PluginEnv;
+use crate::proxy::resolve::Resolver;
 use crate::settings::{self, Listener, Settings};
 use crate::{crypto, tls};
 
+/// What lives longer than one configuration and the next one takes over: one for the process.
+#[derive(Clone)]
+pub struct Env {
+    /// What plugins need.
+    pub plugins: PluginEnv,
+    /// The balancers in use, with the health of their targets.
+    pub balancers: Arc<Balancers>,
+}
+
+/// One that asks nobody: for checks and tests.
+impl Default for Env {
+    fn default() -> Self {
+        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle()) }
+    }
+}
+
 /// Reads the file of entities that the settings name, and the certificates of the listeners.
-pub fn load(settings: &Settings, env: &PluginEnv, generation: u64) -> Result<Snapshot, Problems> {
+pub fn load(settings: &Settings, env: &Env, generation: u64) -> Result<Snapshot, Problems> {
     let (snapshot, problems) = read(settings, env, generation);
     match snapshot {
         Some(snapshot) if problems.is_empty() => Ok(snapshot),
@@ -39,7 +57,7 @@ pub fn load_text(
     text: &str,
     name: &str,
     settings: &Settings,
-    env: &PluginEnv,
+    env: &Env,
     generation: u64,
 ) -> Result<Snapshot, Problems> {
     let (snapshot, problems) = read_text(Ok(text.to_owned()), name, settings, env, generation);
@@ -50,7 +68,7 @@ pub fn load_text(
 }
 
 /// Reads both files and reports the problems of both. `env` makes what plugins need from the settings.
-pub fn check(path: &Path, env: impl FnOnce(&Settings) -> PluginEnv) -> Result<(Settings, Snapshot), Problems> {
+pub fn check(path: &Path, env: impl FnOnce(&Settings) -> Env) -> Result<(Settings, Snapshot), Problems> {
     let (settings, mut problems) = settings::read(path, |name| std::env::var(name).ok());
     if problems.iter().any(|problem| problem.path.is_empty()) {
         // The file could not be read at all, so nobody knows where the entities are.
@@ -64,7 +82,7 @@ pub fn check(path: &Path, env: impl FnOnce(&Settings) -> PluginEnv) -> Result<(S
     }
 }
 
-fn read(settings: &Settings, env: &PluginEnv, generation: u64) -> (Option<Snapshot>, Vec<Problem>) {
+fn read(settings: &Settings, env: &Env, generation: u64) -> (Option<Snapshot>, Vec<Problem>) {
     let file = &settings.entities.file;
     read_text(fs::read_to_string(file), &file.display().to_string(), settings, env, generation)
 }
@@ -73,7 +91,7 @@ fn read_text(
     text: std::io::Result<String>,
     name: &str,
     settings: &Settings,
-    env: &PluginEnv,
+    env: &Env,
     generation: u64,
 ) -> (Option<Snapshot>, Vec<Problem>) {
     let (listeners, mut problems) = listener_pairs(settings);

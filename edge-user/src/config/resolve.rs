@@ -8,10 +8,11 @@ use std::time::Duration;
 use rustls::sign::CertifiedKey;
 use uuid::Uuid;
 
+use super::Env;
 use super::problem::Sink;
 use super::schema::{Common, Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
 use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot};
-use crate::plugin::{Plugin, PluginEnv};
+use crate::plugin::Plugin;
 use crate::router::Router;
 use crate::tls::{self, Certificates};
 
@@ -73,7 +74,7 @@ fn violation(kind: &str, common: &Common, key: &str, value: &str, sink: &Sink) {
 pub(super) fn resolve(
     document: Document<'_>,
     listeners: Vec<Option<Arc<CertifiedKey>>>,
-    env: &PluginEnv,
+    env: &Env,
     generation: u64,
     sink: &Sink,
 ) -> Snapshot {
@@ -90,7 +91,7 @@ pub(super) fn resolve(
     let plugins = plugins(document.plugins, &services, &routes, env, sink);
 
     let built: Vec<Option<Arc<Service>>> = (document.services.iter().zip(&services.ids))
-        .map(|(entity, id)| service(entity, *id, sink).map(Arc::new))
+        .map(|(entity, id)| service(entity, *id, env, sink).map(Arc::new))
         .collect();
     let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::new();
     for (index, entity) in document.routes.iter().enumerate() {
@@ -138,7 +139,7 @@ fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
     name.map_or_else(|| id.to_string().into(), Arc::from)
 }
 
-fn service(entity: &ServiceEntity, id: Uuid, sink: &Sink) -> Option<Service> {
+fn service(entity: &ServiceEntity, id: Uuid, env: &Env, sink: &Sink) -> Option<Service> {
     let target = entity.target.as_ref()?;
     let tls = match target.scheme {
         Scheme::Http => None,
@@ -171,6 +172,7 @@ fn service(entity: &ServiceEntity, id: Uuid, sink: &Sink) -> Option<Service> {
         read_timeout: Duration::from_millis(entity.read_timeout_ms),
         tls,
         endpoint: endpoint.finish(),
+        balancer: env.balancers.single(target.host.clone(), target.port),
     })
 }
 
@@ -187,7 +189,7 @@ fn plugins(
     entities: Vec<PluginEntity<'_>>,
     services: &Index,
     routes: &Index,
-    env: &PluginEnv,
+    env: &Env,
     sink: &Sink,
 ) -> Vec<Scoped<Plugin>> {
     let mut index = Index::new("plugins");
@@ -201,7 +203,7 @@ fn plugins(
         };
         let (service, route) = (find(&entity.service, services), find(&entity.route, routes));
         // A disabled instance is read as well: what is wrong with it must not show up on the day it is enabled.
-        let parsed = Plugin::parse(&entity.name, entity.config, env);
+        let parsed = Plugin::parse(&entity.name, entity.config, &env.plugins);
         let (Some(service), Some(route), Some(parsed)) = (service, route, parsed) else { continue };
         if !scopes.insert((entity.name.clone(), service, route)) {
             violation("plugins", &entity.common, "name, service and route", &entity.name, sink);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::balancer::Balancer;
 use crate::plugin::Plugin;
 use crate::router::Router;
 use crate::tls::Certificates;
@@ -104,6 +105,8 @@ pub struct Service {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Equal for two services whose connections are interchangeable, also across reloads of one process.
     pub endpoint: u64,
+    /// Where each try goes.
+    pub balancer: Arc<Balancer>,
 }
 
 /// The protocol spoken to an upstream.

@@ -8,8 +8,8 @@ fn settings() -> Settings {
     Settings::load(&path).unwrap()
 }
 
-fn env() -> PluginEnv {
-    PluginEnv::default()
+fn env() -> Env {
+    Env::default()
 }
 
 fn load_yaml(text: &str) -> Result<Snapshot, Problems> {

@@ -294,7 +294,7 @@ async fn obtain(
         return Ok(kept);
     }
     loop {
-        match connect(service, &worker.resolver, &worker.clock).await {
+        match connect(service, &worker.clock).await {
             Ok(fresh) => {
                 worker.metrics.upstream_connects.add(1);
                 return Ok(fresh);

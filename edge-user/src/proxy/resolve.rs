@@ -26,7 +26,7 @@ struct Entry {
 
 /// The resolver all workers share.
 pub struct Resolver {
-    control: Handle,
+    control: Option<Handle>,
     limit: Duration,
     names: DashMap<Box<str>, Arc<Entry>>,
 }
@@ -34,7 +34,12 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver that looks names up on `control`, each look-up bounded by `limit`.
     pub fn new(control: Handle, limit: Duration) -> Arc<Self> {
-        Arc::new(Self { control, limit, names: DashMap::new() })
+        Arc::new(Self { control: Some(control), limit, names: DashMap::new() })
+    }
+
+    /// A resolver that knows no name.
+    pub fn idle() -> Arc<Self> {
+        Arc::new(Self { control: None, limit: Duration::ZERO, names: DashMap::new() })
     }
 
     /// The addresses of a name, or nothing if it has none or nobody answered in time.
@@ -69,7 +74,8 @@ impl Resolver {
             self.names.insert(name.into(), entry.clone());
         }
         let (resolver, name) = (self.clone(), Box::<str>::from(name));
-        self.control.spawn(async move {
+        let Some(control) = &self.control else { return receiver };
+        control.spawn(async move {
             let addresses = match tokio::time::timeout(resolver.limit, addresses_of(&name)).await {
                 Ok(Ok(found)) => found,
                 _ => Vec::new(),

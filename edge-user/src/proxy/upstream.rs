@@ -2,16 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::resolve::Resolver;
+use crate::balancer::Affinity;
 use crate::clock::Clock;
 use crate::config::snapshot::{Host, Service};
 use crate::http::h1::client::UpstreamConn;
@@ -69,30 +68,13 @@ impl Pool {
     }
 }
 
-/// Opens a connection to a service, trying its addresses in order.
-pub async fn connect(
-    service: &Service,
-    resolver: &Arc<Resolver>,
-    clock: &Rc<Clock>,
-) -> Result<(UpstreamConn, SocketAddr), Reason> {
-    let resolved;
-    let addresses: &[IpAddr] = match &service.host {
-        Host::Ip(address) => &[*address],
-        Host::Name(name) => {
-            resolved = resolver.lookup(name).await.ok_or(Reason::UpstreamResolve)?;
-            &resolved
-        }
-    };
-    let mut failure = Reason::UpstreamConnect;
-    for address in addresses {
-        let address = SocketAddr::new(*address, service.port);
-        match tokio::time::timeout(service.connect_timeout, open(service, address)).await {
-            Ok(Ok(io)) => return Ok((UpstreamConn::new(io, clock), address)),
-            Ok(Err(reason)) => failure = reason,
-            Err(_) => failure = Reason::UpstreamTimeout,
-        }
+/// Opens a connection to the next target of a service.
+pub async fn connect(service: &Service, clock: &Rc<Clock>) -> Result<(UpstreamConn, SocketAddr), Reason> {
+    let pick = service.balancer.pick(&Affinity::default(), &[]).await?;
+    match tokio::time::timeout(service.connect_timeout, open(service, pick.address)).await {
+        Ok(io) => Ok((UpstreamConn::new(io?, clock), pick.address)),
+        Err(_) => Err(Reason::UpstreamTimeout),
     }
-    Err(failure)
 }
 
 async fn open(service: &Service, address: SocketAddr) -> Result<Io, Reason> {

@@ -3,100 +3,15 @@
 //! What a request matches is compiled into levels of equal priority, most important first. `path` holds the rules for
 //! the path itself. Not here: what http and https mean for a route.
 
+mod criteria;
 mod path;
 
 use std::collections::HashMap;
 
+use criteria::HostKind;
+pub(crate) use criteria::is_host_name;
+pub use criteria::{Criteria, HeaderPattern, HostPattern, PathPattern, Pattern, SniPattern, ValuePattern};
 pub use path::{BadPath, is_normalized, normalize_path, upstream_path};
-
-/// What one route asks of a request. An empty list asks nothing.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Criteria {
-    /// Methods, exactly.
-    pub methods: Vec<Box<str>>,
-    /// Hosts; one of them.
-    pub hosts: Vec<HostPattern>,
-    /// Path prefixes in normal form; one of them.
-    pub paths: Vec<Box<str>>,
-}
-
-/// One entry of a route's `hosts`, in lower case.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HostPattern {
-    kind: HostKind,
-    /// For a wildcard: the fixed part with its dot.
-    text: Box<[u8]>,
-    port: Option<u16>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum HostKind {
-    Exact,
-    /// `*.x`
-    Suffix,
-    /// `x.*`
-    Prefix,
-}
-
-impl HostPattern {
-    /// Reads `host`, `*.host`, `host.*`, each with or without `:port`; `None` where it is none of them.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = split_port(text)?;
-        let host = host.to_ascii_lowercase();
-        let (kind, fixed) = match (host.strip_prefix("*."), host.strip_suffix(".*")) {
-            (Some(rest), None) => (HostKind::Suffix, rest),
-            (None, Some(rest)) => (HostKind::Prefix, rest),
-            (None, None) => (HostKind::Exact, host.as_str()),
-            (Some(_), Some(_)) => return None,
-        };
-        if !is_host_name(fixed) {
-            return None;
-        }
-        let text = match kind {
-            HostKind::Exact => fixed.to_owned(),
-            HostKind::Suffix => format!(".{fixed}"),
-            HostKind::Prefix => format!("{fixed}."),
-        };
-        Some(Self { kind, text: text.into_bytes().into(), port })
-    }
-
-    fn matches(&self, host: &[u8], port: u16) -> bool {
-        let length = self.text.len();
-        let part = match self.kind {
-            HostKind::Exact if host.len() != length => return false,
-            HostKind::Suffix if host.len() > length => &host[host.len() - length..],
-            HostKind::Exact | HostKind::Prefix if host.len() >= length => &host[..length],
-            _ => return false,
-        };
-        self.port.is_none_or(|wanted| wanted == port) && part.eq_ignore_ascii_case(&self.text)
-    }
-}
-
-/// The host, and the port if there is one.
-fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
-    let colon = match text.rfind(']') {
-        Some(bracket) => text[bracket..].find(':').map(|at| at + bracket),
-        None => text.find(':'),
-    };
-    let Some(colon) = colon else { return Some((text, None)) };
-    let (host, port) = (&text[..colon], &text[colon + 1..]);
-    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { Some((host, Some(port.parse().ok().filter(|port| *port > 0)?))) } else { None }
-}
-
-/// Whether this is a host name or an address, IPv6 in brackets.
-pub(crate) fn is_host_name(text: &str) -> bool {
-    if let Some(address) = text.strip_prefix('[') {
-        return address.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    text.len() <= 253 && text.split('.').all(label)
-}
 
 /// The route a request goes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,8 +81,15 @@ impl Router {
 
     /// A route with prefixes of different length stands here once per length, each with a priority of its own.
     fn add(&mut self, route: u32, criteria: &Criteria) {
-        let anywhere = ["".into()];
-        let prefixes = if criteria.paths.is_empty() { &anywhere[..] } else { &criteria.paths };
+        let mut prefixes: Vec<&str> = Vec::new();
+        for path in &criteria.paths {
+            if let PathPattern::Prefix(prefix) = path {
+                prefixes.push(prefix);
+            }
+        }
+        if criteria.paths.is_empty() {
+            prefixes.push("");
+        }
         let methods: Box<[Box<[u8]>]> = criteria.methods.iter().map(|method| method.as_bytes().into()).collect();
         let wildcards: Box<[HostPattern]> =
             criteria.hosts.iter().filter(|host| host.kind != HostKind::Exact).cloned().collect();

@@ -7,7 +7,8 @@ fn criteria(text: &str) -> Criteria {
     Criteria {
         hosts: next().into_iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
         methods: next().into_iter().map(Into::into).collect(),
-        paths: next().into_iter().map(Into::into).collect(),
+        paths: next().into_iter().map(|path| PathPattern::Prefix(path.into())).collect(),
+        ..Criteria::default()
     }
 }
 

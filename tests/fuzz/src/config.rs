@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use edge_user::config;
+use edge_user::config::Env;
 use edge_user::config::problem::{Problems, Sink};
 use edge_user::config::value::Value;
-use edge_user::plugin::PluginEnv;
 use edge_user::settings::Settings;
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
@@ -14,7 +14,7 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
 });
 
 /// One for all inputs: making it reads the machine's roots, which takes longer than a thousand inputs.
-static ENV: LazyLock<PluginEnv> = LazyLock::new(PluginEnv::default);
+static ENV: LazyLock<Env> = LazyLock::new(Env::default);
 
 /// `kong.yaml`
 pub fn entities(data: &[u8]) {

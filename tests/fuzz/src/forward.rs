@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use edge_user::config::Env;
 use edge_user::config::{self, snapshot::Snapshot};
 use edge_user::http::h1::parse::{self, Framing};
 use edge_user::http::head::{Head, Known, Owner, Version};
-use edge_user::plugin::PluginEnv;
 use edge_user::proxy::connection::{Connection, ListenerInfo};
 use edge_user::proxy::headers::{self, Way};
 use edge_user::proxy::owned::OwnedNames;
@@ -37,7 +37,7 @@ services:
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let settings = Settings::load_text("[[listeners]]\naddress = \"127.0.0.1:0\"\n", Path::new("edge.toml"));
     let settings = settings.expect("good settings");
-    config::load_text(ROUTES, "kong.yaml", &settings, &PluginEnv::default(), 1).expect("good entities")
+    config::load_text(ROUTES, "kong.yaml", &settings, &Env::default(), 1).expect("good entities")
 });
 static OWNED: LazyLock<OwnedNames> = LazyLock::new(|| OwnedNames::new(["x-sub", "Claims"]));
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::reader::Reader;
 use super::{Common, Document, Ref, common, name, plugin, reference};
-use crate::router::{self, Criteria, HostPattern};
+use crate::router::{self, Criteria, HostPattern, PathPattern};
 
 /// One route.
 pub(crate) struct RouteEntity {
@@ -107,6 +107,7 @@ fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {
             .parsed_list("hosts", "a host, *.host or host.*, each with or without :port", HostPattern::parse)
             .unwrap_or_default(),
         paths: paths(reader),
+        ..Criteria::default()
     };
     let wrong = reader.sink().count() > before;
     let empty = criteria.methods.is_empty() && criteria.hosts.is_empty() && criteria.paths.is_empty();
@@ -121,14 +122,14 @@ fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {
     criteria
 }
 
-fn paths(reader: &mut Reader<'_>) -> Vec<Box<str>> {
+fn paths(reader: &mut Reader<'_>) -> Vec<PathPattern> {
     let paths = reader.strings("paths").unwrap_or_default();
     let mut good = Vec::with_capacity(paths.len());
     for (index, path) in paths.into_iter().enumerate() {
         let expected = if path.starts_with('~') {
             "a prefix: regular expressions are not supported yet".to_owned()
         } else if router::is_normalized(path) {
-            good.push(path.into());
+            good.push(PathPattern::Prefix(path.into()));
             continue;
         } else if path.starts_with('/') {
             match router::normalize_path(path.as_bytes(), &mut Vec::new()) {
