@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::snapshot::Host;
-use crate::proxy::resolve::Resolver;
+use crate::dns::Resolver;
 use crate::reason::Reason;
 
 /// Makes balancers, and keeps those that a new configuration has unchanged.
@@ -101,12 +101,13 @@ impl Balancer {
     /// The address for the next try; `tried` had theirs. `UpstreamResolve` where no name has an address,
     /// `UpstreamUnhealthy` where every target is down.
     pub async fn pick(&self, _affinity: &Affinity, tried: &[SocketAddr]) -> Result<Pick, Reason> {
-        let addresses = match &self.host {
+        let answer = match &self.host {
             Host::Ip(address) => return Ok(Pick { address: SocketAddr::new(*address, self.port) }),
-            Host::Name(name) => self.resolver.lookup(name).await.ok_or(Reason::UpstreamResolve)?,
+            Host::Name(name) => self.resolver.lookup(name).await.map_err(|_| Reason::UpstreamResolve)?,
         };
-        let fresh = |address: &&IpAddr| !tried.contains(&SocketAddr::new(**address, self.port));
-        let address = addresses.iter().find(fresh).or(addresses.first()).ok_or(Reason::UpstreamResolve)?;
-        Ok(Pick { address: SocketAddr::new(*address, self.port) })
+        let mut addresses = answer.addresses.iter().map(|at| SocketAddr::new(at.address, at.port.unwrap_or(self.port)));
+        let first = addresses.clone().next();
+        let fresh = addresses.find(|address| !tried.contains(address));
+        Ok(Pick { address: fresh.or(first).ok_or(Reason::UpstreamResolve)? })
     }
 }

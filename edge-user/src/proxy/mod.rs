@@ -7,7 +7,6 @@ pub mod forward;
 pub mod headers;
 pub mod listener;
 pub mod owned;
-pub mod resolve;
 pub mod respond;
 pub mod target;
 pub mod upstream;

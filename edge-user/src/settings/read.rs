@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::dns::dns;
 use super::identity::identity;
 use super::{
     Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, PairFiles,
@@ -87,6 +88,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),
+        dns: section(&mut reader, "dns", |r| dns(r, base)),
         verdicts: section(&mut reader, "verdicts", |r| Verdicts {
             cache_bytes: count(r, "cache_bytes", 0..=1 << 40, 64 << 20),
         }),
