@@ -62,12 +62,12 @@ reasons! {
     ExpectationFailed = "expectation_failed", "the expectation is unknown";
     VersionNotSupported = "version_not_supported", "the HTTP version is not supported";
     UpstreamResolve = "upstream_resolve", "the upstream's name could not be resolved";
+    UpstreamUnhealthy = "upstream_unhealthy", "no target of the upstream is healthy";
     UpstreamConnect = "upstream_connect", "the upstream could not be connected";
     UpstreamTls = "upstream_tls", "the upstream's TLS handshake failed";
     UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
-    UpstreamUnhealthy = "upstream_unhealthy", "every target of the upstream is unhealthy";
     ResponseTooLarge = "response_too_large", "the response is over limits.buffer_bytes and a plugin must rewrite it whole";
     RequestTerminated = "request_terminated", "request-termination answered";
     CorsPreflight = "cors_preflight", "cors answered a preflight";

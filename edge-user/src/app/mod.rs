@@ -74,8 +74,10 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let state = control.block_on(State::open(&settings.store.path));
     let resolver =
         Resolver::new(control.handle().clone(), &settings.dns, settings.timeouts.resolve).context("[dns]")?;
-    let env = Env { plugins: plugin_env(&settings, &control, state), balancers: Balancers::new(resolver) };
+    let balancers = Balancers::new(resolver, Some(control.handle().clone()));
+    let env = Env { plugins: plugin_env(&settings, &control, state), balancers };
     let snapshot = config::load(&settings, &env, 1)?;
+    env.balancers.activate(snapshot.balancers());
     let (store, publisher) = Store::new(snapshot);
     let verdicts = VerdictCache::new(settings.verdicts.cache_bytes);
     let (phase, phases) = watch::channel(Phase::Serve);

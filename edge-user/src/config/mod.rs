@@ -40,7 +40,7 @@ pub struct Env {
 /// One that asks nobody: for checks and tests.
 impl Default for Env {
     fn default() -> Self {
-        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle()) }
+        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle(), None) }
     }
 }
 

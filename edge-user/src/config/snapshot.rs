@@ -52,6 +52,11 @@ impl Snapshot {
             warnings: Vec::new(),
         }
     }
+
+    /// The balancers of all services; one may come several times.
+    pub fn balancers(&self) -> impl Iterator<Item = &Arc<Balancer>> {
+        self.routes.iter().filter_map(|route| Some(&route.service.as_ref()?.balancer))
+    }
 }
 
 /// One route with everything that decides about its requests.
