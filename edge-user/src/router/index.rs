@@ -54,8 +54,10 @@ struct Fields {
     few: Box<[u32]>,
     names: Lengths,
     /// By name and value, both in lower case.
-    by_name: HashMap<Box<[u8]>, HashMap<Box<[u8]>, Box<[u32]>>>,
+    by_name: HashMap<Box<[u8]>, ByValue<Box<[u32]>>>,
 }
+
+type ByValue<T> = HashMap<Box<[u8]>, T>;
 
 impl Index {
     /// Indexes candidates given in ascending order.
@@ -111,7 +113,7 @@ impl Fields {
             }
         }
         let (mut few, mut names) = (Vec::new(), Lengths::default());
-        let mut by_name: HashMap<Box<[u8]>, HashMap<Box<[u8]>, Vec<u32>>> = HashMap::new();
+        let mut by_name: HashMap<Box<[u8]>, ByValue<Vec<u32>>> = HashMap::new();
         for rank in ranks {
             // The field with the most values tells candidates apart best.
             let telling = plain_fields(&candidates[rank as usize]).max_by_key(|(name, _)| (values[name].len(), *name));

@@ -1,5 +1,8 @@
 //! The compiled router against one that follows the rules word by word: every route is asked, the heaviest match wins.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -75,7 +78,7 @@ impl Spec {
             let fits = |value: &[u8]| {
                 let value = std::str::from_utf8(value).unwrap().to_lowercase();
                 match wanted.strip_prefix("~*") {
-                    Some(text) => regex::Regex::new(text).unwrap().is_match(&value),
+                    Some(text) => regex(text).is_match(&value),
                     None => wanted.to_lowercase().split(',').any(|wanted| wanted == value),
                 }
             };
@@ -95,8 +98,9 @@ impl Spec {
         }
         let (regexes, prefixes): (Vec<&str>, Vec<&str>) = self.paths.iter().partition(|path| path.starts_with('~'));
         let mut regexes = regexes.iter().filter_map(|text| {
-            let regex = regex::Regex::new(&format!("^(?:{})", &text[1..])).unwrap();
-            regex.find(&sent.path).map(|found| (weight(true, self.regex_priority), found.end()))
+            regex(&format!("^(?:{})", &text[1..]))
+                .find(&sent.path)
+                .map(|found| (weight(true, self.regex_priority), found.end()))
         });
         let prefixes = prefixes.iter().filter(|prefix| sent.path.starts_with(**prefix));
         regexes.next().or(prefixes.max_by_key(|prefix| prefix.len()).map(|prefix| {
@@ -104,6 +108,13 @@ impl Spec {
             (weight(false, length as i64), length)
         }))
     }
+}
+
+/// The expression, compiled once.
+fn regex(text: &str) -> regex::Regex {
+    static KNOWN: LazyLock<Mutex<HashMap<String, regex::Regex>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap();
+    known.entry(text.to_owned()).or_insert_with(|| regex::Regex::new(text).unwrap()).clone()
 }
 
 /// Whether a name is meant by an entry, both in lower case.
@@ -193,7 +204,7 @@ fn crowd() -> impl Strategy<Value = Vec<Spec>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn the_compiled_router_chooses_as_the_rules_do(
