@@ -1,6 +1,7 @@
 use super::snapshot::{Protocol, Protocols};
 use super::*;
-use crate::router::Match;
+use crate::http::head::{Head, Version};
+use crate::router;
 
 fn settings() -> Settings {
     let dir = tempfile::tempdir().unwrap();
@@ -30,6 +31,15 @@ fn bad(text: &str, expected: &[&str]) {
     let problems = load_yaml(&format!("_format_version: \"3.0\"\n{text}")).err().unwrap_or_default();
     let seen: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
     assert_eq!(seen, expected, "{text}");
+}
+
+/// The route of a GET in clear text and how much of the path it took.
+fn selected(snapshot: &Snapshot, host: &str, port: u16, path: &str) -> Option<(usize, usize)> {
+    let mut head = Head::default();
+    head.start_request(b"GET", path.as_bytes(), Version::Http11);
+    let (host, path) = (host.as_bytes(), path.as_bytes());
+    let request = router::Request { head: &head, host, port, path, tls: false, sni: None };
+    snapshot.router.select(&request).map(|found| (found.route, found.matched))
 }
 
 const SERVICE: &str = "services:\n- host: h\n"; // lines 2 and 3
@@ -146,7 +156,7 @@ fn routes_have_their_defaults_and_rules() {
         (set(&[Protocol::Https]), 301, false)
     );
     assert_eq!((&*first.label, &*second.label), ("r", &*second.id.to_string()));
-    assert_eq!(s.router.select(b"GET", b"A.example", 80, b"/x"), Some(Match { route: 0, matched: 0 }));
+    assert_eq!(selected(&s, "A.example", 80, "/x"), Some((0, 0)));
     for (fields, expected) in [
         (
             "{}",
@@ -220,8 +230,8 @@ fn routes_of_disabled_services_do_not_exist() {
     let s =
         good("services:\n- {host: a, enabled: false, routes: [{paths: [/a]}]}\n- {host: b, routes: [{paths: [/b]}]}\n");
     assert_eq!(s.routes.len(), 1);
-    assert_eq!(s.router.select(b"GET", b"x", 80, b"/b"), Some(Match { route: 0, matched: 2 }));
-    assert_eq!(s.router.select(b"GET", b"x", 80, b"/a"), None);
+    assert_eq!(selected(&s, "x", 80, "/b"), Some((0, 2)));
+    assert_eq!(selected(&s, "x", 80, "/a"), None);
 }
 
 #[test]
@@ -230,7 +240,7 @@ fn equal_routes_go_by_age_then_by_place() {
         "routes:\n- {name: c, paths: [/]}\n- {name: b, paths: [/], created_at: 20}\n- {name: a, paths: [/], created_at: 10}\n",
     );
     assert_eq!(s.routes.iter().map(|route| &*route.label).collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert_eq!(s.router.select(b"GET", b"x", 80, b"/"), Some(Match { route: 0, matched: 1 }));
+    assert_eq!(selected(&s, "x", 80, "/"), Some((0, 1)));
 }
 
 #[test]
@@ -447,7 +457,7 @@ fn both_files_are_checked_together() {
     let check = || check(&at("edge.toml"), |_| env());
     let (settings, snapshot) = check().unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((settings.listeners.len(), snapshot.generation), (2, 1));
-    assert_eq!(snapshot.router.select(b"GET", b"127.0.0.1", 9701, b"/api/v1/orders").map(|hit| hit.route), Some(1));
+    assert_eq!(selected(&snapshot, "127.0.0.1", 9701, "/api/v1/orders").map(|hit| hit.0), Some(1));
     assert!(snapshot.certificates.resolve(None, 1).is_some() && snapshot.certificates.resolve(None, 0).is_none());
 
     fs::write(at("edge.toml"), format!("{toml}bogus = 1\n")).unwrap();

@@ -148,7 +148,9 @@ async fn serve(
         _ => "TLSv1.3",
     };
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let connection = Rc::new(Connection::new(peer, trusted, info, Some(version)));
+    let mut connection = Connection::new(peer, trusted, info, Some(version));
+    connection.sni = session.server_name().map(Into::into);
+    let connection = Rc::new(connection);
     let io = Io::new(Stream::TlsServer(Box::new(stream)));
     match http2 {
         true => serve_h2(worker, connection, io, Buffer::default()).await,

@@ -123,7 +123,14 @@ fn route<'a>(
     {
         return Err(too_large());
     }
-    let selected = view.snapshot.router.select(head.method(), target.host(), target.port, target.path());
+    let selected = view.snapshot.router.select(&router::Request {
+        head,
+        host: target.host(),
+        port: target.port,
+        path: target.path(),
+        tls: context.connection.tls,
+        sni: context.connection.sni.as_deref(),
+    });
     let Some(found) = selected else {
         return Err(Local::new(404, Reason::RouteNotFound, "no Route matched with those values"));
     };
