@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use super::tries::Tally;
 use crate::config::snapshot::{Consumer, Route};
 use crate::reason::Reason;
 use crate::token::Now;
@@ -70,6 +71,8 @@ pub struct Context<'a> {
     pub issuer: Option<Duration>,
     /// The upstream's address.
     pub upstream_address: Option<SocketAddr>,
+    /// What its tries came to.
+    pub tries: Tally,
     /// Body bytes from the client.
     pub request_bytes: u64,
     /// Body bytes to the client.
@@ -97,6 +100,7 @@ impl<'a> Context<'a> {
             upstream: None,
             issuer: None,
             upstream_address: None,
+            tries: Tally::default(),
             request_bytes: 0,
             response_bytes: 0,
             expires_unix_ms: None,

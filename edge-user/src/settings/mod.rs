@@ -129,6 +129,8 @@ pub struct Proxy {
     pub expose_reason: bool,
     /// `upgrades`: protocols a client may switch to once the upstream agrees. Default: websocket.
     pub upgrades: Vec<String>,
+    /// `upstream_http2`: offer HTTP/2 to upstreams over TLS. Default false; gRPC services speak it always.
+    pub upstream_http2: bool,
 }
 
 /// `[limits]`: what is over them is refused.
@@ -140,6 +142,8 @@ pub struct Limits {
     pub fields: usize,
     /// `body_bytes`: a request's body, in bytes; over it 413. Default 0: no limit.
     pub body_bytes: u64,
+    /// `buffer_bytes`: a body held on its way, each way, where its route buffers. Default 1048576.
+    pub buffer_bytes: usize,
     /// `connections`: open client connections over all workers. Default 100000.
     pub connections: usize,
 }

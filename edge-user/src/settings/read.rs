@@ -84,6 +84,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
                     (is_field_name(text.as_bytes()) && !text.eq_ignore_ascii_case("h2c")).then(|| text.to_owned())
                 })
                 .unwrap_or_else(|| vec!["websocket".to_owned()]),
+            upstream_http2: r.bool("upstream_http2").unwrap_or(false),
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),
@@ -185,6 +186,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         head_bytes: count(reader, "head_bytes", 1024..=1 << 20, 32768),
         fields: count(reader, "fields", 8..=1000, 64),
         body_bytes: count(reader, "body_bytes", 0..=1 << 50, 0) as u64,
+        buffer_bytes: count(reader, "buffer_bytes", 0..=1 << 30, 1 << 20),
         connections: count(reader, "connections", 1..=10_000_000, 100_000),
     }
 }

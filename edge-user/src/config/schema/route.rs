@@ -11,26 +11,31 @@ pub(crate) struct RouteEntity {
     pub(crate) common: Common,
     pub(crate) name: Option<String>,
     pub(crate) service: Option<Ref>,
+    pub(crate) grpc: bool,
     pub(crate) http: bool,
     pub(crate) https: bool,
     pub(crate) https_redirect_status_code: u16,
     pub(crate) criteria: Criteria,
     pub(crate) strip_path: bool,
     pub(crate) preserve_host: bool,
+    pub(crate) request_buffering: bool,
+    pub(crate) response_buffering: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Http,
     Https,
+    Grpc,
+    Grpcs,
     Other,
 }
 
 const PROTOCOLS: [(&str, Protocol); 10] = [
     ("http", Protocol::Http),
     ("https", Protocol::Https),
-    ("grpc", Protocol::Other),
-    ("grpcs", Protocol::Other),
+    ("grpc", Protocol::Grpc),
+    ("grpcs", Protocol::Grpcs),
     ("tcp", Protocol::Other),
     ("tls", Protocol::Other),
     ("tls_passthrough", Protocol::Other),
@@ -52,22 +57,23 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         }
         None => reference(&mut reader, "service"),
     };
-    let (http, https) = protocols(&mut reader);
+    let (grpc, http, https) = protocols(&mut reader);
     let route = RouteEntity {
         common,
         name: name(&mut reader, "name"),
         service,
+        grpc,
         http,
         https,
         https_redirect_status_code: redirect(&mut reader),
         criteria: criteria(&mut reader, https),
-        strip_path: reader.bool("strip_path").unwrap_or(true),
+        strip_path: reader.bool("strip_path").unwrap_or(true) && !grpc,
         preserve_host: reader.bool("preserve_host").unwrap_or(false),
+        request_buffering: reader.bool("request_buffering").unwrap_or(true),
+        response_buffering: reader.bool("response_buffering").unwrap_or(true),
     };
     document.routes.push(route);
-    // Bodies always stream, which neither value of these forbids; the priority decides among regexes alone.
-    reader.bool("request_buffering");
-    reader.bool("response_buffering");
+    // It decides among regexes alone.
     reader.integer("regex_priority", i64::MIN..=i64::MAX);
     reader.unsupported("path_handling", json!("v0"));
     for key in ["headers", "snis", "sources", "destinations", "expression", "priority"] {
@@ -87,14 +93,19 @@ fn redirect(reader: &mut Reader<'_>) -> u16 {
     status as u16
 }
 
-fn protocols(reader: &mut Reader<'_>) -> (bool, bool) {
-    let Some(protocols) = reader.words("protocols", &PROTOCOLS) else { return (true, true) };
+/// Whether it is for gRPC, and whether it answers in clear text and over TLS.
+fn protocols(reader: &mut Reader<'_>) -> (bool, bool, bool) {
+    let Some(protocols) = reader.words("protocols", &PROTOCOLS) else { return (false, true, true) };
+    let has = |protocol| protocols.contains(&protocol);
+    let grpc = has(Protocol::Grpc) || has(Protocol::Grpcs);
     if protocols.contains(&Protocol::Other) {
         reader.problem("protocols", "another protocol than http", "http, https or both: others are not supported yet");
     } else if protocols.is_empty() {
         reader.problem("protocols", "an empty list", "http, https or both");
+    } else if grpc && (has(Protocol::Http) || has(Protocol::Https)) {
+        reader.problem("protocols", "http beside grpc", "http and https, or grpc and grpcs");
     }
-    (protocols.contains(&Protocol::Http), protocols.contains(&Protocol::Https))
+    (grpc, has(Protocol::Http) || has(Protocol::Grpc), has(Protocol::Https) || has(Protocol::Grpcs))
 }
 
 fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {
