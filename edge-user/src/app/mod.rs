@@ -202,8 +202,7 @@ fn serve_admin(
     let store = store.clone();
     let configuration = Arc::new(move || {
         let snapshot = store.load();
-        let plugins = snapshot.routes.iter().flat_map(|route| &route.plugins);
-        let enabled_plugins = plugins.map(|plugin| plugin.name().to_owned()).collect();
+        let enabled_plugins = snapshot.plugin_names.iter().map(|name| (*name).to_owned()).collect();
         Configuration { hash: snapshot.hash.to_string(), enabled_plugins }
     });
     let state = AdminState { node, registry: registry.clone(), configuration, address: admin.address };

@@ -7,6 +7,7 @@ pub mod problem;
 pub mod reader;
 mod resolve;
 mod schema;
+mod scoping;
 pub mod snapshot;
 pub mod value;
 

@@ -19,7 +19,7 @@ pub struct Request<'a> {
 
 impl HashSource for Request<'_> {
     fn consumer(&self) -> Option<Vec<u8>> {
-        self.context.consumer.as_ref().map(|consumer| consumer.id.to_string().into_bytes())
+        self.context.notes.caller.consumer.as_ref().map(|consumer| consumer.id.to_string().into_bytes())
     }
 
     fn client(&self) -> IpAddr {

@@ -70,6 +70,8 @@ pub struct Outgoing<'a> {
     pub https: bool,
     /// Names that no trailer of the client may bear (P1).
     pub owned: &'a OwnedNames,
+    /// The longest body it may have, in bytes; zero for any.
+    pub body_limit: u64,
     /// The protocol to switch to, where the client asks for one that is allowed.
     pub upgrade: Option<&'a [u8]>,
     /// Where consistent hashing leads it.
@@ -95,7 +97,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     ) -> Result<(Self, ResponseMeta), Failure> {
         let repeatable = matches!(outgoing.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
         let to_head = outgoing.head.method() == b"HEAD";
-        let mut upload = Upload::new(down.request_framing(), outgoing.owned, worker.settings.limits.body_bytes);
+        let mut upload = Upload::new(down.request_framing(), outgoing.owned, outgoing.body_limit);
         if outgoing.hold_bytes > 0 && !upload.ended {
             upload.hold(down, outgoing.hold_bytes).await?;
         }
@@ -177,6 +179,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                     // The edge has sent its own 100 when it began to read the body.
                     if response.status() != 100 {
                         super::headers::clean_response(response, false);
+                        super::headers::add_via(response);
                         self.down.interim(response);
                         let _ = self.down.poll_flush(cx).map_err(Failure::Client)?;
                     }
@@ -230,6 +233,33 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             }
         }
         self.down.poll_flush(cx).map_err(Failure::Client)
+    }
+
+    /// Reads the response's body whole, in place of `transfer`; nothing where it is over `limit` bytes.
+    pub async fn collect(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
+        let mut body = Vec::new();
+        poll_fn(|cx| {
+            self.drive_upload(cx)?;
+            loop {
+                match ready!(self.attempt.link.poll_data(cx, true, self.service.read_timeout))? {
+                    Found::Data(n) if body.len() + n > limit => return Poll::Ready(Ok(None)),
+                    Found::Data(n) => {
+                        body.extend_from_slice(self.attempt.link.data(n));
+                        self.attempt.link.consume(n);
+                    }
+                    Found::End | Found::More => return Poll::Ready(Ok(Some(std::mem::take(&mut body)))),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends a body of the edge's own making after `Downstream::respond`.
+    pub async fn send(&mut self, body: &[u8]) -> Result<(), Failure> {
+        self.down.write(body);
+        self.response_bytes += body.len() as u64;
+        self.down.finish(&Head::default());
+        poll_fn(|cx| self.down.poll_flush(cx)).await.map_err(Failure::Client)
     }
 
     /// Ends the exchange: the connection is kept if request and response both came to their ends.

@@ -142,7 +142,7 @@ pub struct Limits {
     pub fields: usize,
     /// `body_bytes`: a request's body, in bytes; over it 413. Default 0: no limit.
     pub body_bytes: u64,
-    /// `buffer_bytes`: a body held on its way, each way, where its route buffers. Default 1048576.
+    /// `buffer_bytes`: the most of a body that is held in memory, in bytes. Default 1048576.
     pub buffer_bytes: usize,
     /// `connections`: open client connections over all workers. Default 100000.
     pub connections: usize,

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::reader::Reader;
+use super::super::snapshot::{Protocol, Protocols};
 use super::{Common, Document, Ref, common, name, plugin, reference};
 use crate::router::{self, Criteria, HostPattern, PathPattern};
 
@@ -11,9 +12,7 @@ pub(crate) struct RouteEntity {
     pub(crate) common: Common,
     pub(crate) name: Option<String>,
     pub(crate) service: Option<Ref>,
-    pub(crate) grpc: bool,
-    pub(crate) http: bool,
-    pub(crate) https: bool,
+    pub(crate) protocols: Protocols,
     pub(crate) https_redirect_status_code: u16,
     pub(crate) criteria: Criteria,
     pub(crate) strip_path: bool,
@@ -23,7 +22,7 @@ pub(crate) struct RouteEntity {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+enum Word {
     Http,
     Https,
     Grpc,
@@ -31,17 +30,17 @@ enum Protocol {
     Other,
 }
 
-const PROTOCOLS: [(&str, Protocol); 10] = [
-    ("http", Protocol::Http),
-    ("https", Protocol::Https),
-    ("grpc", Protocol::Grpc),
-    ("grpcs", Protocol::Grpcs),
-    ("tcp", Protocol::Other),
-    ("tls", Protocol::Other),
-    ("tls_passthrough", Protocol::Other),
-    ("udp", Protocol::Other),
-    ("ws", Protocol::Other),
-    ("wss", Protocol::Other),
+const PROTOCOLS: [(&str, Word); 10] = [
+    ("http", Word::Http),
+    ("https", Word::Https),
+    ("grpc", Word::Grpc),
+    ("grpcs", Word::Grpcs),
+    ("tcp", Word::Other),
+    ("tls", Word::Other),
+    ("tls_passthrough", Word::Other),
+    ("udp", Word::Other),
+    ("ws", Word::Other),
+    ("wss", Word::Other),
 ];
 
 /// Reads one route with the plugins inside it. `parent` is the service it stands in.
@@ -57,14 +56,14 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         }
         None => reference(&mut reader, "service"),
     };
-    let (grpc, http, https) = protocols(&mut reader);
+    let protocols = protocols(&mut reader);
+    let grpc = protocols.contains(Protocol::Grpc) || protocols.contains(Protocol::Grpcs);
+    let https = protocols.contains(Protocol::Https) || protocols.contains(Protocol::Grpcs);
     let route = RouteEntity {
         common,
         name: name(&mut reader, "name"),
         service,
-        grpc,
-        http,
-        https,
+        protocols,
         https_redirect_status_code: redirect(&mut reader),
         criteria: criteria(&mut reader, https),
         strip_path: reader.bool("strip_path").unwrap_or(true) && !grpc,
@@ -93,19 +92,23 @@ fn redirect(reader: &mut Reader<'_>) -> u16 {
     status as u16
 }
 
-/// Whether it is for gRPC, and whether it answers in clear text and over TLS.
-fn protocols(reader: &mut Reader<'_>) -> (bool, bool, bool) {
-    let Some(protocols) = reader.words("protocols", &PROTOCOLS) else { return (false, true, true) };
-    let has = |protocol| protocols.contains(&protocol);
-    let grpc = has(Protocol::Grpc) || has(Protocol::Grpcs);
-    if protocols.contains(&Protocol::Other) {
+fn protocols(reader: &mut Reader<'_>) -> Protocols {
+    let words = reader.words("protocols", &PROTOCOLS).unwrap_or_else(|| vec![Word::Http, Word::Https]);
+    let has = |word| words.contains(&word);
+    if has(Word::Other) {
         reader.problem("protocols", "another protocol than http", "http, https or both: others are not supported yet");
-    } else if protocols.is_empty() {
+    } else if words.is_empty() {
         reader.problem("protocols", "an empty list", "http, https or both");
-    } else if grpc && (has(Protocol::Http) || has(Protocol::Https)) {
+    } else if (has(Word::Grpc) || has(Word::Grpcs)) && (has(Word::Http) || has(Word::Https)) {
         reader.problem("protocols", "http beside grpc", "http and https, or grpc and grpcs");
     }
-    (grpc, has(Protocol::Http) || has(Protocol::Grpc), has(Protocol::Https) || has(Protocol::Grpcs))
+    let known = [
+        (Word::Http, Protocol::Http),
+        (Word::Https, Protocol::Https),
+        (Word::Grpc, Protocol::Grpc),
+        (Word::Grpcs, Protocol::Grpcs),
+    ];
+    known.iter().filter(|(word, _)| has(*word)).map(|(_, protocol)| *protocol).collect()
 }
 
 fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {
