@@ -5,6 +5,8 @@ mod admin;
 mod differential;
 mod forward;
 mod framing;
+mod grpc;
+mod h2_upstream;
 mod headers;
 mod http2;
 mod keys;
@@ -18,6 +20,7 @@ mod responses;
 mod routing;
 mod settings;
 mod tls;
+mod upstreams;
 
 use edge_tests::edge::{Edge, Setup};
 use edge_tests::issuer::Issuer;

@@ -5,6 +5,7 @@
 pub mod certs;
 pub mod edge;
 pub mod h2raw;
+pub mod h2upstream;
 pub mod issuer;
 pub mod log;
 pub mod mint;
