@@ -54,6 +54,8 @@ reasons! {
     RouteNotFound = "route_not_found", "no route matched";
     ServiceNotFound = "service_not_found", "the route has no service";
     HttpsRequired = "https_required", "the route wants https";
+    NotGrpc = "not_grpc", "the route is for gRPC, and the request is none";
+    Http2Required = "http2_required", "the route is for gRPC, which needs HTTP/2";
     RequestMalformed = "request_malformed", "the request is malformed";
     RequestTimeout = "request_timeout", "the request did not arrive in time";
     HeadTooLarge = "head_too_large", "the request head is over the limit";

@@ -6,6 +6,8 @@ mod differential;
 mod dns;
 mod forward;
 mod framing;
+mod grpc;
+mod h2_upstream;
 mod headers;
 mod http2;
 mod keys;
@@ -19,6 +21,7 @@ mod responses;
 mod routing;
 mod settings;
 mod tls;
+mod upstreams;
 
 use edge_tests::edge::{Edge, Setup};
 use edge_tests::issuer::Issuer;

@@ -6,6 +6,7 @@ pub mod certs;
 pub mod dns;
 pub mod edge;
 pub mod h2raw;
+pub mod h2upstream;
 pub mod issuer;
 pub mod log;
 pub mod mint;

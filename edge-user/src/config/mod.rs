@@ -114,7 +114,7 @@ fn read_text(
         schema::refuse_references(value, "", &sink);
         let document = schema::document(reader);
         refuse_admin_as_upstream(&document, settings, &sink);
-        Some(resolve::resolve(document, listeners, env, generation, &sink))
+        Some(resolve::resolve(document, listeners, env, settings.proxy.upstream_http2, generation, &sink))
     });
     if snapshot.as_ref().is_some_and(|snapshot| snapshot.certificates.name_count() == 0) {
         problems.extend(listeners_without_certificate(settings));

@@ -16,7 +16,7 @@ use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot};
 use crate::plugin::Plugin;
 use crate::plugin::plan::Instance;
 use crate::router::Router;
-use crate::tls::{self, Certificates};
+use crate::tls::{self, Alpn, Certificates, ClientTls};
 
 /// What ids are made from where the file gives none: the same file always gives the same ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f3c_1d0a_52b7_5c1e_9a64_0d6e_7b21_e0f5);
@@ -77,6 +77,7 @@ pub(super) fn resolve(
     document: Document<'_>,
     listeners: Vec<Option<Arc<CertifiedKey>>>,
     env: &Env,
+    upstream_http2: bool,
     generation: u64,
     sink: &Sink,
 ) -> Snapshot {
@@ -97,7 +98,7 @@ pub(super) fn resolve(
     let mut plans = scoping.finish();
 
     let built: Vec<Option<Arc<Service>>> = (document.services.iter().zip(&services.ids))
-        .map(|(entity, id)| service(entity, *id, env, sink).map(Arc::new))
+        .map(|(entity, id)| service(entity, *id, env, upstream_http2, sink).map(Arc::new))
         .collect();
     let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::new();
     for (index, entity) in document.routes.iter().enumerate() {
@@ -125,6 +126,8 @@ pub(super) fn resolve(
                 https_redirect_status_code: entity.https_redirect_status_code,
                 strip_path: entity.strip_path,
                 preserve_host: entity.preserve_host,
+                request_buffering: entity.request_buffering,
+                response_buffering: entity.response_buffering,
                 service: service.and_then(|service| built[service].clone()),
                 plugins: plans.plan(index, service),
             })
@@ -141,11 +144,17 @@ fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
     name.map_or_else(|| id.to_string().into(), Arc::from)
 }
 
-fn service(entity: &ServiceEntity, id: Uuid, env: &Env, sink: &Sink) -> Option<Service> {
+fn service(entity: &ServiceEntity, id: Uuid, env: &Env, upstream_http2: bool, sink: &Sink) -> Option<Service> {
     let target = entity.target.as_ref()?;
+    let alpn = match target.scheme {
+        Scheme::Grpc | Scheme::Grpcs => Alpn::Http2,
+        _ if upstream_http2 => Alpn::Either,
+        _ => Alpn::Http1,
+    };
+    let rules = ClientTls { verify: entity.verify, alpn, ..ClientTls::default() };
     let tls = match target.scheme {
-        Scheme::Http => None,
-        Scheme::Https => match tls::client_config(entity.verify) {
+        Scheme::Http | Scheme::Grpc => None,
+        Scheme::Https | Scheme::Grpcs => match tls::client_config(&rules) {
             Ok(config) => Some(config),
             Err(error) => {
                 sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
@@ -154,7 +163,7 @@ fn service(entity: &ServiceEntity, id: Uuid, env: &Env, sink: &Sink) -> Option<S
         },
     };
     let mut endpoint = DefaultHasher::new();
-    (target.scheme, &target.host, target.port, tls.as_ref().map(|_| entity.verify)).hash(&mut endpoint);
+    (target.scheme, &target.host, target.port, tls.as_ref().map(|_| rules)).hash(&mut endpoint);
     let host_header = match target.port == target.scheme.default_port() {
         true => target.host.to_string(),
         false => format!("{}:{}", target.host, target.port),

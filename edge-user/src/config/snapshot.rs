@@ -75,6 +75,10 @@ pub struct Route {
     pub strip_path: bool,
     /// Whether the client's `Host` goes upstream in place of the service's.
     pub preserve_host: bool,
+    /// Whether a request's body is read, up to `limits.buffer_bytes`, before an upstream is asked.
+    pub request_buffering: bool,
+    /// Whether the upstream is read ahead, up to `limits.buffer_bytes`, of a client that is slow.
+    pub response_buffering: bool,
     /// Where requests go; a route without one can only be answered by plugins.
     pub service: Option<Arc<Service>>,
     /// The plugins that may run.
@@ -107,7 +111,7 @@ pub struct Service {
     pub write_timeout: Duration,
     /// Longest wait between two reads.
     pub read_timeout: Duration,
-    /// Present where `scheme` is https. One configuration is shared by all services with the same rules.
+    /// Present where `scheme` is https or grpcs. One configuration is shared by all services with the same rules.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Equal for two services whose connections are interchangeable, also across reloads of one process.
     pub endpoint: u64,
@@ -163,14 +167,28 @@ pub enum Scheme {
     Http,
     /// TLS.
     Https,
+    /// gRPC in clear text: HTTP/2 by prior knowledge.
+    Grpc,
+    /// gRPC over TLS.
+    Grpcs,
 }
 
 impl Scheme {
+    /// Whether it runs over TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+
+    /// Whether it speaks gRPC, and so HTTP/2.
+    pub fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
+    }
+
     /// The port that need not be named (RFC 9110, 4.2).
     pub fn default_port(self) -> u16 {
         match self {
-            Self::Http => 80,
-            Self::Https => 443,
+            Self::Http | Self::Grpc => 80,
+            Self::Https | Self::Grpcs => 443,
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod downstream;
 pub mod h1;
 pub mod h2;
+pub mod h2_client;
 pub mod head;
 pub mod io;
 mod known;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use super::tries::Tally;
 use crate::config::snapshot::{Protocol, Route};
 use crate::plugin::{Notes, Plugin};
 use crate::reason::Reason;
@@ -74,6 +75,8 @@ pub struct Context<'a> {
     pub upstream: Option<Duration>,
     /// The upstream's address.
     pub upstream_address: Option<SocketAddr>,
+    /// What its tries came to.
+    pub tries: Tally,
     /// Body bytes from the client.
     pub request_bytes: u64,
     /// Body bytes to the client.
@@ -101,6 +104,7 @@ impl<'a> Context<'a> {
             upstream_started: None,
             upstream: None,
             upstream_address: None,
+            tries: Tally::default(),
             request_bytes: 0,
             response_bytes: 0,
         }

@@ -1,14 +1,19 @@
 //! One request from its head to the last byte of its answer: `handle` is the order of the phases.
 
+pub mod affinity;
 mod body;
 pub mod connection;
 pub mod context;
 pub mod forward;
+pub mod grpc;
 pub mod headers;
+mod link;
 pub mod listener;
 pub mod owned;
 pub mod respond;
 pub mod target;
+mod tries;
+mod upload;
 pub mod upstream;
 
 use std::future::poll_fn;
@@ -25,7 +30,7 @@ use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
 use crate::http::h1::client::UpstreamConn;
 use crate::http::h1::parse::Framing;
-use crate::http::head::{Head, Known};
+use crate::http::head::{Head, Known, Owner, Version};
 use crate::plugin::{Access, Plugin, Request};
 use crate::reason::Reason;
 use crate::router;
@@ -82,7 +87,7 @@ async fn run<'a, D: Downstream>(
 ) -> After {
     let outcome = match route(view, context, &mut heads.request, down.request_framing()) {
         Ok(target) => match access(view, context, &mut heads.request, &target, down).await {
-            Ok(()) => proxy(view, context, heads, &target, upgrade, down).await,
+            Ok(()) => proxy_in_time(view, context, heads, &target, upgrade, down).await,
             Err(answer) => Err(Stop::Answer(answer)),
         },
         Err(answer) => Err(Stop::Answer(answer)),
@@ -137,10 +142,15 @@ fn route<'a>(
     target.matched = found.matched;
     let route = &view.snapshot.routes[found.route];
     context.route = Some(route);
+    let grpc = route.protocols.contains(Protocol::Grpc) || route.protocols.contains(Protocol::Grpcs);
+    if let Some(answer) = grpc.then(|| grpc::refuse(head)).flatten() {
+        return Err(answer);
+    }
     let proto = head.get(Known::XForwardedProto).filter(|_| trusted);
     context.https = proto.map_or(context.connection.tls, |proto| proto.eq_ignore_ascii_case(b"https"));
-    context.protocol = if context.https { Protocol::Https } else { Protocol::Http };
-    if !context.https && !route.protocols.contains(Protocol::Http) {
+    let (clear, secure) = if grpc { (Protocol::Grpc, Protocol::Grpcs) } else { (Protocol::Http, Protocol::Https) };
+    context.protocol = if context.https { secure } else { clear };
+    if !context.https && !route.protocols.contains(clear) {
         return Err(https_required(route, &target));
     }
     headers::clean_request(head, &view.owned, trusted);
@@ -210,6 +220,27 @@ async fn access<'a, D: Downstream>(
     Ok(())
 }
 
+/// As `proxy`, within the time that a gRPC client waits.
+async fn proxy_in_time<'a, D: Downstream>(
+    view: &View,
+    context: &mut Context<'a>,
+    heads: &mut Heads,
+    target: &Target,
+    upgrade: bool,
+    down: &mut D,
+) -> Result<After, Stop<'a>> {
+    let limit = if grpc::is_grpc(&heads.request) { grpc::deadline(&heads.request) } else { None };
+    let left = limit.map(|limit| limit.saturating_sub(context.started.elapsed()));
+    let exchange = proxy(view, context, heads, target, upgrade, down);
+    match left {
+        None => exchange.await,
+        Some(left) => match tokio::time::timeout(left, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Stop::Failed(Failure::Upstream(Reason::UpstreamTimeout))),
+        },
+    }
+}
+
 /// Sends the request on and the response back.
 async fn proxy<'a, D: Downstream>(
     view: &View,
@@ -251,20 +282,30 @@ async fn proxy<'a, D: Downstream>(
         upstream_target.extend_from_slice(query);
     }
     let protocol = if upgrade { target.upgrade(&context.worker.settings.proxy.upgrades) } else { None };
+    let affinity = service.balancer.affinity(&affinity::Request { head: request, target, context });
+    let began = Instant::now();
+    context.upstream_started = Some(began);
+    let worker = &**context.worker;
+    let buffer_bytes = worker.settings.limits.buffer_bytes;
+    let grpc = service.scheme.is_grpc();
     let outgoing = Outgoing {
         head: request,
         target: &upstream_target,
-        upgrade: protocol,
+        https: service.scheme.is_tls(),
+        upgrade: protocol.filter(|_| !grpc),
         owned: &view.owned,
         body_limit: body_limit(context),
+        affinity: &affinity,
+        // Both ends of a gRPC stream talk while it lasts.
+        hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
+        ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
+        began,
     };
-    context.upstream_started = Some(Instant::now());
-    let worker = &**context.worker;
-    let (mut exchange, meta) =
-        Exchange::start(worker, service, &outgoing, down, response).await.map_err(Stop::Failed)?;
-    let answered = Instant::now();
-    context.upstream = context.upstream_started.map(|began| answered.duration_since(began));
-    context.upstream_address = Some(exchange.address);
+    let started = Exchange::start(worker, service, &outgoing, &mut context.tries, down, response).await;
+    context.upstream_address = context.tries.address;
+    let (mut exchange, meta) = started.map_err(Stop::Failed)?;
+    let answered = exchange.answered;
+    context.upstream = Some(answered.duration_since(began));
     context.status = response.status();
     if response.status() == 101 {
         return Ok(switch(context, response, exchange).await);
@@ -282,6 +323,9 @@ async fn proxy<'a, D: Downstream>(
     };
     headers::add_via(response);
     headers::add_latencies(response, context, answered);
+    if let Some(cookie) = &affinity.set_cookie {
+        response.push(Owner::Edge, b"Set-Cookie", cookie.as_bytes());
+    }
     let shape = match &rewritten {
         None => ResponseShape { framing: meta.framing, declared: meta.declared },
         Some(body) => {
@@ -335,7 +379,10 @@ async fn switch<D: Downstream>(context: &mut Context<'_>, response: &mut Head, m
         // Zero would mean no bound: a token that has just expired still bounds.
         Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1) as u64)
     });
-    After::Tunnel(Box::new(exchange.into_upstream()), life)
+    match exchange.into_upstream() {
+        Some(upstream) => After::Tunnel(Box::new(upstream), life),
+        None => After::Next,
+    }
 }
 
 /// An exchange that did not end as it should: an answer where the client has seen none yet, a cut where it has.
@@ -349,7 +396,18 @@ async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down:
             Failure::Client(Fault::Malformed) => Reason::RequestMalformed,
         });
         down.abandon_body();
-        down.abort();
+        match failure {
+            // The status of a gRPC stream stands at its end.
+            Failure::Upstream(reason) if is_grpc_stream(&heads.request) => {
+                let mut trailers = Head::default();
+                grpc::push_status(&mut trailers, respond::upstream_failure(reason).status);
+                down.finish(&trailers);
+                if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
+                    down.abort();
+                }
+            }
+            _ => down.abort(),
+        }
         return;
     }
     let answer = match failure {
@@ -380,6 +438,11 @@ async fn answer_locally<D: Downstream>(context: &mut Context<'_>, heads: &mut He
     if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
         down.abort();
     }
+}
+
+/// Whether the client reads a gRPC status from trailers.
+fn is_grpc_stream(request: &Head) -> bool {
+    request.version() == Version::Http2 && grpc::is_grpc(request)
 }
 
 /// The service a context was routed to.

@@ -133,6 +133,8 @@ pub struct Proxy {
     pub expose_reason: bool,
     /// `upgrades`: protocols a client may switch to once the upstream agrees. Default: websocket.
     pub upgrades: Vec<String>,
+    /// `upstream_http2`: offer HTTP/2 to upstreams over TLS. Default false; gRPC services speak it always.
+    pub upstream_http2: bool,
 }
 
 /// `[limits]`: what is over them is refused.

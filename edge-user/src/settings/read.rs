@@ -85,6 +85,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
                     (is_field_name(text.as_bytes()) && !text.eq_ignore_ascii_case("h2c")).then(|| text.to_owned())
                 })
                 .unwrap_or_else(|| vec!["websocket".to_owned()]),
+            upstream_http2: r.bool("upstream_http2").unwrap_or(false),
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),

@@ -28,7 +28,10 @@ fn every_value_has_its_default() {
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
     assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![] });
-    assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".into()] });
+    assert_eq!(
+        s.proxy,
+        Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".into()], upstream_http2: false }
+    );
     assert_eq!(
         s.limits,
         Limits { head_bytes: 32768, fields: 64, body_bytes: 0, buffer_bytes: 1 << 20, connections: 100_000 }
@@ -80,10 +83,12 @@ deny = ["203.0.113.0/24", "2001:db8::1"]
 trusted_ips = ["10.0.0.0/8"]
 expose_reason = true
 upgrades = []
+upstream_http2 = true
 [limits]
 head_bytes = 16384
 fields = 100
 body_bytes = 1000000
+buffer_bytes = 65536
 connections = 5
 [timeouts]
 request_total = 5
@@ -143,10 +148,10 @@ secret_file = "secret"
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));
     assert_eq!((s.kernel.mode, s.kernel.deny.len(), s.kernel.interfaces.len()), (KernelMode::Required, 2, 1));
     assert!(s.is_trusted("10.1.1.1".parse().unwrap()) && !s.is_trusted("11.1.1.1".parse().unwrap()));
-    assert!(s.proxy.expose_reason && s.proxy.upgrades.is_empty());
+    assert!(s.proxy.expose_reason && s.proxy.upgrades.is_empty() && s.proxy.upstream_http2);
     assert_eq!(
         s.limits,
-        Limits { head_bytes: 16384, fields: 100, body_bytes: 1_000_000, buffer_bytes: 1 << 20, connections: 5 }
+        Limits { head_bytes: 16384, fields: 100, body_bytes: 1_000_000, buffer_bytes: 65_536, connections: 5 }
     );
     assert_eq!(s.timeouts.request_total, Some(Duration::from_millis(5)));
     assert_eq!(s.timeouts.idle, Duration::from_millis(6));

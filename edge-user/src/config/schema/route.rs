@@ -17,20 +17,24 @@ pub(crate) struct RouteEntity {
     pub(crate) criteria: Criteria,
     pub(crate) strip_path: bool,
     pub(crate) preserve_host: bool,
+    pub(crate) request_buffering: bool,
+    pub(crate) response_buffering: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
     Http,
     Https,
+    Grpc,
+    Grpcs,
     Other,
 }
 
 const PROTOCOLS: [(&str, Word); 10] = [
     ("http", Word::Http),
     ("https", Word::Https),
-    ("grpc", Word::Other),
-    ("grpcs", Word::Other),
+    ("grpc", Word::Grpc),
+    ("grpcs", Word::Grpcs),
     ("tcp", Word::Other),
     ("tls", Word::Other),
     ("tls_passthrough", Word::Other),
@@ -52,22 +56,23 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         }
         None => reference(&mut reader, "service"),
     };
-    let (http, https) = protocols(&mut reader);
-    let both = [(http, Protocol::Http), (https, Protocol::Https)];
+    let protocols = protocols(&mut reader);
+    let grpc = protocols.contains(Protocol::Grpc) || protocols.contains(Protocol::Grpcs);
+    let https = protocols.contains(Protocol::Https) || protocols.contains(Protocol::Grpcs);
     let route = RouteEntity {
         common,
         name: name(&mut reader, "name"),
         service,
-        protocols: both.iter().filter(|(given, _)| *given).map(|(_, protocol)| *protocol).collect(),
+        protocols,
         https_redirect_status_code: redirect(&mut reader),
         criteria: criteria(&mut reader, https),
-        strip_path: reader.bool("strip_path").unwrap_or(true),
+        strip_path: reader.bool("strip_path").unwrap_or(true) && !grpc,
         preserve_host: reader.bool("preserve_host").unwrap_or(false),
+        request_buffering: reader.bool("request_buffering").unwrap_or(true),
+        response_buffering: reader.bool("response_buffering").unwrap_or(true),
     };
     document.routes.push(route);
-    // Bodies always stream, which neither value of these forbids; the priority decides among regexes alone.
-    reader.bool("request_buffering");
-    reader.bool("response_buffering");
+    // It decides among regexes alone.
     reader.integer("regex_priority", i64::MIN..=i64::MAX);
     reader.unsupported("path_handling", json!("v0"));
     for key in ["headers", "snis", "sources", "destinations", "expression", "priority"] {
@@ -87,14 +92,23 @@ fn redirect(reader: &mut Reader<'_>) -> u16 {
     status as u16
 }
 
-fn protocols(reader: &mut Reader<'_>) -> (bool, bool) {
-    let Some(protocols) = reader.words("protocols", &PROTOCOLS) else { return (true, true) };
-    if protocols.contains(&Word::Other) {
+fn protocols(reader: &mut Reader<'_>) -> Protocols {
+    let words = reader.words("protocols", &PROTOCOLS).unwrap_or_else(|| vec![Word::Http, Word::Https]);
+    let has = |word| words.contains(&word);
+    if has(Word::Other) {
         reader.problem("protocols", "another protocol than http", "http, https or both: others are not supported yet");
-    } else if protocols.is_empty() {
+    } else if words.is_empty() {
         reader.problem("protocols", "an empty list", "http, https or both");
+    } else if (has(Word::Grpc) || has(Word::Grpcs)) && (has(Word::Http) || has(Word::Https)) {
+        reader.problem("protocols", "http beside grpc", "http and https, or grpc and grpcs");
     }
-    (protocols.contains(&Word::Http), protocols.contains(&Word::Https))
+    let known = [
+        (Word::Http, Protocol::Http),
+        (Word::Https, Protocol::Https),
+        (Word::Grpc, Protocol::Grpc),
+        (Word::Grpcs, Protocol::Grpcs),
+    ];
+    known.iter().filter(|(word, _)| has(*word)).map(|(_, protocol)| *protocol).collect()
 }
 
 fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {

@@ -34,8 +34,8 @@ const PATH: &str = "a normal path: should start with: /, and have no //, dot seg
 const SCHEMES: [(&str, Option<Scheme>); 10] = [
     ("http", Some(Scheme::Http)),
     ("https", Some(Scheme::Https)),
-    ("grpc", None),
-    ("grpcs", None),
+    ("grpc", Some(Scheme::Grpc)),
+    ("grpcs", Some(Scheme::Grpcs)),
     ("tcp", None),
     ("tls", None),
     ("tls_passthrough", None),
@@ -77,7 +77,7 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, document: &mut Document<'a>) {
 
 fn verify(reader: &mut Reader<'_>, target: Option<&Target>) -> Verify {
     let Some(verify) = reader.bool("tls_verify") else { return Verify::Full };
-    if target.is_some_and(|target| target.scheme == Scheme::Http) {
+    if target.is_some_and(|target| !target.scheme.is_tls()) {
         reader.problem("tls_verify", verify.to_string(), "nothing: value must be null unless the protocol is https");
     }
     if verify {
@@ -117,6 +117,8 @@ fn parse_url(url: &str) -> Option<Target> {
     let (scheme, rest) = match url.split_once("://")? {
         ("http", rest) => (Scheme::Http, rest),
         ("https", rest) => (Scheme::Https, rest),
+        ("grpc", rest) => (Scheme::Grpc, rest),
+        ("grpcs", rest) => (Scheme::Grpcs, rest),
         _ => return None,
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -18,7 +18,7 @@ use crate::settings::{Limits, Timeouts};
 
 /// Body bytes taken in one go.
 pub const BODY_BUFFER_BYTES: usize = 64 * 1024;
-/// Response bytes that may wait for the client before the upstream is read further.
+/// What the buffer towards the client keeps between responses.
 const KEEP_OUT_BYTES: usize = 64 * 1024;
 /// The first half of HTTP/2's connection preface: no HTTP/1 request begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -311,6 +311,11 @@ impl Downstream for Conn {
     }
 
     fn write(&mut self, data: &[u8]) {
+        // A slow client never takes everything: what it has taken goes once it is the greater part.
+        if self.sent > KEEP_OUT_BYTES && self.sent > self.out.len() / 2 {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
         BodyEncoder::new(&mut self.out, self.response).data(data);
     }
 
