@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::Env;
 use super::problem::Sink;
 use super::schema::{Common, Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
-use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot};
+use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot, StreamRoute};
 use crate::plugin::Plugin;
-use crate::router::Router;
+use crate::router::{Router, StreamProtocol, StreamRouter};
 use crate::tls::{self, Certificates};
 
 /// What ids are made from where the file gives none: the same file always gives the same ids.
@@ -88,7 +88,7 @@ pub(super) fn resolve(
     }
     let certificates = certificates(&document, listeners, sink);
     let consumers = consumers(&document, sink);
-    let plugins = plugins(document.plugins, &services, &routes, env, sink);
+    let plugins = plugins(document.plugins, (&services, &document.services), (&routes, &document.routes), env, sink);
 
     let built: Vec<Option<Arc<Service>>> = (document.services.iter().zip(&services.ids))
         .map(|(entity, id)| service(entity, *id, env, sink).map(Arc::new))
@@ -96,6 +96,9 @@ pub(super) fn resolve(
     let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::new();
     for (index, entity) in document.routes.iter().enumerate() {
         let parent = entity.service.as_ref().map(|parent| services.find(parent, sink));
+        if let Some(Some(service)) = parent {
+            fits(entity, &document.services[service], sink);
+        }
         match parent {
             None => chosen.push((index, entity, None)),
             Some(Some(service)) if document.services[service].enabled => chosen.push((index, entity, Some(service))),
@@ -109,6 +112,23 @@ pub(super) fn resolve(
         plugins.iter().filter_map(|plugin| plugin.runs.as_ref()).flat_map(Plugin::owned_names).collect();
     let mut owned_names: Vec<_> = owned.into_iter().collect();
     owned_names.sort();
+    let (streams, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(_, entity, _)| entity.stream.is_some());
+    let stream_routes: Vec<StreamRoute> = streams
+        .into_iter()
+        .filter_map(|(index, entity, service)| {
+            let stream = entity.stream.as_ref()?;
+            Some(StreamRoute {
+                id: routes.ids[index],
+                name: entity.name.as_deref().map(Into::into),
+                label: label(entity.name.as_deref(), routes.ids[index]),
+                protocols: stream.protocols.clone(),
+                snis: stream.snis.clone(),
+                sources: stream.sources.clone(),
+                destinations: stream.destinations.clone(),
+                service: service.and_then(|service| built[service].clone()),
+            })
+        })
+        .collect();
     Snapshot {
         generation,
         hash: Box::default(),
@@ -128,11 +148,29 @@ pub(super) fn resolve(
                 plugins: most_specific(&plugins, index, service, Plugin::priority),
             })
             .collect(),
+        stream_router: StreamRouter::new(&stream_routes.iter().map(StreamRoute::criteria).collect::<Vec<_>>()),
+        stream_routes,
         consumers,
         certificates,
         owned_names,
         warnings: Vec::new(),
     }
+}
+
+/// A route for requests goes to a service for requests, one for connections to one for connections, and TLS that is
+/// passed through is not put into TLS once more.
+fn fits(route: &RouteEntity, service: &ServiceEntity, sink: &Sink) {
+    let Some(scheme) = service.target.as_ref().map(|target| target.scheme) else { return };
+    let expected = match &route.stream {
+        None if scheme.is_stream() => "a service with protocol http or https",
+        Some(stream) if stream.protocols.contains(&StreamProtocol::TlsPassthrough) => match scheme {
+            Scheme::Tcp | Scheme::TlsPassthrough => return,
+            _ => "a service with protocol tcp or tls_passthrough",
+        },
+        Some(_) if !matches!(scheme, Scheme::Tcp | Scheme::Tls) => "a service with protocol tcp or tls",
+        _ => return,
+    };
+    sink.problem(route.common.line, &route.common.path, "a service that cannot take what the route does", expected);
 }
 
 fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
@@ -142,15 +180,17 @@ fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
 fn service(entity: &ServiceEntity, id: Uuid, env: &Env, sink: &Sink) -> Option<Service> {
     let target = entity.target.as_ref()?;
     let tls = match target.scheme {
-        Scheme::Http => None,
-        Scheme::Https => match tls::client_config(entity.verify) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
-                None
-            }
-        },
+        Scheme::Http | Scheme::Tcp | Scheme::TlsPassthrough => None,
+        Scheme::Https => Some(tls::client_config(entity.verify)),
+        Scheme::Tls => Some(tls::stream_client_config(entity.verify)),
     };
+    let tls = tls.and_then(|config| match config {
+        Ok(config) => Some(config),
+        Err(error) => {
+            sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
+            None
+        }
+    });
     let mut endpoint = DefaultHasher::new();
     (target.scheme, &target.host, target.port, tls.as_ref().map(|_| entity.verify)).hash(&mut endpoint);
     let host_header = match target.port == target.scheme.default_port() {
@@ -187,8 +227,8 @@ struct Scoped<P> {
 
 fn plugins(
     entities: Vec<PluginEntity<'_>>,
-    services: &Index,
-    routes: &Index,
+    (services, service_entities): (&Index, &[ServiceEntity]),
+    (routes, route_entities): (&Index, &[RouteEntity]),
     env: &Env,
     sink: &Sink,
 ) -> Vec<Scoped<Plugin>> {
@@ -205,6 +245,12 @@ fn plugins(
         // A disabled instance is read as well: what is wrong with it must not show up on the day it is enabled.
         let parsed = Plugin::parse(&entity.name, entity.config, &env.plugins);
         let (Some(service), Some(route), Some(parsed)) = (service, route, parsed) else { continue };
+        let target = service.and_then(|service| service_entities[service].target.as_ref());
+        let steers = route.is_some_and(|route| route_entities[route].stream.is_some());
+        if steers || target.is_some_and(|target| target.scheme.is_stream()) {
+            let expected = "a route or service for requests: plugins do not run on connections";
+            sink.problem(entity.common.line, &entity.common.path, "a plugin for connections", expected);
+        }
         if !scopes.insert((entity.name.clone(), service, route)) {
             violation("plugins", &entity.common, "name, service and route", &entity.name, sink);
         }

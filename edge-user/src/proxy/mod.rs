@@ -9,11 +9,12 @@ pub mod owned;
 pub mod resolve;
 pub mod respond;
 pub mod target;
+pub mod tunnel;
 pub mod upstream;
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::connection::Connection;
 use self::context::Context;
@@ -21,9 +22,9 @@ use self::forward::{Exchange, Failure, Outgoing};
 use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
+use self::tunnel::Tunnel;
 use crate::config::snapshot::{Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
-use crate::http::h1::client::UpstreamConn;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known};
 use crate::plugin::{Access, Credentialed};
@@ -36,8 +37,8 @@ use crate::worker::{View, Worker};
 pub enum After {
     /// Goes on to the next request, where it may.
     Next,
-    /// Becomes a tunnel to this upstream, for at most so long (zero: no bound).
-    Tunnel(Box<UpstreamConn>, Duration),
+    /// Becomes a tunnel, at whose end the request is logged.
+    Tunnel(Box<Tunnel>),
 }
 
 /// The two heads a connection keeps for all its requests.
@@ -70,7 +71,10 @@ pub async fn handle<D: Downstream>(
             }
         },
     };
-    worker.account(&context, &heads.request);
+    match after {
+        After::Next => worker.account(&context, &heads.request),
+        After::Tunnel(_) => worker.count(&context, &heads.request, context.started.elapsed()),
+    }
     after
 }
 
@@ -251,7 +255,7 @@ async fn proxy<'a, D: Downstream>(
     context.upstream_address = Some(exchange.address);
     context.status = response.status();
     if response.status() == 101 {
-        return Ok(switch(context, response, exchange).await);
+        return Ok(switch(context, response, exchange, protocol.unwrap_or_default()).await);
     }
     headers::clean_response(response, false);
     if !response.has(Known::Date) {
@@ -270,17 +274,18 @@ async fn proxy<'a, D: Downstream>(
 }
 
 /// Tells the client of the switch; the connection's owner joins the two ends.
-async fn switch<D: Downstream>(context: &mut Context<'_>, response: &mut Head, mut exchange: Exchange<'_, D>) -> After {
+async fn switch<D: Downstream>(
+    context: &mut Context<'_>,
+    response: &mut Head,
+    mut exchange: Exchange<'_, D>,
+    protocol: &[u8],
+) -> After {
     headers::clean_response(response, true);
     exchange.down().interim(response);
     if poll_fn(|cx| exchange.down().poll_flush(cx)).await.is_err() {
         return After::Next;
     }
-    let life = context.expires_unix_ms.map_or(Duration::ZERO, |expires| {
-        // Zero would mean no bound: a token that has just expired still bounds.
-        Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1) as u64)
-    });
-    After::Tunnel(Box::new(exchange.into_upstream()), life)
+    After::Tunnel(Box::new(Tunnel::new(context, exchange.into_upstream(), protocol)))
 }
 
 /// An exchange that did not end as it should: an answer where the client has seen none yet, a cut where it has.

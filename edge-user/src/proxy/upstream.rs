@@ -77,7 +77,8 @@ pub async fn connect(service: &Service, clock: &Rc<Clock>) -> Result<(UpstreamCo
     }
 }
 
-async fn open(service: &Service, address: SocketAddr) -> Result<Io, Reason> {
+/// Connects to one address of a service, and puts TLS over it where the service wants it.
+pub(crate) async fn open(service: &Service, address: SocketAddr) -> Result<Io, Reason> {
     let tcp = TcpStream::connect(address).await.map_err(|_| Reason::UpstreamConnect)?;
     // Every write is a whole message or as much as there is: nothing to wait for.
     let _ = tcp.set_nodelay(true);

@@ -5,6 +5,7 @@
 
 mod criteria;
 mod path;
+mod stream;
 
 use std::collections::HashMap;
 
@@ -12,6 +13,7 @@ use criteria::HostKind;
 pub(crate) use criteria::is_host_name;
 pub use criteria::{Criteria, HeaderPattern, HostPattern, PathPattern, Pattern, SniPattern, ValuePattern};
 pub use path::{BadPath, is_normalized, normalize_path, upstream_path};
+pub use stream::{StreamCriteria, StreamProtocol, StreamRequest, StreamRouter};
 
 /// The route a request goes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

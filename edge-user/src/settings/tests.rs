@@ -23,12 +23,24 @@ const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
 #[test]
 fn every_value_has_its_default() {
     let (s, dir) = good(LISTENER);
-    assert_eq!(s.listeners, [Listener { address: "127.0.0.1:0".parse().unwrap(), tls: false, line: 1, pair: None }]);
+    assert_eq!(
+        s.listeners,
+        [Listener { address: "127.0.0.1:0".parse().unwrap(), mode: Mode::Http, tls: false, line: 1, pair: None }]
+    );
     assert_eq!((s.process.user, s.workers.count), (None, 0));
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
     assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![] });
-    assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".into()] });
+    assert_eq!(
+        s.proxy,
+        Proxy {
+            trusted_ips: vec![],
+            expose_reason: false,
+            upgrades: vec!["websocket".into()],
+            cut_at_expiry: true,
+            max_over_exp: Duration::ZERO,
+        }
+    );
     assert_eq!(s.limits, Limits { head_bytes: 32768, fields: 64, body_bytes: 0, connections: 100_000 });
     let ms = Duration::from_millis;
     let timeouts = Timeouts {
@@ -76,6 +88,8 @@ deny = ["203.0.113.0/24", "2001:db8::1"]
 trusted_ips = ["10.0.0.0/8"]
 expose_reason = true
 upgrades = []
+cut_at_expiry = false
+max_over_exp = 90
 [limits]
 head_bytes = 16384
 fields = 100
@@ -124,7 +138,7 @@ secret_file = "secret"
     let pair = PairFiles { certificate: dir.path().join("tls.crt"), key: "/abs/tls.key".into() };
     assert_eq!(
         s.listeners[1],
-        Listener { address: "[::]:8443".parse().unwrap(), tls: true, line: 4, pair: Some(pair) }
+        Listener { address: "[::]:8443".parse().unwrap(), mode: Mode::Http, tls: true, line: 4, pair: Some(pair) }
     );
     assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));

@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use super::super::reader::Reader;
+use super::super::snapshot::Endpoint;
 use super::{Common, Document, Ref, common, name, plugin, reference};
-use crate::router::{self, Criteria, HostPattern, PathPattern};
+use crate::router::{self, Criteria, HostPattern, PathPattern, SniPattern, StreamProtocol};
+use crate::settings::Cidr;
 
 /// One route.
 pub(crate) struct RouteEntity {
@@ -17,12 +19,23 @@ pub(crate) struct RouteEntity {
     pub(crate) criteria: Criteria,
     pub(crate) strip_path: bool,
     pub(crate) preserve_host: bool,
+    /// Present where it steers connections; the fields for requests then stand at their defaults.
+    pub(crate) stream: Option<StreamEntity>,
+}
+
+/// What a route for connections asks.
+pub(crate) struct StreamEntity {
+    pub(crate) protocols: Vec<StreamProtocol>,
+    pub(crate) snis: Vec<SniPattern>,
+    pub(crate) sources: Vec<Endpoint>,
+    pub(crate) destinations: Vec<Endpoint>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Http,
     Https,
+    Stream(StreamProtocol),
     Other,
 }
 
@@ -31,9 +44,9 @@ const PROTOCOLS: [(&str, Protocol); 10] = [
     ("https", Protocol::Https),
     ("grpc", Protocol::Other),
     ("grpcs", Protocol::Other),
-    ("tcp", Protocol::Other),
-    ("tls", Protocol::Other),
-    ("tls_passthrough", Protocol::Other),
+    ("tcp", Protocol::Stream(StreamProtocol::Tcp)),
+    ("tls", Protocol::Stream(StreamProtocol::Tls)),
+    ("tls_passthrough", Protocol::Stream(StreamProtocol::TlsPassthrough)),
     ("udp", Protocol::Other),
     ("ws", Protocol::Other),
     ("wss", Protocol::Other),
@@ -52,17 +65,21 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         }
         None => reference(&mut reader, "service"),
     };
-    let (http, https) = protocols(&mut reader);
+    let protocols = protocols(&mut reader);
+    let stream = protocols.iter().any(|protocol| matches!(protocol, Protocol::Stream(_)));
+    let stream = stream.then(|| self::stream(&mut reader, &protocols));
+    let https = protocols.contains(&Protocol::Https);
     let route = RouteEntity {
         common,
         name: name(&mut reader, "name"),
         service,
-        http,
+        http: protocols.contains(&Protocol::Http),
         https,
         https_redirect_status_code: redirect(&mut reader),
-        criteria: criteria(&mut reader, https),
+        criteria: if stream.is_some() { Criteria::default() } else { criteria(&mut reader, https) },
         strip_path: reader.bool("strip_path").unwrap_or(true),
         preserve_host: reader.bool("preserve_host").unwrap_or(false),
+        stream,
     };
     document.routes.push(route);
     // Bodies always stream, which neither value of these forbids; the priority decides among regexes alone.
@@ -70,7 +87,9 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
     reader.bool("response_buffering");
     reader.integer("regex_priority", i64::MIN..=i64::MAX);
     reader.unsupported("path_handling", json!("v0"));
-    for key in ["headers", "snis", "sources", "destinations", "expression", "priority"] {
+    let others: &[&str] =
+        if document.routes[index].stream.is_some() { &[] } else { &["snis", "sources", "destinations"] };
+    for key in ["headers", "expression", "priority"].iter().chain(others) {
         reader.unsupported(key, json!(null));
     }
     for entry in reader.objects("plugins") {
@@ -87,14 +106,68 @@ fn redirect(reader: &mut Reader<'_>) -> u16 {
     status as u16
 }
 
-fn protocols(reader: &mut Reader<'_>) -> (bool, bool) {
-    let Some(protocols) = reader.words("protocols", &PROTOCOLS) else { return (true, true) };
+fn protocols(reader: &mut Reader<'_>) -> Vec<Protocol> {
+    let Some(protocols) = reader.words("protocols", &PROTOCOLS) else { return vec![Protocol::Http, Protocol::Https] };
+    let group = |protocol: &Protocol| match protocol {
+        Protocol::Http | Protocol::Https => 0,
+        Protocol::Stream(StreamProtocol::Tcp | StreamProtocol::Tls) => 1,
+        Protocol::Stream(StreamProtocol::TlsPassthrough) => 2,
+        Protocol::Other => 3,
+    };
+    let expected = "protocols of one group: http and https, tcp and tls, or tls_passthrough";
     if protocols.contains(&Protocol::Other) {
-        reader.problem("protocols", "another protocol than http", "http, https or both: others are not supported yet");
+        reader.problem("protocols", "another protocol", format!("{expected}: others are not supported yet"));
     } else if protocols.is_empty() {
-        reader.problem("protocols", "an empty list", "http, https or both");
+        reader.problem("protocols", "an empty list", expected);
+    } else if protocols.iter().any(|protocol| group(protocol) != group(&protocols[0])) {
+        reader.problem("protocols", "protocols of several groups", expected);
     }
-    (protocols.contains(&Protocol::Http), protocols.contains(&Protocol::Https))
+    protocols
+}
+
+fn stream(reader: &mut Reader<'_>, protocols: &[Protocol]) -> StreamEntity {
+    let before = reader.sink().count();
+    let taken = |protocol: &Protocol| match protocol {
+        Protocol::Stream(protocol) => Some(*protocol),
+        _ => None,
+    };
+    let entity = StreamEntity {
+        protocols: protocols.iter().filter_map(taken).collect(),
+        snis: reader.parsed_list("snis", "a server name, *.name or name.*", SniPattern::parse).unwrap_or_default(),
+        sources: endpoints(reader, "sources"),
+        destinations: endpoints(reader, "destinations"),
+    };
+    let missing = match entity.protocols.contains(&StreamProtocol::TlsPassthrough) {
+        true => entity.snis.is_empty().then_some("must set snis when 'protocols' is 'tls_passthrough'"),
+        false => (entity.snis.is_empty() && entity.sources.is_empty() && entity.destinations.is_empty())
+            .then_some("must set one of 'sources', 'destinations', 'snis' when 'protocols' is 'tcp' or 'tls'"),
+    };
+    if let Some(missing) = missing
+        && reader.sink().count() == before
+    {
+        reader.sink().problem(reader.line(), reader.path(), "no criterion", missing);
+    }
+    if !entity.snis.is_empty() && entity.protocols == [StreamProtocol::Tcp] {
+        reader.problem("snis", "it without TLS", "nothing, or tls or tls_passthrough in `protocols`");
+    }
+    for key in ["methods", "hosts", "paths"] {
+        reader.unsupported(key, json!(null));
+    }
+    entity
+}
+
+fn endpoints(reader: &mut Reader<'_>, key: &'static str) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for mut entry in reader.objects(key) {
+        let network = entry.parsed("ip", "an address or a range like 10.0.0.0/8", Cidr::parse);
+        let port = entry.integer("port", 0..=65535).map(|port| port as u16);
+        if !entry.has("ip") && !entry.has("port") {
+            entry.sink().problem(entry.line(), entry.path(), "an endpoint without `ip` and `port`", "one of them");
+        }
+        entry.finish();
+        endpoints.push(Endpoint { network, port });
+    }
+    endpoints
 }
 
 fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {
