@@ -17,7 +17,9 @@ mod reload;
 mod responses;
 mod routing;
 mod settings;
+mod stream;
 mod tls;
+mod websocket;
 
 use edge_tests::edge::{Edge, Setup};
 use edge_tests::issuer::Issuer;

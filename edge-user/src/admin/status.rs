@@ -160,6 +160,7 @@ mod tests {
                 },
                 "configuration": {
                     "database": "off", "admin_listen": ["127.0.0.1:8001"], "proxy_listen": ["0.0.0.0:8443 ssl"],
+                    "stream_listen": ["0.0.0.0:9000"],
                     "worker_count": 2,
                 },
                 "pids": {"master": std::process::id()},
