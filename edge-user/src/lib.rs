@@ -22,6 +22,7 @@ pub mod router;
 pub mod settings;
 pub mod state;
 pub mod store;
+mod stream;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

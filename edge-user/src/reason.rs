@@ -1,4 +1,4 @@
-//! The closed set of reasons for which the edge itself answers a request: access log, metric label, `Proxy-Status`.
+//! The closed set of reasons for which the edge itself answers a request or ends a connection: access log, metric label, `Proxy-Status`.
 
 use serde::Serialize;
 
@@ -81,6 +81,15 @@ reasons! {
     RateLimited = "rate_limited", "a limit of rate-limiting is exceeded";
     RateLimitUnavailable = "rate_limit_unavailable", "rate-limiting cannot reach its store, and fault_tolerant is false";
     ClientGone = "client_gone", "the client closed the connection";
+    StreamRouteNotFound = "stream_route_not_found", "no route wants the connection";
+    TlsRequired = "tls_required", "the listener takes TLS alone";
+    ClientHelloTimeout = "client_hello_timeout", "the client's first bytes did not arrive in time";
+    ClientHelloMalformed = "client_hello_malformed", "the client's first bytes look like TLS and are not";
+    ClientHelloTooLarge = "client_hello_too_large", "the client's ClientHello is over the limit";
+    TlsHandshakeFailed = "tls_handshake_failed", "the TLS handshake with the client failed";
+    TunnelIdle = "tunnel_idle", "nothing went through the connection for too long";
+    TunnelTokenExpired = "tunnel_token_expired", "the token of an upgraded connection expired";
+    Draining = "draining", "the edge stops";
 }
 
 impl Reason {

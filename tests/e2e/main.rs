@@ -20,8 +20,10 @@ mod reload;
 mod responses;
 mod routing;
 mod settings;
+mod stream;
 mod tls;
 mod upstreams;
+mod websocket;
 
 use edge_tests::edge::{Edge, Setup};
 use edge_tests::issuer::Issuer;

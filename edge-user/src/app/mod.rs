@@ -28,7 +28,7 @@ use crate::identity::{self, Identity};
 use crate::kernel::{self, DenyList, Kernel};
 use crate::metrics::{Exposition, Kind, Registry};
 use crate::plugin::{PLUGINS, PluginEnv};
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use crate::state::State;
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog};
@@ -107,15 +107,21 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(parts));
         threads.push(thread.context("a worker's thread")?);
     }
-    for (address, tls) in &addresses {
-        tracing::info!("listening on {address}{}", if *tls { " (TLS)" } else { "" });
+    for (address, mode, tls) in &addresses {
+        let streams = if *mode == Mode::Stream { " for streams" } else { "" };
+        tracing::info!("listening on {address}{streams}{}", if *tls { " (TLS)" } else { "" });
     }
+    let listeners_of = |wanted| {
+        let of_mode = addresses.iter().filter(move |(_, mode, _)| *mode == wanted);
+        of_mode.map(|(address, _, tls)| (*address, *tls)).collect()
+    };
     let node = Arc::new(Node {
         version: VERSION,
         hostname: nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into()),
         node_id: Uuid::new_v4(),
         workers,
-        listeners: addresses,
+        listeners: listeners_of(Mode::Http),
+        stream_listeners: listeners_of(Mode::Stream),
         plugins: PLUGINS
             .iter()
             .map(|(name, priority)| PluginInfo { name, version: VERSION, priority: *priority })

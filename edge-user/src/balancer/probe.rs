@@ -28,7 +28,7 @@ use super::ring::{Ring, Rules};
 use super::settings::{Active, ProbeType, Target};
 use crate::config::snapshot::Host;
 use crate::crypto;
-use crate::tls::{self, Verify};
+use crate::tls::{self, Alpn, ClientTls, Verify};
 
 /// The longest response head of a probe.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -125,12 +125,8 @@ impl Prober {
         let verify = if active.https_verify_certificate { Verify::Full } else { Verify::Off };
         let tls = match active.probe {
             ProbeType::Http | ProbeType::Tcp | ProbeType::Grpc => None,
-            ProbeType::Https => Some(tls::client_config(verify)?),
-            ProbeType::Grpcs => {
-                let mut config = (*tls::client_config(verify)?).clone();
-                config.alpn_protocols = vec![b"h2".to_vec()];
-                Some(Arc::new(config))
-            }
+            ProbeType::Https => Some(tls::client_config(&ClientTls { verify, ..ClientTls::default() })?),
+            ProbeType::Grpcs => Some(tls::client_config(&ClientTls { verify, alpn: Alpn::Http2, ..ClientTls::default() })?),
         };
         let path = active.http_path.parse().map_err(Error::Path)?;
         let slots = Semaphore::new(active.concurrency.max(1) as usize);

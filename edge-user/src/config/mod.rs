@@ -25,7 +25,7 @@ use self::value::Value;
 use crate::balancer::Balancers;
 use crate::dns::Resolver;
 use crate::plugin::PluginEnv;
-use crate::settings::{self, Listener, Settings};
+use crate::settings::{self, Listener, Mode, Settings};
 use crate::{crypto, tls};
 
 /// What lives longer than one configuration and the next one takes over: one for the process.
@@ -151,7 +151,8 @@ fn listener_pairs(settings: &Settings) -> (Vec<Option<Arc<CertifiedKey>>>, Vec<P
 fn listeners_without_certificate(settings: &Settings) -> Vec<Problem> {
     let sink = Sink::new(&settings.file);
     for (index, listener) in settings.listeners.iter().enumerate() {
-        if listener.tls && listener.pair.is_none() {
+        // A listener of streams may pass all of its TLS through.
+        if listener.tls && listener.mode == Mode::Http && listener.pair.is_none() {
             let expected = "`certificate` and `key`, or a certificate entity with an sni";
             sink.problem(listener.line, &format!("listeners[{index}]"), "TLS without a certificate", expected);
         }

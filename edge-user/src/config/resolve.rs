@@ -12,10 +12,10 @@ use super::Env;
 use super::problem::Sink;
 use super::schema::{Common, Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
 use super::scoping::{Scope, Scoping};
-use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot};
+use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot, StreamRoute};
 use crate::plugin::Plugin;
 use crate::plugin::plan::Instance;
-use crate::router::Router;
+use crate::router::{Router, StreamProtocol, StreamRouter};
 use crate::tls::{self, Alpn, Certificates, ClientTls};
 
 /// What ids are made from where the file gives none: the same file always gives the same ids.
@@ -92,8 +92,14 @@ pub(super) fn resolve(
     let certificates = certificates(&document, listeners, sink);
     let (consumers, by_consumer) = consumers(&document, sink);
     let consumer_groups = Index::new("consumer_groups");
-    let scopes =
-        Scopes { services: &services, routes: &routes, consumers: &by_consumer, consumer_groups: &consumer_groups };
+    let scopes = Scopes {
+        services: &services,
+        service_entities: &document.services,
+        routes: &routes,
+        route_entities: &document.routes,
+        consumers: &by_consumer,
+        consumer_groups: &consumer_groups,
+    };
     let Plugins { scoping, names, owned_names } = plugins(document.plugins, &scopes, env, sink);
     let mut plans = scoping.finish();
 
@@ -103,6 +109,9 @@ pub(super) fn resolve(
     let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::new();
     for (index, entity) in document.routes.iter().enumerate() {
         let parent = entity.service.as_ref().map(|parent| services.find(parent, sink));
+        if let Some(Some(service)) = parent {
+            fits(entity, &document.services[service], sink);
+        }
         match parent {
             None => chosen.push((index, entity, None)),
             Some(Some(service)) if document.services[service].enabled => chosen.push((index, entity, Some(service))),
@@ -112,6 +121,23 @@ pub(super) fn resolve(
     }
     // Among equals the earlier created one wins; the file's order stands where it does not say.
     chosen.sort_by_key(|(_, entity, _)| entity.common.created_at.unwrap_or(i64::MAX));
+    let (streams, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(_, entity, _)| entity.stream.is_some());
+    let stream_routes: Vec<StreamRoute> = streams
+        .into_iter()
+        .filter_map(|(index, entity, service)| {
+            let stream = entity.stream.as_ref()?;
+            Some(StreamRoute {
+                id: routes.ids[index],
+                name: entity.name.as_deref().map(Into::into),
+                label: label(entity.name.as_deref(), routes.ids[index]),
+                protocols: stream.protocols.clone(),
+                snis: stream.snis.clone(),
+                sources: stream.sources.clone(),
+                destinations: stream.destinations.clone(),
+                service: service.and_then(|service| built[service].clone()),
+            })
+        })
+        .collect();
     Snapshot {
         generation,
         hash: Box::default(),
@@ -132,12 +158,30 @@ pub(super) fn resolve(
                 plugins: plans.plan(index, service),
             })
             .collect(),
+        stream_router: StreamRouter::new(&stream_routes.iter().map(StreamRoute::criteria).collect::<Vec<_>>()),
+        stream_routes,
         consumers,
         certificates,
         plugin_names: names.into_iter().collect(),
         owned_names: owned_names.into_iter().collect(),
         warnings: Vec::new(),
     }
+}
+
+/// A route for requests goes to a service for requests, one for connections to one for connections, and TLS that is
+/// passed through is not put into TLS once more.
+fn fits(route: &RouteEntity, service: &ServiceEntity, sink: &Sink) {
+    let Some(scheme) = service.target.as_ref().map(|target| target.scheme) else { return };
+    let expected = match &route.stream {
+        None if scheme.is_stream() => "a service with protocol http or https",
+        Some(stream) if stream.protocols.contains(&StreamProtocol::TlsPassthrough) => match scheme {
+            Scheme::Tcp | Scheme::TlsPassthrough => return,
+            _ => "a service with protocol tcp or tls_passthrough",
+        },
+        Some(_) if !matches!(scheme, Scheme::Tcp | Scheme::Tls) => "a service with protocol tcp or tls",
+        _ => return,
+    };
+    sink.problem(route.common.line, &route.common.path, "a service that cannot take what the route does", expected);
 }
 
 fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
@@ -148,20 +192,22 @@ fn service(entity: &ServiceEntity, id: Uuid, env: &Env, upstream_http2: bool, si
     let target = entity.target.as_ref()?;
     let alpn = match target.scheme {
         Scheme::Grpc | Scheme::Grpcs => Alpn::Http2,
+        Scheme::Tcp | Scheme::Tls | Scheme::TlsPassthrough => Alpn::Nothing,
         _ if upstream_http2 => Alpn::Either,
         _ => Alpn::Http1,
     };
     let rules = ClientTls { verify: entity.verify, alpn, ..ClientTls::default() };
     let tls = match target.scheme {
-        Scheme::Http | Scheme::Grpc => None,
-        Scheme::Https | Scheme::Grpcs => match tls::client_config(&rules) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
-                None
-            }
-        },
+        Scheme::Http | Scheme::Grpc | Scheme::Tcp | Scheme::TlsPassthrough => None,
+        Scheme::Https | Scheme::Grpcs | Scheme::Tls => Some(tls::client_config(&rules)),
     };
+    let tls = tls.and_then(|config| match config {
+        Ok(config) => Some(config),
+        Err(error) => {
+            sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
+            None
+        }
+    });
     let mut endpoint = DefaultHasher::new();
     (target.scheme, &target.host, target.port, tls.as_ref().map(|_| rules)).hash(&mut endpoint);
     let host_header = match target.port == target.scheme.default_port() {
@@ -215,6 +261,12 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         else {
             continue;
         };
+        let target = service.and_then(|service| scopes.service_entities[service].target.as_ref());
+        let steers = route.is_some_and(|route| scopes.route_entities[route].stream.is_some());
+        if steers || target.is_some_and(|target| target.scheme.is_stream()) {
+            let expected = "a route or service for requests: plugins do not run on connections";
+            sink.problem(entity.common.line, &entity.common.path, "a plugin for connections", expected);
+        }
         if consumer.is_some() && group.is_some() {
             let expected = "one of `consumer` and `consumer_group`";
             sink.problem(entity.common.line, &entity.common.path, "both `consumer` and `consumer_group`", expected);
@@ -245,7 +297,9 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
 /// What plugins can be scoped to.
 struct Scopes<'a> {
     services: &'a Index,
+    service_entities: &'a [ServiceEntity],
     routes: &'a Index,
+    route_entities: &'a [RouteEntity],
     consumers: &'a Index,
     consumer_groups: &'a Index,
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::balancer::Balancer;
 use crate::plugin::plan::Plan;
-use crate::router::Router;
+use crate::router::{Router, SniPattern, StreamCriteria, StreamProtocol, StreamRouter};
+use crate::settings::Cidr;
 use crate::tls::Certificates;
 
 /// Everything the workers need of the entities.
@@ -25,6 +26,10 @@ pub struct Snapshot {
     pub router: Router,
     /// The routes of enabled services and those without a service, in the file's order.
     pub routes: Vec<Route>,
+    /// Connection to index of `stream_routes`.
+    pub stream_router: StreamRouter,
+    /// As `routes`, of those that steer connections.
+    pub stream_routes: Vec<StreamRoute>,
     /// Whom tokens may stand for.
     pub consumers: Consumers,
     /// Server certificates by SNI.
@@ -45,6 +50,8 @@ impl Snapshot {
             hash: Box::default(),
             router: Router::default(),
             routes: Vec::new(),
+            stream_router: StreamRouter::default(),
+            stream_routes: Vec::new(),
             consumers: Consumers::default(),
             certificates: Certificates::default(),
             plugin_names: Vec::new(),
@@ -85,6 +92,51 @@ pub struct Route {
     pub plugins: Arc<Plan>,
 }
 
+/// One route that steers connections.
+pub struct StreamRoute {
+    /// The entity's id.
+    pub id: Uuid,
+    /// The entity's name.
+    pub name: Option<Box<str>>,
+    /// Name or id, for logs and metrics.
+    pub label: Arc<str>,
+    /// What it takes.
+    pub protocols: Vec<StreamProtocol>,
+    /// `snis`
+    pub snis: Vec<SniPattern>,
+    /// `sources`
+    pub sources: Vec<Endpoint>,
+    /// `destinations`
+    pub destinations: Vec<Endpoint>,
+    /// Where connections go; without one they are closed.
+    pub service: Option<Arc<Service>>,
+}
+
+impl StreamRoute {
+    /// What it asks of a connection.
+    pub fn criteria(&self) -> StreamCriteria<'_> {
+        let Self { protocols, snis, sources, destinations, .. } = self;
+        StreamCriteria { protocols, snis, sources, destinations }
+    }
+}
+
+/// One entry of `sources` and `destinations`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// `ip`; absent: any.
+    pub network: Option<Cidr>,
+    /// `port`; absent: any.
+    pub port: Option<u16>,
+}
+
+impl Endpoint {
+    /// Whether the address is meant.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.port.is_none_or(|port| port == address.port())
+            && self.network.is_none_or(|network| network.contains(address.ip()))
+    }
+}
+
 /// One upstream service.
 pub struct Service {
     /// The entity's id.
@@ -111,7 +163,7 @@ pub struct Service {
     pub write_timeout: Duration,
     /// Longest wait between two reads.
     pub read_timeout: Duration,
-    /// Present where `scheme` is https or grpcs. One configuration is shared by all services with the same rules.
+    /// Present where `scheme` is https, grpcs or tls. One configuration is shared by all services with the same rules.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Equal for two services whose connections are interchangeable, also across reloads of one process.
     pub endpoint: u64,
@@ -171,12 +223,18 @@ pub enum Scheme {
     Grpc,
     /// gRPC over TLS.
     Grpcs,
+    /// `tcp`: the bytes of a connection.
+    Tcp,
+    /// `tls`: the same inside of TLS.
+    Tls,
+    /// `tls_passthrough`: the client's own TLS.
+    TlsPassthrough,
 }
 
 impl Scheme {
-    /// Whether it runs over TLS.
+    /// Whether the edge puts TLS around it.
     pub fn is_tls(self) -> bool {
-        matches!(self, Self::Https | Self::Grpcs)
+        matches!(self, Self::Https | Self::Grpcs | Self::Tls)
     }
 
     /// Whether it speaks gRPC, and so HTTP/2.
@@ -184,12 +242,17 @@ impl Scheme {
         matches!(self, Self::Grpc | Self::Grpcs)
     }
 
-    /// The port that need not be named (RFC 9110, 4.2).
+    /// The port that need not be named (RFC 9110, 4.2), and that a URL without one means.
     pub fn default_port(self) -> u16 {
         match self {
-            Self::Http | Self::Grpc => 80,
-            Self::Https | Self::Grpcs => 443,
+            Self::Http | Self::Grpc | Self::Tcp => 80,
+            Self::Https | Self::Grpcs | Self::Tls | Self::TlsPassthrough => 443,
         }
+    }
+
+    /// Whether connections are joined to it, in place of requests sent.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls | Self::TlsPassthrough)
     }
 }
 

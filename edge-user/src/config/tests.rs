@@ -1,7 +1,9 @@
 use super::snapshot::{Protocol, Protocols};
 use super::*;
+use crate::config::snapshot::{Endpoint, Scheme, StreamRoute};
 use crate::http::head::{Head, Version};
-use crate::router;
+use crate::router::{self, StreamProtocol, StreamRequest};
+use crate::settings::Cidr;
 
 fn settings() -> Settings {
     let dir = tempfile::tempdir().unwrap();
@@ -80,9 +82,9 @@ fn services_have_their_defaults_and_rules() {
             "k:2: services[0].read_timeout: found 0, expected an integer between 1 and 2147483646",
         ),
         (
-            "{host: h, protocol: tcp}",
+            "{host: h, protocol: grpc}",
             "k:2: services[0].protocol: found another protocol than http, \
-             expected http or https: others are not supported yet",
+             expected http, https, tcp, tls or tls_passthrough: others are not supported yet",
         ),
         (
             "{host: h, path: a}",
@@ -92,12 +94,12 @@ fn services_have_their_defaults_and_rules() {
         (
             "{url: 'http://h/a?b'}",
             "k:2: services[0].url: found \"http://h/a?b\", \
-             expected a URL like https://host:port/path, with http or https, a normal path and no query",
+             expected a URL like https://host:port/path, with http, https, tcp or tls, a normal path and no query",
         ),
         (
             "{url: 'http://me:pw@h/'}",
             "k:2: services[0].url: found a string, \
-             expected a URL like https://host:port/path, with http or https, a normal path and no query",
+             expected a URL like https://host:port/path, with http, https, tcp or tls, a normal path and no query",
         ),
         ("{url: 'http://h', port: 1}", "k:2: services[0].port: found it beside `url`, expected one of the two"),
         ("{host: h, hots: x}", "k:2: services[0].hots: found an unknown field, expected `host`"),
@@ -110,7 +112,8 @@ fn services_have_their_defaults_and_rules() {
         ),
         (
             "{host: h, tls_verify: true}",
-            "k:2: services[0].tls_verify: found true, expected nothing: value must be null unless the protocol is https",
+            "k:2: services[0].tls_verify: found true, \
+             expected nothing: value must be null unless the protocol is https or tls",
         ),
         (
             "{host: 127.0.0.1, port: 8001}",
@@ -195,7 +198,8 @@ fn routes_have_their_defaults_and_rules() {
         ),
         (
             "{paths: [/], protocols: [grpc]}",
-            "k:2: routes[0].protocols: found another protocol than http, expected http, https or both: others are not supported yet",
+            "k:2: routes[0].protocols: found another protocol, expected protocols of one group: http and https, \
+             tcp and tls, or tls_passthrough: others are not supported yet",
         ),
         (
             "{paths: [/], https_redirect_status_code: 303}",
@@ -490,4 +494,85 @@ fn both_files_are_checked_together() {
     fs::write(at("edge.toml"), "[[listeners]\n").unwrap();
     let problems = check().err().unwrap();
     assert!(problems.0.len() == 1 && problems.to_string().contains("edge.toml:1: found invalid TOML"), "{problems}");
+}
+
+#[test]
+fn stream_routes_have_criteria_of_their_own() {
+    let s = good(
+        "services:\n- {name: db, url: 'tcp://h:5432', routes: [{name: r, protocols: [tcp, tls], snis: ['*.x', 'A.b.'],\n    \
+         sources: [{ip: 10.0.0.0/8}], destinations: [{ip: '::1', port: 9}, {port: 8}]}]}\n\
+         - {name: up, protocol: tls, host: h, port: 5, tls_verify: false, routes: [{name: t, protocols: [tls], snis: [t]}]}\n\
+         - {name: off, enabled: false, url: 'tls_passthrough://h', routes: [{protocols: [tls_passthrough], snis: [o]}]}\n",
+    );
+    let [route, other] = &s.stream_routes[..] else { panic!("{} routes", s.stream_routes.len()) };
+    assert_eq!((&*route.label, &route.protocols), ("r", &vec![StreamProtocol::Tcp, StreamProtocol::Tls]));
+    assert!(route.snis[0].matches(b"y.x") && route.snis[1].matches(b"a.b"));
+    assert_eq!(route.sources, [Endpoint { network: Cidr::parse("10.0.0.0/8"), port: None }]);
+    assert_eq!(route.destinations[0], Endpoint { network: Cidr::parse("::1"), port: Some(9) });
+    assert_eq!(route.destinations[1], Endpoint { network: None, port: Some(8) });
+    let service = |route: &StreamRoute| route.service.as_ref().map(|service| (service.scheme, service.port));
+    assert_eq!((service(route), service(other)), (Some((Scheme::Tcp, 5432)), Some((Scheme::Tls, 5))));
+    let tls = other.service.as_ref().and_then(|service| service.tls.as_ref()).unwrap();
+    assert!(tls.alpn_protocols.is_empty() && s.routes.is_empty());
+    let request = StreamRequest {
+        source: "10.1.1.1:1".parse().unwrap(),
+        destination: "127.0.0.1:8".parse().unwrap(),
+        sni: Some("y.x"),
+        tls: true,
+    };
+    assert_eq!(s.stream_router.select(&request), Some(0));
+}
+
+#[test]
+fn wrong_stream_routes_are_refused() {
+    for (entities, expected) in [
+        (
+            "routes: [{protocols: [tcp, http], paths: [/]}]",
+            "k:2: routes[0].protocols: found protocols of several groups, \
+             expected protocols of one group: http and https, tcp and tls, or tls_passthrough",
+        ),
+        (
+            "routes: [{protocols: [tcp]}]",
+            "k:2: routes[0]: found no criterion, \
+             expected must set one of 'sources', 'destinations', 'snis' when 'protocols' is 'tcp' or 'tls'",
+        ),
+        (
+            "routes: [{protocols: [tls_passthrough], sources: [{port: 1}]}]",
+            "k:2: routes[0]: found no criterion, expected must set snis when 'protocols' is 'tls_passthrough'",
+        ),
+        (
+            "routes: [{protocols: [tcp], snis: [a], sources: [{port: 1}]}]",
+            "k:2: routes[0].snis: found it without TLS, expected nothing, or tls or tls_passthrough in `protocols`",
+        ),
+        (
+            "routes: [{protocols: [tcp], sources: [{}]}]",
+            "k:2: routes[0].sources[0]: found an endpoint without `ip` and `port`, expected one of them",
+        ),
+        (
+            "services: [{url: 'https://h', routes: [{protocols: [tcp], sources: [{port: 1}]}]}]",
+            "k:2: services[0].routes[0]: found a service that cannot take what the route does, \
+             expected a service with protocol tcp or tls",
+        ),
+        (
+            "services: [{url: 'tls://h', routes: [{protocols: [tls_passthrough], snis: [a]}]}]",
+            "k:2: services[0].routes[0]: found a service that cannot take what the route does, \
+             expected a service with protocol tcp or tls_passthrough",
+        ),
+        (
+            "services: [{url: 'tcp://h', routes: [{paths: [/]}]}]",
+            "k:2: services[0].routes[0]: found a service that cannot take what the route does, \
+             expected a service with protocol http or https",
+        ),
+        (
+            "services: [{protocol: tcp, host: h, path: /x}]",
+            "k:2: services[0].path: found it for connections, \
+             expected nothing: value must be null with tcp, tls or tls_passthrough",
+        ),
+    ] {
+        bad(entities, &[expected]);
+    }
+    let plugin = "plugins: [{name: openid-connect, config: {issuer: 'https://i', audience_required: [a]}}]";
+    let route = format!("routes: [{{protocols: [tcp], sources: [{{port: 1}}], {plugin}}}]");
+    let problems = load_yaml(&format!("_format_version: \"3.0\"\n{route}")).err().unwrap();
+    assert!(problems.to_string().contains("plugins do not run on connections"), "{problems}");
 }

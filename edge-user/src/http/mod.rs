@@ -9,3 +9,4 @@ pub mod head;
 pub mod io;
 mod known;
 pub mod tunnel;
+pub mod websocket;

@@ -121,6 +121,11 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// How much of this time was the edge's own: not the upstream's and not an issuer's.
+    pub fn edge_part(&self, total: Duration) -> Duration {
+        total.saturating_sub(self.upstream.unwrap_or_default() + self.notes.waited.unwrap_or_default())
+    }
+
     /// Whether the reason code may be told to this client (T17).
     pub fn may_see_reason(&self) -> bool {
         self.connection.trusted || self.worker.settings.proxy.expose_reason

@@ -13,12 +13,13 @@ pub mod owned;
 pub mod respond;
 pub mod target;
 mod tries;
+pub mod tunnel;
 mod upload;
 pub mod upstream;
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::connection::Connection;
 use self::context::Context;
@@ -26,9 +27,9 @@ use self::forward::{Exchange, Failure, Outgoing};
 use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
+use self::tunnel::Tunnel;
 use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
-use crate::http::h1::client::UpstreamConn;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known, Owner, Version};
 use crate::plugin::{Access, Plugin, Request};
@@ -40,8 +41,8 @@ use crate::worker::{View, Worker};
 pub enum After {
     /// Goes on to the next request, where it may.
     Next,
-    /// Becomes a tunnel to this upstream, for at most so long (zero: no bound).
-    Tunnel(Box<UpstreamConn>, Duration),
+    /// Becomes a tunnel, at whose end the request is logged.
+    Tunnel(Box<Tunnel>),
 }
 
 /// The two heads a connection keeps for all its requests.
@@ -74,7 +75,10 @@ pub async fn handle<D: Downstream>(
             }
         },
     };
-    worker.account(&context, &heads.request);
+    match after {
+        After::Next => worker.account(&context, &heads.request),
+        After::Tunnel(_) => worker.count(&context, &heads.request, context.started.elapsed()),
+    }
     after
 }
 
@@ -308,7 +312,7 @@ async fn proxy<'a, D: Downstream>(
     context.upstream = Some(answered.duration_since(began));
     context.status = response.status();
     if response.status() == 101 {
-        return Ok(switch(context, response, exchange).await);
+        return Ok(switch(context, response, exchange, protocol.unwrap_or_default()).await);
     }
     headers::clean_response(response, false);
     if !response.has(Known::Date) {
@@ -368,19 +372,20 @@ fn body_limit(context: &Context<'_>) -> u64 {
 }
 
 /// Tells the client of the switch; the connection's owner joins the two ends.
-async fn switch<D: Downstream>(context: &mut Context<'_>, response: &mut Head, mut exchange: Exchange<'_, D>) -> After {
+async fn switch<D: Downstream>(
+    context: &mut Context<'_>,
+    response: &mut Head,
+    mut exchange: Exchange<'_, D>,
+    protocol: &[u8],
+) -> After {
     headers::clean_response(response, true);
     headers::add_via(response);
     exchange.down().interim(response);
     if poll_fn(|cx| exchange.down().poll_flush(cx)).await.is_err() {
         return After::Next;
     }
-    let life = context.notes.caller.expires_unix_ms.map_or(Duration::ZERO, |expires| {
-        // Zero would mean no bound: a token that has just expired still bounds.
-        Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1) as u64)
-    });
     match exchange.into_upstream() {
-        Some(upstream) => After::Tunnel(Box::new(upstream), life),
+        Some(upstream) => After::Tunnel(Box::new(Tunnel::new(context, upstream, protocol))),
         None => After::Next,
     }
 }

@@ -222,7 +222,7 @@ async fn open_shared(worker: &Worker, service: &Service, key: Key) -> Result<Lin
 }
 
 /// Connects, and tells whether HTTP/2 is spoken. The name that TLS asks for and verifies is that of `Host`.
-async fn open(service: &Service, address: SocketAddr, only_http1: bool) -> Result<(Io, bool), Reason> {
+pub(crate) async fn open(service: &Service, address: SocketAddr, only_http1: bool) -> Result<(Io, bool), Reason> {
     let tcp = TcpStream::connect(address).await.map_err(|_| Reason::UpstreamConnect)?;
     // Every write is a whole message or as much as there is: nothing to wait for.
     let _ = tcp.set_nodelay(true);
@@ -233,7 +233,7 @@ async fn open(service: &Service, address: SocketAddr, only_http1: bool) -> Resul
     };
     let name = server_name(&service.host_header).ok_or_else(|| failed(&"its name is no server name"))?;
     let connector = TlsConnector::from(tls.clone());
-    let handshake = match only_http1 {
+    let handshake = match only_http1 && !service.scheme.is_stream() {
         true => connector.with_alpn(vec![b"http/1.1".to_vec()]).connect(name, tcp),
         false => connector.connect(name, tcp),
     };

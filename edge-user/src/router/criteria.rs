@@ -48,7 +48,7 @@ pub enum ValuePattern {
 
 /// One entry of a route's `snis`: `name`, `*.name` or `name.*`, in lower case.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SniPattern(HostPattern);
+pub struct SniPattern(pub(super) HostPattern);
 
 impl SniPattern {
     /// Reads one; `None` where it is none.

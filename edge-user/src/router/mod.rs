@@ -12,6 +12,7 @@ mod index;
 mod path;
 mod pattern;
 mod priority;
+mod stream;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ pub use path::{BadPath, is_normalized, normalize_path, upstream_path};
 use pattern::Shared;
 pub use pattern::{BadPattern, Captures, Pattern};
 use priority::Priority;
+pub use stream::{StreamCriteria, StreamProtocol, StreamRequest, StreamRouter};
 
 use crate::http::head::Head;
 

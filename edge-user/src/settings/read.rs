@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::dns::dns;
 use super::identity::identity;
 use super::{
-    Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, PairFiles,
+    Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, Mode, PairFiles,
     Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
@@ -86,6 +86,8 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
                 })
                 .unwrap_or_else(|| vec!["websocket".to_owned()]),
             upstream_http2: r.bool("upstream_http2").unwrap_or(false),
+            cut_at_expiry: r.bool("cut_at_expiry").unwrap_or(true),
+            max_over_exp: Duration::from_secs(count(r, "max_over_exp", 0..=MAX_MS, 0) as u64),
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),
@@ -135,6 +137,7 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
         {
             section.problem("address", format!("{address} again"), "each address once");
         }
+        let mode = section.word("mode", &[("http", Mode::Http), ("stream", Mode::Stream)]).unwrap_or(Mode::Http);
         let tls = section.bool("tls").unwrap_or(false);
         let file = |reader: &mut Reader<'_>, key| {
             let path = reader.string(key).map(|path| resolve_path(base, path));
@@ -158,7 +161,7 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
         };
         let line = section.line();
         section.finish();
-        listeners.extend(address.map(|address| Listener { address, tls, line, pair }));
+        listeners.extend(address.map(|address| Listener { address, mode, tls, line, pair }));
     }
     listeners
 }

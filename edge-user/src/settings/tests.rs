@@ -23,14 +23,24 @@ const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
 #[test]
 fn every_value_has_its_default() {
     let (s, dir) = good(LISTENER);
-    assert_eq!(s.listeners, [Listener { address: "127.0.0.1:0".parse().unwrap(), tls: false, line: 1, pair: None }]);
+    assert_eq!(
+        s.listeners,
+        [Listener { address: "127.0.0.1:0".parse().unwrap(), mode: Mode::Http, tls: false, line: 1, pair: None }]
+    );
     assert_eq!((s.process.user, s.workers.count), (None, 0));
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
     assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![] });
     assert_eq!(
         s.proxy,
-        Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".into()], upstream_http2: false }
+        Proxy {
+            trusted_ips: vec![],
+            expose_reason: false,
+            upgrades: vec!["websocket".into()],
+            upstream_http2: false,
+            cut_at_expiry: true,
+            max_over_exp: Duration::ZERO,
+        }
     );
     assert_eq!(
         s.limits,
@@ -84,6 +94,8 @@ trusted_ips = ["10.0.0.0/8"]
 expose_reason = true
 upgrades = []
 upstream_http2 = true
+cut_at_expiry = false
+max_over_exp = 90
 [limits]
 head_bytes = 16384
 fields = 100
@@ -142,7 +154,7 @@ secret_file = "secret"
     let pair = PairFiles { certificate: dir.path().join("tls.crt"), key: "/abs/tls.key".into() };
     assert_eq!(
         s.listeners[1],
-        Listener { address: "[::]:8443".parse().unwrap(), tls: true, line: 4, pair: Some(pair) }
+        Listener { address: "[::]:8443".parse().unwrap(), mode: Mode::Http, tls: true, line: 4, pair: Some(pair) }
     );
     assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));

@@ -35,6 +35,8 @@ pub enum Alpn {
     Either,
     /// HTTP/2 alone: gRPC.
     Http2,
+    /// Nothing: the edge does not know what a connection carries.
+    Nothing,
 }
 
 /// The TLS rules of one service towards its upstream.
@@ -129,6 +131,7 @@ fn build(rules: &ClientTls) -> Result<ClientConfig, Error> {
         Alpn::Http1 => vec![b"http/1.1".to_vec()],
         Alpn::Either => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Alpn::Http2 => vec![b"h2".to_vec()],
+        Alpn::Nothing => Vec::new(),
     };
     Ok(config)
 }

@@ -116,13 +116,23 @@ impl ResolvesServerCert for BySnapshot {
 
 /// The TLS rules of one listener, by its index in the settings: HTTP/2 or HTTP/1.1 by ALPN, sessions resumed by tickets.
 pub fn server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = any_server_config(listener, store)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The same for a listener of streams: what is spoken inside is between client and upstream, so no ALPN.
+pub fn stream_server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
+    any_server_config(listener, store).map(Arc::new)
+}
+
+fn any_server_config(listener: usize, store: &Arc<Store>) -> Result<ServerConfig, Error> {
     let resolver = BySnapshot { store: Arc::clone(store), listener };
     let mut config = ServerConfig::builder_with_provider(crypto::tls_provider())
         .with_protocol_versions(VERSIONS)
         .map_err(Error::Config)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Tickets keep nothing on this side; their keys change every six hours. Each handshake gives the next ticket.
     #[cfg(feature = "aws-lc")]
     let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
@@ -130,14 +140,21 @@ pub fn server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerCo
     let ticketer = rustls::crypto::ring::Ticketer::new();
     config.ticketer = ticketer.map_err(Error::Config)?;
     config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    Ok(config)
+}
+
+/// The name of a client's TLS version, for logs.
+pub fn version(session: &rustls::ServerConnection) -> &'static str {
+    match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
 
-    use rustls::client::danger::ServerCertVerifier;
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
 

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::super::reader::Reader;
-use super::super::snapshot::{Protocol, Protocols};
+use super::super::snapshot::{Endpoint, Protocol, Protocols};
 use super::{Common, Document, Ref, common, name, plugin, reference};
-use crate::router::{self, Criteria, HostPattern, PathPattern};
+use crate::router::{self, Criteria, HostPattern, PathPattern, SniPattern, StreamProtocol};
+use crate::settings::Cidr;
 
 /// One route.
 pub(crate) struct RouteEntity {
@@ -19,6 +20,16 @@ pub(crate) struct RouteEntity {
     pub(crate) preserve_host: bool,
     pub(crate) request_buffering: bool,
     pub(crate) response_buffering: bool,
+    /// Present where it steers connections; the fields for requests then stand at their defaults.
+    pub(crate) stream: Option<StreamEntity>,
+}
+
+/// What a route for connections asks.
+pub(crate) struct StreamEntity {
+    pub(crate) protocols: Vec<StreamProtocol>,
+    pub(crate) snis: Vec<SniPattern>,
+    pub(crate) sources: Vec<Endpoint>,
+    pub(crate) destinations: Vec<Endpoint>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +38,7 @@ enum Word {
     Https,
     Grpc,
     Grpcs,
+    Stream(StreamProtocol),
     Other,
 }
 
@@ -35,9 +47,9 @@ const PROTOCOLS: [(&str, Word); 10] = [
     ("https", Word::Https),
     ("grpc", Word::Grpc),
     ("grpcs", Word::Grpcs),
-    ("tcp", Word::Other),
-    ("tls", Word::Other),
-    ("tls_passthrough", Word::Other),
+    ("tcp", Word::Stream(StreamProtocol::Tcp)),
+    ("tls", Word::Stream(StreamProtocol::Tls)),
+    ("tls_passthrough", Word::Stream(StreamProtocol::TlsPassthrough)),
     ("udp", Word::Other),
     ("ws", Word::Other),
     ("wss", Word::Other),
@@ -56,7 +68,9 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         }
         None => reference(&mut reader, "service"),
     };
-    let protocols = protocols(&mut reader);
+    let (words, protocols) = protocols(&mut reader);
+    let stream = words.iter().any(|word| matches!(word, Word::Stream(_)));
+    let stream = stream.then(|| self::stream(&mut reader, &words));
     let grpc = protocols.contains(Protocol::Grpc) || protocols.contains(Protocol::Grpcs);
     let https = protocols.contains(Protocol::Https) || protocols.contains(Protocol::Grpcs);
     let route = RouteEntity {
@@ -65,17 +79,20 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         service,
         protocols,
         https_redirect_status_code: redirect(&mut reader),
-        criteria: criteria(&mut reader, https),
+        criteria: if stream.is_some() { Criteria::default() } else { criteria(&mut reader, https) },
         strip_path: reader.bool("strip_path").unwrap_or(true) && !grpc,
         preserve_host: reader.bool("preserve_host").unwrap_or(false),
         request_buffering: reader.bool("request_buffering").unwrap_or(true),
         response_buffering: reader.bool("response_buffering").unwrap_or(true),
+        stream,
     };
     document.routes.push(route);
     // It decides among regexes alone.
     reader.integer("regex_priority", i64::MIN..=i64::MAX);
     reader.unsupported("path_handling", json!("v0"));
-    for key in ["headers", "snis", "sources", "destinations", "expression", "priority"] {
+    let others: &[&str] =
+        if document.routes[index].stream.is_some() { &[] } else { &["snis", "sources", "destinations"] };
+    for key in ["headers", "expression", "priority"].iter().chain(others) {
         reader.unsupported(key, json!(null));
     }
     for entry in reader.objects("plugins") {
@@ -92,15 +109,22 @@ fn redirect(reader: &mut Reader<'_>) -> u16 {
     status as u16
 }
 
-fn protocols(reader: &mut Reader<'_>) -> Protocols {
+fn protocols(reader: &mut Reader<'_>) -> (Vec<Word>, Protocols) {
     let words = reader.words("protocols", &PROTOCOLS).unwrap_or_else(|| vec![Word::Http, Word::Https]);
-    let has = |word| words.contains(&word);
-    if has(Word::Other) {
-        reader.problem("protocols", "another protocol than http", "http, https or both: others are not supported yet");
+    let group = |word: &Word| match word {
+        Word::Http | Word::Https => 0,
+        Word::Grpc | Word::Grpcs => 1,
+        Word::Stream(StreamProtocol::Tcp | StreamProtocol::Tls) => 2,
+        Word::Stream(StreamProtocol::TlsPassthrough) => 3,
+        Word::Other => 4,
+    };
+    let expected = "protocols of one group: http and https, grpc and grpcs, tcp and tls, or tls_passthrough";
+    if words.contains(&Word::Other) {
+        reader.problem("protocols", "another protocol", format!("{expected}: others are not supported yet"));
     } else if words.is_empty() {
-        reader.problem("protocols", "an empty list", "http, https or both");
-    } else if (has(Word::Grpc) || has(Word::Grpcs)) && (has(Word::Http) || has(Word::Https)) {
-        reader.problem("protocols", "http beside grpc", "http and https, or grpc and grpcs");
+        reader.problem("protocols", "an empty list", expected);
+    } else if words.iter().any(|word| group(word) != group(&words[0])) {
+        reader.problem("protocols", "protocols of several groups", expected);
     }
     let known = [
         (Word::Http, Protocol::Http),
@@ -108,7 +132,53 @@ fn protocols(reader: &mut Reader<'_>) -> Protocols {
         (Word::Grpc, Protocol::Grpc),
         (Word::Grpcs, Protocol::Grpcs),
     ];
-    known.iter().filter(|(word, _)| has(*word)).map(|(_, protocol)| *protocol).collect()
+    let protocols = known.iter().filter(|(word, _)| words.contains(word)).map(|(_, protocol)| *protocol).collect();
+    (words, protocols)
+}
+
+fn stream(reader: &mut Reader<'_>, protocols: &[Word]) -> StreamEntity {
+    let before = reader.sink().count();
+    let taken = |word: &Word| match word {
+        Word::Stream(protocol) => Some(*protocol),
+        _ => None,
+    };
+    let entity = StreamEntity {
+        protocols: protocols.iter().filter_map(taken).collect(),
+        snis: reader.parsed_list("snis", "a server name, *.name or name.*", SniPattern::parse).unwrap_or_default(),
+        sources: endpoints(reader, "sources"),
+        destinations: endpoints(reader, "destinations"),
+    };
+    let missing = match entity.protocols.contains(&StreamProtocol::TlsPassthrough) {
+        true => entity.snis.is_empty().then_some("must set snis when 'protocols' is 'tls_passthrough'"),
+        false => (entity.snis.is_empty() && entity.sources.is_empty() && entity.destinations.is_empty())
+            .then_some("must set one of 'sources', 'destinations', 'snis' when 'protocols' is 'tcp' or 'tls'"),
+    };
+    if let Some(missing) = missing
+        && reader.sink().count() == before
+    {
+        reader.sink().problem(reader.line(), reader.path(), "no criterion", missing);
+    }
+    if !entity.snis.is_empty() && entity.protocols == [StreamProtocol::Tcp] {
+        reader.problem("snis", "it without TLS", "nothing, or tls or tls_passthrough in `protocols`");
+    }
+    for key in ["methods", "hosts", "paths"] {
+        reader.unsupported(key, json!(null));
+    }
+    entity
+}
+
+fn endpoints(reader: &mut Reader<'_>, key: &'static str) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for mut entry in reader.objects(key) {
+        let network = entry.parsed("ip", "an address or a range like 10.0.0.0/8", Cidr::parse);
+        let port = entry.integer("port", 0..=65535).map(|port| port as u16);
+        if !entry.has("ip") && !entry.has("port") {
+            entry.sink().problem(entry.line(), entry.path(), "an endpoint without `ip` and `port`", "one of them");
+        }
+        entry.finish();
+        endpoints.push(Endpoint { network, port });
+    }
+    endpoints
 }
 
 fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {

@@ -36,9 +36,9 @@ const SCHEMES: [(&str, Option<Scheme>); 10] = [
     ("https", Some(Scheme::Https)),
     ("grpc", Some(Scheme::Grpc)),
     ("grpcs", Some(Scheme::Grpcs)),
-    ("tcp", None),
-    ("tls", None),
-    ("tls_passthrough", None),
+    ("tcp", Some(Scheme::Tcp)),
+    ("tls", Some(Scheme::Tls)),
+    ("tls_passthrough", Some(Scheme::TlsPassthrough)),
     ("udp", None),
     ("ws", None),
     ("wss", None),
@@ -78,7 +78,8 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, document: &mut Document<'a>) {
 fn verify(reader: &mut Reader<'_>, target: Option<&Target>) -> Verify {
     let Some(verify) = reader.bool("tls_verify") else { return Verify::Full };
     if target.is_some_and(|target| !target.scheme.is_tls()) {
-        reader.problem("tls_verify", verify.to_string(), "nothing: value must be null unless the protocol is https");
+        let expected = "nothing: value must be null unless the protocol is https, grpcs or tls";
+        reader.problem("tls_verify", verify.to_string(), expected);
     }
     if verify {
         return Verify::Full;
@@ -91,7 +92,11 @@ fn from_fields(reader: &mut Reader<'_>) -> Option<Target> {
     reader.raw("url");
     let scheme = match reader.word("protocol", &SCHEMES) {
         Some(None) => {
-            reader.problem("protocol", "another protocol than http", "http or https: others are not supported yet");
+            reader.problem(
+                "protocol",
+                "another protocol than http",
+                "http, https, tcp, tls or tls_passthrough: others are not supported yet",
+            );
             None
         }
         Some(scheme) => scheme,
@@ -100,6 +105,9 @@ fn from_fields(reader: &mut Reader<'_>) -> Option<Target> {
     let host = if reader.missing("host", HOST) { None } else { reader.parsed("host", HOST, parse_host) };
     let port = reader.integer("port", 0..=65535).unwrap_or(80) as u16;
     let path = reader.parsed("path", PATH, |path| router::is_normalized(path).then(|| path.to_owned()));
+    if path.is_some() && scheme.is_some_and(Scheme::is_stream) {
+        reader.problem("path", "it for connections", "nothing: value must be null with tcp, tls or tls_passthrough");
+    }
     Some(Target { scheme: scheme?, host: host?, port, path })
 }
 
@@ -109,7 +117,7 @@ fn from_url(reader: &mut Reader<'_>) -> Option<Target> {
             reader.problem(key, "it beside `url`", "one of the two");
         }
     }
-    let expected = "a URL like https://host:port/path, with http or https, a normal path and no query";
+    let expected = "a URL like https://host:port/path, with http, https, tcp or tls, a normal path and no query";
     reader.parsed("url", expected, parse_url)
 }
 
@@ -119,10 +127,13 @@ fn parse_url(url: &str) -> Option<Target> {
         ("https", rest) => (Scheme::Https, rest),
         ("grpc", rest) => (Scheme::Grpc, rest),
         ("grpcs", rest) => (Scheme::Grpcs, rest),
+        ("tcp", rest) => (Scheme::Tcp, rest),
+        ("tls", rest) => (Scheme::Tls, rest),
+        ("tls_passthrough", rest) => (Scheme::TlsPassthrough, rest),
         _ => return None,
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if !path.is_empty() && !router::is_normalized(path) {
+    if !path.is_empty() && (scheme.is_stream() || !router::is_normalized(path)) {
         return None;
     }
     let (host, port) = match authority.rsplit_once(':') {

@@ -37,6 +37,32 @@ pub enum HeadFault {
     Http2,
 }
 
+/// Ends our direction, then reads and drops what the peer still sends, for a while: a reset must not overtake the last
+/// bytes.
+pub(crate) async fn lingering_close(io: &Io, clock: &Rc<Clock>) {
+    let mut wait = Wait::new(clock);
+    let mut dropped = 0;
+    let mut scratch = [0; 4096];
+    let mut shut = false;
+    poll_fn(|cx| {
+        if !shut {
+            shut = io.poll_shutdown(cx).is_ready();
+        }
+        loop {
+            match io.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(n)) => dropped += n,
+                Poll::Pending if wait.is_over(LINGER, cx) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+            if dropped > LINGER_BYTES {
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
+}
+
 /// One client connection.
 pub struct Conn {
     io: Io,
@@ -188,27 +214,7 @@ impl Conn {
             })
             .await;
         }
-        let mut wait = Wait::new(clock);
-        let mut dropped = 0;
-        let mut scratch = [0; 4096];
-        let mut shut = false;
-        poll_fn(|cx| {
-            if !shut {
-                shut = self.io.poll_shutdown(cx).is_ready();
-            }
-            loop {
-                match self.io.poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(n)) => dropped += n,
-                    Poll::Pending if wait.is_over(LINGER, cx) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-                if dropped > LINGER_BYTES {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
+        lingering_close(&self.io, clock).await;
     }
 
     /// The stream and what was read ahead, for a tunnel after 101.
