@@ -49,7 +49,7 @@ async fn serve(server: Server) -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
                     Server::Answer(text) => answer(stream, text, &kept).await,
                     Server::Tls(text) => match acceptor.accept(stream).await {
                         Ok(stream) => answer(stream, text, &kept).await,
-                        Err(_) => return,
+                        Err(_) => (),
                     },
                     Server::Silent => std::future::pending().await,
                     Server::Http2(body) => http2(stream, Some(body)).await,
