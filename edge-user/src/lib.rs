@@ -7,6 +7,7 @@ pub mod balancer;
 pub mod clock;
 pub mod config;
 pub mod crypto;
+pub mod dns;
 pub mod echo;
 pub mod http;
 pub mod http_client;

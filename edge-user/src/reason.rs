@@ -62,12 +62,22 @@ reasons! {
     ExpectationFailed = "expectation_failed", "the expectation is unknown";
     VersionNotSupported = "version_not_supported", "the HTTP version is not supported";
     UpstreamResolve = "upstream_resolve", "the upstream's name could not be resolved";
-    UpstreamUnhealthy = "upstream_unhealthy", "no target of the upstream is healthy";
     UpstreamConnect = "upstream_connect", "the upstream could not be connected";
     UpstreamTls = "upstream_tls", "the upstream's TLS handshake failed";
     UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
+    UpstreamUnhealthy = "upstream_unhealthy", "every target of the upstream is unhealthy";
+    ResponseTooLarge = "response_too_large", "the response is over limits.buffer_bytes and a plugin must rewrite it whole";
+    RequestTerminated = "request_terminated", "request-termination answered";
+    CorsPreflight = "cors_preflight", "cors answered a preflight";
+    AddressNotAllowed = "address_not_allowed", "ip-restriction refused the client's address";
+    PayloadTooLarge = "payload_too_large", "request-size-limiting refused the body's size";
+    LengthRequired = "length_required", "request-size-limiting wants a Content-Length";
+    GroupNotAllowed = "group_not_allowed", "acl refused the caller's groups";
+    CallerUnknown = "caller_unknown", "acl found neither a credential nor groups";
+    RateLimited = "rate_limited", "a limit of rate-limiting is exceeded";
+    RateLimitUnavailable = "rate_limit_unavailable", "rate-limiting cannot reach its store, and fault_tolerant is false";
     ClientGone = "client_gone", "the client closed the connection";
 }
 

@@ -201,7 +201,7 @@ impl Worker {
             client: context.client,
             route: context.route.map(|route| &*route.label),
             service: service_of(context).map(|service| &*service.label),
-            consumer: context.consumer.as_deref().and_then(|consumer| consumer.username.as_deref()),
+            consumer: context.notes.caller.consumer.as_deref().and_then(|consumer| consumer.username.as_deref()),
             issuer: refusal.issuer,
         };
         self.refusals.borrow_mut().note(Instant::now(), &line, || refusal.detail());
@@ -210,7 +210,7 @@ impl Worker {
     /// Counts and logs a request that has ended.
     pub fn account(&self, context: &Context<'_>, request: &Head) {
         let total = context.started.elapsed();
-        let waited = context.upstream.unwrap_or_default() + context.issuer.unwrap_or_default();
+        let waited = context.upstream.unwrap_or_default() + context.notes.waited.unwrap_or_default();
         self.metrics.request(request.version(), context.status);
         self.metrics.total.observe(total);
         if let Some(upstream) = context.upstream {
@@ -226,7 +226,7 @@ impl Worker {
         if !access.enabled() {
             return;
         }
-        let consumer = context.consumer.as_deref();
+        let consumer = context.notes.caller.consumer.as_deref();
         access.write(&Record {
             time: SystemTime::now(),
             request_id: context.request_id.as_str(),
@@ -246,7 +246,8 @@ impl Worker {
             total,
             edge,
             upstream: context.upstream,
-            issuer: context.issuer,
+            issuer: context.notes.waited,
+            correlation_id: context.notes.correlation_id.as_deref(),
             bytes_in: context.request_bytes,
             bytes_out: context.response_bytes,
             upstream_address: context.upstream_address,

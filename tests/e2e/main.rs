@@ -3,6 +3,7 @@
 
 mod admin;
 mod differential;
+mod dns;
 mod forward;
 mod framing;
 mod headers;

@@ -22,12 +22,12 @@ use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
 use crate::balancer::Balancers;
 use crate::config::{self, Env, problem::Problems};
+use crate::dns::Resolver;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::kernel::{self, DenyList, Kernel};
 use crate::metrics::{Exposition, Kind, Registry};
 use crate::plugin::{PLUGINS, PluginEnv};
-use crate::proxy::resolve::Resolver;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::store::Store;
@@ -72,7 +72,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let signals = control.block_on(async { Signals::install() }).context("signal handlers")?;
     let registry = Arc::new(Registry::new(VERSION));
     let state = control.block_on(State::open(&settings.store.path));
-    let resolver = Resolver::new(control.handle().clone(), settings.timeouts.resolve);
+    let resolver =
+        Resolver::new(control.handle().clone(), &settings.dns, settings.timeouts.resolve).context("[dns]")?;
     let balancers = Balancers::new(resolver, Some(control.handle().clone()));
     let env = Env { plugins: plugin_env(&settings, &control, state), balancers };
     let snapshot = config::load(&settings, &env, 1)?;
@@ -204,8 +205,7 @@ fn serve_admin(
     let store = store.clone();
     let configuration = Arc::new(move || {
         let snapshot = store.load();
-        let plugins = snapshot.routes.iter().flat_map(|route| &route.plugins);
-        let enabled_plugins = plugins.map(|plugin| plugin.name().to_owned()).collect();
+        let enabled_plugins = snapshot.plugin_names.iter().map(|name| (*name).to_owned()).collect();
         Configuration { hash: snapshot.hash.to_string(), enabled_plugins }
     });
     let state = AdminState { node, registry: registry.clone(), configuration, address: admin.address };

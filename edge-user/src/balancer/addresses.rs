@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::settings::Target;
 use crate::config::snapshot::Host;
-use crate::proxy::resolve::Resolver;
+use crate::dns::Resolver;
 
 /// The port where neither the target nor an SRV record names one.
 const DEFAULT_PORT: u16 = 8000;
@@ -52,12 +52,14 @@ pub(super) fn literal(target: &Target) -> Answer {
 
 /// What the resolver says of a name.
 pub(super) async fn ask(resolver: Arc<Resolver>, name: Box<str>) -> Answer {
-    let found = resolver.lookup(&name).await?;
-    // IPv6 only where there is no IPv4: few services listen on both, whatever their names say.
-    let preferred = found.iter().any(IpAddr::is_ipv4);
-    let fitting = found.iter().filter(|address| address.is_ipv4() == preferred);
-    let found: Arc<[Found]> = fitting.map(|address| Found::plain(*address)).collect();
-    (!found.is_empty()).then_some(found)
+    let answer = resolver.lookup(&name).await.ok()?;
+    let found = answer.addresses.iter().map(|record| Found {
+        address: record.address,
+        port: record.port,
+        weight: record.port.map(|_| u32::from(record.weight)),
+        name: record.name.clone(),
+    });
+    Some(found.collect())
 }
 
 /// A target as its entity spells it, with the port that applies.

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::settings::{Active, Algorithm, HashOn, Healthchecks, Passive, Target, Thresholds, Upstream};
 use super::{Balancer, UpstreamHealth};
 use crate::config::snapshot::Host;
-use crate::proxy::resolve::Resolver;
+use crate::dns::Resolver;
 
 /// Below so many entries nobody looks for dead ones.
 const FEW: usize = 64;

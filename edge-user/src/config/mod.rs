@@ -7,6 +7,7 @@ pub mod problem;
 pub mod reader;
 mod resolve;
 mod schema;
+mod scoping;
 pub mod snapshot;
 pub mod value;
 
@@ -22,8 +23,8 @@ use self::schema::Document;
 use self::snapshot::{Host, Snapshot};
 use self::value::Value;
 use crate::balancer::Balancers;
+use crate::dns::Resolver;
 use crate::plugin::PluginEnv;
-use crate::proxy::resolve::Resolver;
 use crate::settings::{self, Listener, Settings};
 use crate::{crypto, tls};
 

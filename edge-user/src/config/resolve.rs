@@ -1,6 +1,6 @@
 //! References, ids and uniqueness; which plugin instance serves which route; `Document` → `Snapshot`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,10 @@ use uuid::Uuid;
 use super::Env;
 use super::problem::Sink;
 use super::schema::{Common, Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
+use super::scoping::{Scope, Scoping};
 use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot};
 use crate::plugin::Plugin;
+use crate::plugin::plan::Instance;
 use crate::router::Router;
 use crate::tls::{self, Certificates};
 
@@ -87,8 +89,12 @@ pub(super) fn resolve(
         routes.add(&entity.common, "name", entity.name.as_deref(), &entity.common.path, sink);
     }
     let certificates = certificates(&document, listeners, sink);
-    let consumers = consumers(&document, sink);
-    let plugins = plugins(document.plugins, &services, &routes, env, sink);
+    let (consumers, by_consumer) = consumers(&document, sink);
+    let consumer_groups = Index::new("consumer_groups");
+    let scopes =
+        Scopes { services: &services, routes: &routes, consumers: &by_consumer, consumer_groups: &consumer_groups };
+    let Plugins { scoping, names, owned_names } = plugins(document.plugins, &scopes, env, sink);
+    let mut plans = scoping.finish();
 
     let built: Vec<Option<Arc<Service>>> = (document.services.iter().zip(&services.ids))
         .map(|(entity, id)| service(entity, *id, env, sink).map(Arc::new))
@@ -105,10 +111,6 @@ pub(super) fn resolve(
     }
     // Among equals the earlier created one wins; the file's order stands where it does not say.
     chosen.sort_by_key(|(_, entity, _)| entity.common.created_at.unwrap_or(i64::MAX));
-    let owned: HashSet<Box<str>> =
-        plugins.iter().filter_map(|plugin| plugin.runs.as_ref()).flat_map(Plugin::owned_names).collect();
-    let mut owned_names: Vec<_> = owned.into_iter().collect();
-    owned_names.sort();
     Snapshot {
         generation,
         hash: Box::default(),
@@ -119,18 +121,18 @@ pub(super) fn resolve(
                 id: routes.ids[index],
                 name: entity.name.as_deref().map(Into::into),
                 label: label(entity.name.as_deref(), routes.ids[index]),
-                http: entity.http,
-                https: entity.https,
+                protocols: entity.protocols,
                 https_redirect_status_code: entity.https_redirect_status_code,
                 strip_path: entity.strip_path,
                 preserve_host: entity.preserve_host,
                 service: service.and_then(|service| built[service].clone()),
-                plugins: most_specific(&plugins, index, service, Plugin::priority),
+                plugins: plans.plan(index, service),
             })
             .collect(),
         consumers,
         certificates,
-        owned_names,
+        plugin_names: names.into_iter().collect(),
+        owned_names: owned_names.into_iter().collect(),
         warnings: Vec::new(),
     }
 }
@@ -176,71 +178,70 @@ fn service(entity: &ServiceEntity, id: Uuid, env: &Env, sink: &Sink) -> Option<S
     })
 }
 
-/// A plugin instance and the requests it is for.
-struct Scoped<P> {
-    name: String,
-    service: Option<usize>,
-    route: Option<usize>,
-    /// `None` where it is disabled.
-    runs: Option<P>,
+/// The enabled instances by scope, and what all of them together own and are called.
+#[derive(Default)]
+struct Plugins {
+    scoping: Scoping,
+    names: BTreeSet<&'static str>,
+    owned_names: BTreeSet<Box<str>>,
 }
 
-fn plugins(
-    entities: Vec<PluginEntity<'_>>,
-    services: &Index,
-    routes: &Index,
-    env: &Env,
-    sink: &Sink,
-) -> Vec<Scoped<Plugin>> {
+fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink: &Sink) -> Plugins {
     let mut index = Index::new("plugins");
-    let mut scopes = HashSet::new();
-    let mut plugins = Vec::with_capacity(entities.len());
+    let mut taken = HashSet::new();
+    let mut plugins = Plugins::default();
     for entity in entities {
         index.add(&entity.common, "instance_name", entity.instance_name.as_deref(), &entity.common.path, sink);
         let find = |reference: &Option<Ref>, index: &Index| match reference {
             None => Some(None),
             Some(reference) => index.find(reference, sink).map(Some),
         };
-        let (service, route) = (find(&entity.service, services), find(&entity.route, routes));
+        let (service, route) = (find(&entity.service, scopes.services), find(&entity.route, scopes.routes));
+        let (consumer, group) =
+            (find(&entity.consumer, scopes.consumers), find(&entity.consumer_group, scopes.consumer_groups));
         // A disabled instance is read as well: what is wrong with it must not show up on the day it is enabled.
         let parsed = Plugin::parse(&entity.name, entity.config, &env.plugins);
-        let (Some(service), Some(route), Some(parsed)) = (service, route, parsed) else { continue };
-        if !scopes.insert((entity.name.clone(), service, route)) {
-            violation("plugins", &entity.common, "name, service and route", &entity.name, sink);
+        let (Some(service), Some(route), Some(consumer), Some(group), Some(parsed)) =
+            (service, route, consumer, group, parsed)
+        else {
+            continue;
+        };
+        if consumer.is_some() && group.is_some() {
+            let expected = "one of `consumer` and `consumer_group`";
+            sink.problem(entity.common.line, &entity.common.path, "both `consumer` and `consumer_group`", expected);
         }
-        plugins.push(Scoped { name: entity.name, service, route, runs: entity.enabled.then_some(parsed) });
+        let who = consumer.map(|_| "consumer").or(group.map(|_| "consumer_group"));
+        if let Some(key) = who.filter(|who| !parsed.may_be_for(who)) {
+            let expected = format!("value must be null: {} runs before anyone knows the {key}", entity.name);
+            sink.problem(entity.common.line, &format!("{}.{key}", entity.common.path), format!("a {key}"), expected);
+        }
+        let scope = Scope {
+            service,
+            route,
+            consumer: consumer.map(|index| scopes.consumers.ids[index]),
+            group: group.map(|index| scopes.consumer_groups.ids[index]),
+        };
+        if !taken.insert((entity.name.clone(), scope)) {
+            violation("plugins", &entity.common, "name and scope", &entity.name, sink);
+        }
+        if entity.enabled {
+            plugins.names.insert(parsed.name());
+            plugins.owned_names.extend(parsed.owned_names());
+            plugins.scoping.add(scope, Instance { protocols: entity.protocols, plugin: parsed });
+        }
     }
     plugins
 }
 
-/// One instance per name, the most specific that is enabled: route and service, route, service, everywhere.
-fn most_specific<P: Clone>(
-    plugins: &[Scoped<P>],
-    route: usize,
-    service: Option<usize>,
-    priority: impl Fn(&P) -> u32,
-) -> Box<[P]> {
-    let mut best: HashMap<&str, (u8, &P)> = HashMap::new();
-    for scoped in plugins {
-        let Some(plugin) = &scoped.runs else { continue };
-        let elsewhere = scoped.route.is_some_and(|wanted| wanted != route)
-            || scoped.service.is_some_and(|wanted| Some(wanted) != service);
-        if elsewhere {
-            continue;
-        }
-        let rank = u8::from(scoped.route.is_some()) << 1 | u8::from(scoped.service.is_some());
-        let entry = best.entry(&scoped.name).or_insert((rank, plugin));
-        if rank > entry.0 {
-            *entry = (rank, plugin);
-        }
-    }
-    let mut chosen: Vec<_> = best.into_iter().map(|(name, (_, plugin))| (priority(plugin), name, plugin)).collect();
-    // Kong's order among equals: by name, backwards.
-    chosen.sort_by_key(|(priority, name, _)| std::cmp::Reverse((*priority, *name)));
-    chosen.into_iter().map(|(_, _, plugin)| plugin.clone()).collect()
+/// What plugins can be scoped to.
+struct Scopes<'a> {
+    services: &'a Index,
+    routes: &'a Index,
+    consumers: &'a Index,
+    consumer_groups: &'a Index,
 }
 
-fn consumers(document: &Document<'_>, sink: &Sink) -> Consumers {
+fn consumers(document: &Document<'_>, sink: &Sink) -> (Consumers, Index) {
     let mut index = Index::new("consumers");
     let mut custom_ids = HashSet::new();
     for entity in &document.consumers {
@@ -252,11 +253,13 @@ fn consumers(document: &Document<'_>, sink: &Sink) -> Consumers {
             violation("consumers", &entity.common, "custom_id", custom_id, sink);
         }
     }
-    Consumers::new(document.consumers.iter().zip(&index.ids).map(|(entity, id)| Consumer {
+    let consumers = Consumers::new(document.consumers.iter().zip(&index.ids).map(|(entity, id)| Consumer {
         id: *id,
         username: entity.username.as_deref().map(Into::into),
         custom_id: entity.custom_id.as_deref().map(Into::into),
-    }))
+        ..Consumer::default()
+    }));
+    (consumers, index)
 }
 
 fn certificates(document: &Document<'_>, listeners: Vec<Option<Arc<CertifiedKey>>>, sink: &Sink) -> Certificates {
@@ -279,41 +282,4 @@ fn certificates(document: &Document<'_>, listeners: Vec<Option<Arc<CertifiedKey>
         }
     }
     Certificates::new(names, listeners)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `name service route text`, `-` for everywhere; a text of `off` is a disabled instance.
-    fn scoped(line: &str) -> Scoped<String> {
-        let words: Vec<_> = line.split(' ').collect();
-        let index = |word: &str| word.parse().ok();
-        let runs = (words[3] != "off").then(|| words[3].to_owned());
-        Scoped { name: words[0].to_owned(), service: index(words[1]), route: index(words[2]), runs }
-    }
-
-    #[test]
-    fn the_most_specific_enabled_instance_runs() {
-        let all = [
-            "a - - global7",
-            "a 1 - service7",
-            "a - 1 route7",
-            "a 1 1 both7",
-            "a - 2 off",
-            "b - - b5",
-            "c - - c5",
-            "d 1 - d9",
-        ];
-        let plugins: Vec<_> = all.iter().map(|line| scoped(line)).collect();
-        let priority = |text: &String| u32::from(text.bytes().last().unwrap());
-        for (route, service, expected) in [
-            (1, Some(1), "d9 both7 c5 b5"),
-            (1, Some(0), "route7 c5 b5"),
-            (2, Some(1), "d9 service7 c5 b5"),
-            (2, None, "global7 c5 b5"),
-        ] {
-            assert_eq!(most_specific(&plugins, route, service, priority).join(" "), expected, "{route} {service:?}");
-        }
-    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::balancer::Balancer;
-use crate::plugin::Plugin;
+use crate::plugin::plan::Plan;
 use crate::router::Router;
 use crate::tls::Certificates;
 
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub consumers: Consumers,
     /// Server certificates by SNI.
     pub certificates: Certificates,
+    /// The names of the plugins of which an instance is enabled, sorted.
+    pub plugin_names: Vec<&'static str>,
     /// Lower-case names of the fields by which plugins speak to upstreams; no client may send them (P1).
     pub owned_names: Vec<Box<str>>,
     /// What the operator should know, in words; logged when the snapshot comes into force.
@@ -45,6 +47,7 @@ impl Snapshot {
             routes: Vec::new(),
             consumers: Consumers::default(),
             certificates: Certificates::default(),
+            plugin_names: Vec::new(),
             owned_names: Vec::new(),
             warnings: Vec::new(),
         }
@@ -64,10 +67,8 @@ pub struct Route {
     pub name: Option<Box<str>>,
     /// Name or id, for logs and metrics.
     pub label: Arc<str>,
-    /// Whether it answers in clear text.
-    pub http: bool,
-    /// Whether it answers over TLS.
-    pub https: bool,
+    /// What it answers to.
+    pub protocols: Protocols,
     /// What a clear-text request to an https-only route gets.
     pub https_redirect_status_code: u16,
     /// Whether the matched prefix is cut off before forwarding.
@@ -76,8 +77,8 @@ pub struct Route {
     pub preserve_host: bool,
     /// Where requests go; a route without one can only be answered by plugins.
     pub service: Option<Arc<Service>>,
-    /// The most specific enabled instance per name, by descending priority.
-    pub plugins: Box<[Plugin]>,
+    /// The plugins that may run.
+    pub plugins: Arc<Plan>,
 }
 
 /// One upstream service.
@@ -112,6 +113,47 @@ pub struct Service {
     pub endpoint: u64,
     /// Where each try goes.
     pub balancer: Arc<Balancer>,
+}
+
+/// What a route answers to and a plugin is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs, reason = "Kong's names")]
+pub enum Protocol {
+    Http,
+    Https,
+    Grpc,
+    Grpcs,
+    Tcp,
+    Tls,
+    TlsPassthrough,
+    Udp,
+    Ws,
+    Wss,
+}
+
+/// A set of protocols.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Protocols(u16);
+
+impl Protocols {
+    /// http, https, grpc and grpcs: what most plugins are for where nothing is said.
+    pub const ALL_HTTP: Self = Self(0b1111);
+
+    /// Whether the protocol is in the set.
+    pub fn contains(self, protocol: Protocol) -> bool {
+        self.0 & (1 << protocol as u16) != 0
+    }
+
+    /// Whether every HTTP protocol is in the set.
+    pub fn are_all_http(self) -> bool {
+        self.0 & Self::ALL_HTTP.0 == Self::ALL_HTTP.0
+    }
+}
+
+impl FromIterator<Protocol> for Protocols {
+    fn from_iter<I: IntoIterator<Item = Protocol>>(protocols: I) -> Self {
+        Self(protocols.into_iter().fold(0, |set, protocol| set | 1 << protocol as u16))
+    }
 }
 
 /// The protocol spoken to an upstream.
@@ -154,7 +196,7 @@ impl fmt::Display for Host {
 }
 
 /// Someone a token stands for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Consumer {
     /// The entity's id.
     pub id: Uuid,
@@ -162,6 +204,19 @@ pub struct Consumer {
     pub username: Option<Box<str>>,
     /// Its unique name in another system.
     pub custom_id: Option<Box<str>>,
+    /// The consumer groups it is in, by name.
+    pub groups: Box<[Arc<ConsumerGroup>]>,
+    /// Its groups for the `acl` plugin, in the file's order.
+    pub acl_groups: Box<[Box<str>]>,
+}
+
+/// A group of consumers that plugins may be for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConsumerGroup {
+    /// The entity's id.
+    pub id: Uuid,
+    /// Its unique name.
+    pub name: Box<str>,
 }
 
 /// The consumers by each of their keys.
@@ -222,7 +277,12 @@ mod tests {
     fn consumers_are_found_by_each_key_and_no_other() {
         let id = Uuid::from_u128(7);
         let text = id.to_string();
-        let consumers = Consumers::new([Consumer { id, username: Some("ann".into()), custom_id: Some("c-1".into()) }]);
+        let consumers = Consumers::new([Consumer {
+            id,
+            username: Some("ann".into()),
+            custom_id: Some("c-1".into()),
+            ..Consumer::default()
+        }]);
         let found = |consumer: Option<&Arc<Consumer>>| consumer.map(|consumer| consumer.id) == Some(id);
         assert!(
             found(consumers.by_id(&text))

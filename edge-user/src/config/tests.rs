@@ -1,3 +1,4 @@
+use super::snapshot::{Protocol, Protocols};
 use super::*;
 use crate::router::Match;
 
@@ -6,6 +7,10 @@ fn settings() -> Settings {
     let path = dir.path().join("edge.toml");
     fs::write(&path, "[[listeners]]\naddress = \"127.0.0.1:0\"\n").unwrap();
     Settings::load(&path).unwrap()
+}
+
+fn set(protocols: &[Protocol]) -> Protocols {
+    protocols.iter().copied().collect()
 }
 
 fn env() -> Env {
@@ -134,11 +139,11 @@ fn routes_have_their_defaults_and_rules() {
         "routes:\n- name: r\n  hosts: [a.example]\n- paths: [/x]\n  protocols: [https]\n  strip_path: false\n  https_redirect_status_code: 301\n",
     );
     let (first, second) = (&s.routes[0], &s.routes[1]);
-    assert_eq!((first.http, first.https, first.https_redirect_status_code), (true, true, 426));
+    assert_eq!((first.protocols, first.https_redirect_status_code), (set(&[Protocol::Http, Protocol::Https]), 426));
     assert_eq!((first.strip_path, first.preserve_host, first.service.is_none()), (true, false, true));
     assert_eq!(
-        (second.http, second.https, second.https_redirect_status_code, second.strip_path),
-        (false, true, 301, false)
+        (second.protocols, second.https_redirect_status_code, second.strip_path),
+        (set(&[Protocol::Https]), 301, false)
     );
     assert_eq!((&*first.label, &*second.label), ("r", &*second.id.to_string()));
     assert_eq!(s.router.select(b"GET", b"A.example", 80, b"/x"), Some(Match { route: 0, matched: 0 }));

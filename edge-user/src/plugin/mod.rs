@@ -1,22 +1,23 @@
 //! Plugins: one closed enum, run by descending PRIORITY. One file or folder per plugin, named as in the configuration.
 
 pub mod openid_connect;
+pub mod plan;
+mod request;
+#[cfg(test)]
+pub(crate) mod testing;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::reader::Reader;
-use crate::config::snapshot::{Consumer, Consumers};
 use crate::http::head::Head;
 use crate::http_client::HttpClient;
 use crate::reason::Reason;
 use crate::state::State;
-use crate::token::cache::LocalCache;
 use crate::token::keys::KeySources;
 use crate::token::source::FetchPolicy;
-use crate::token::{Attempt, KeyWait, Now};
 use openid_connect::OpenidConnect;
 use openid_connect::refusal::Detail;
+pub use request::{Access, Answer, AnswerBody, Caller, Notes, Request, RequestBody, Response};
 
 /// Every plugin this program has, with its PRIORITY.
 pub const PLUGINS: &[(&str, u32)] = &[(openid_connect::NAME, openid_connect::PRIORITY)];
@@ -50,45 +51,6 @@ impl Default for PluginEnv {
         let http = HttpClient::new(&[]).expect("the provider and roots that are built in make a client");
         Self::new(KeySources::new(http, State::in_memory(), None, FetchPolicy::default()))
     }
-}
-
-/// One request as plugins see it before it is forwarded.
-pub struct Credentialed<'a> {
-    /// The request's head, which a plugin may change.
-    pub head: &'a mut Head,
-    /// The query, without its question mark.
-    pub query: Option<&'a [u8]>,
-    /// The host that routing saw, without a port: the realm of challenges.
-    pub host: &'a [u8],
-    /// When the request came.
-    pub now: Now,
-    /// The worker's verdicts.
-    pub cache: &'a LocalCache,
-    /// Whom tokens may stand for.
-    pub consumers: &'a Consumers,
-    /// The client by the rules of `trusted_ips`.
-    pub client: IpAddr,
-    /// Whether the request has waited for keys already.
-    pub attempt: Attempt,
-}
-
-/// Whom a request stands for, as later phases and the log need it.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// The consumer that the token was mapped to.
-    pub consumer: Option<Arc<Consumer>>,
-    /// When the token stops being good, leeway included: a stream that outlives its request ends then (P8).
-    pub expires_unix_ms: Option<i64>,
-}
-
-/// A plugin's answer to a request.
-pub enum Access<'a> {
-    /// Go on.
-    Continue(Identity),
-    /// Answer the client.
-    Refuse(Refusal<'a>),
-    /// Wait for keys, then ask the same plugin again with `Attempt::Waited`.
-    Wait(KeyWait),
 }
 
 /// The answer to a refused request.
@@ -160,10 +122,45 @@ impl Plugin {
         }
     }
 
-    /// The access phase. Never waits itself.
-    pub fn access<'a>(&'a self, request: Credentialed<'_>) -> Access<'a> {
+    /// Whether an instance may be for a consumer or group (`scope` says which): it must run after one is known.
+    pub fn may_be_for(&self, _scope: &str) -> bool {
         match self {
-            Self::OpenidConnect(plugin) => plugin.access(request),
+            Self::OpenidConnect(_) => false,
+        }
+    }
+
+    /// Whether it looks at responses.
+    pub fn answers(&self) -> bool {
+        match self {
+            Self::OpenidConnect(_) => false,
+        }
+    }
+
+    /// The access phase: before the request is forwarded.
+    pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
+        match self {
+            Self::OpenidConnect(plugin) => plugin.access(request).await,
+        }
+    }
+
+    /// The response phase: before the head of any response is sent, the edge's own included.
+    pub fn respond(&self, _response: &mut Response<'_>) {
+        match self {
+            Self::OpenidConnect(_) => {}
+        }
+    }
+
+    /// Whether it will rewrite the body of this response, which is then read whole.
+    pub fn rewrites_body(&self, _response: &Head) -> bool {
+        match self {
+            Self::OpenidConnect(_) => false,
+        }
+    }
+
+    /// The response's body rewritten, or nothing where it stays as it is.
+    pub fn rewrite_body(&self, _body: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::OpenidConnect(_) => None,
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use crate::config::snapshot::{Consumer, Route};
+use crate::config::snapshot::{Protocol, Route};
+use crate::plugin::{Notes, Plugin};
 use crate::reason::Reason;
 use crate::token::Now;
 use crate::worker::Worker;
@@ -56,8 +56,14 @@ pub struct Context<'a> {
     pub host: Vec<u8>,
     /// Where it goes.
     pub route: Option<&'a Route>,
-    /// Whom its token stands for.
-    pub consumer: Option<Arc<Consumer>>,
+    /// Whether the client uses TLS, by the rules of `trusted_ips`.
+    pub https: bool,
+    /// What it speaks: http or grpc, over TLS or not.
+    pub protocol: Protocol,
+    /// What plugins leave.
+    pub notes: Notes,
+    /// The plugins chosen by caller, by their slot.
+    pub chosen: Vec<(usize, Option<&'a Plugin>)>,
     /// The status sent.
     pub status: u16,
     /// Why the edge answered in place of the upstream, or cut the exchange short.
@@ -66,16 +72,12 @@ pub struct Context<'a> {
     pub upstream_started: Option<Instant>,
     /// How long the upstream took to its response head.
     pub upstream: Option<Duration>,
-    /// How long the request waited for its issuer.
-    pub issuer: Option<Duration>,
     /// The upstream's address.
     pub upstream_address: Option<SocketAddr>,
     /// Body bytes from the client.
     pub request_bytes: u64,
     /// Body bytes to the client.
     pub response_bytes: u64,
-    /// When a connection that outlives the request must end: the token's `exp` (P8).
-    pub expires_unix_ms: Option<i64>,
 }
 
 impl<'a> Context<'a> {
@@ -90,17 +92,29 @@ impl<'a> Context<'a> {
             client: connection.ip(),
             host: Vec::new(),
             route: None,
-            consumer: None,
+            https: connection.tls,
+            protocol: if connection.tls { Protocol::Https } else { Protocol::Http },
+            notes: Notes::default(),
+            chosen: Vec::new(),
             status: 0,
             reason: None,
             upstream_started: None,
             upstream: None,
-            issuer: None,
             upstream_address: None,
             request_bytes: 0,
             response_bytes: 0,
-            expires_unix_ms: None,
         }
+    }
+
+    /// The plugins of its route that look at its response, most important first: those the access phase chose, and of
+    /// those it did not come to, the ones for the caller known by now.
+    pub fn answering(&self) -> impl Iterator<Item = &'a Plugin> {
+        let plan = self.route.map(|route| &route.plugins).filter(|plan| plan.answers);
+        let slots = plan.into_iter().flat_map(|plan| plan.slots.iter().enumerate());
+        slots.filter_map(|(index, slot)| match self.chosen.iter().find(|(chosen, _)| *chosen == index) {
+            Some((_, plugin)) => *plugin,
+            None => slot.choose(self.protocol, &self.notes.caller),
+        })
     }
 
     /// Whether the reason code may be told to this client (T17).

@@ -63,6 +63,7 @@ pub struct Exchange<'a, D> {
     service: &'a Service,
     down: &'a mut D,
     owned: &'a OwnedNames,
+    body_limit: u64,
     upstream: UpstreamConn,
     /// The upstream's address.
     pub address: SocketAddr,
@@ -80,6 +81,8 @@ pub struct Outgoing<'a> {
     pub target: &'a [u8],
     /// Names that no trailer of the client may bear (P1).
     pub owned: &'a OwnedNames,
+    /// The longest body it may have, in bytes; zero for any.
+    pub body_limit: u64,
     /// The protocol to switch to, where the client asks for one that is allowed.
     pub upgrade: Option<&'a [u8]>,
 }
@@ -104,6 +107,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             service,
             down,
             owned: outgoing.owned,
+            body_limit: outgoing.body_limit,
             upstream,
             address,
             upload: Upload::new(framing),
@@ -166,6 +170,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                     // The edge has sent its own 100 when it began to read the body.
                     if response.status() != 100 {
                         super::headers::clean_response(response, false);
+                        super::headers::add_via(response);
                         self.down.interim(response);
                         let _ = self.down.poll_flush(cx).map_err(Failure::Client)?;
                     }
@@ -204,8 +209,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                 let mut sink = BodyEncoder::new(&mut self.upstream.out, self.upload.framing).trailing_only(&may_trail);
                 let polled = self.down.poll_body(cx, &mut sink);
                 self.upload.bytes += sink.data_bytes;
-                let limit = self.worker.settings.limits.body_bytes;
-                if limit > 0 && self.upload.bytes > limit {
+                if self.body_limit > 0 && self.upload.bytes > self.body_limit {
                     return Poll::Ready(Err(Failure::TooLarge));
                 }
                 self.upload.ended = ready!(polled).map_err(Failure::Client)?;
@@ -249,6 +253,33 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             }
         }
         self.down.poll_flush(cx).map_err(Failure::Client)
+    }
+
+    /// Reads the response's body whole, in place of `transfer`; nothing where it is over `limit` bytes.
+    pub async fn collect(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
+        let mut body = Vec::new();
+        poll_fn(|cx| {
+            self.drive_upload(cx)?;
+            loop {
+                match ready!(self.upstream.poll_data(cx, true, self.service.read_timeout))? {
+                    Found::Data(n) if body.len() + n > limit => return Poll::Ready(Ok(None)),
+                    Found::Data(n) => {
+                        body.extend_from_slice(self.upstream.data(n));
+                        self.upstream.consume(n);
+                    }
+                    Found::End | Found::More => return Poll::Ready(Ok(Some(std::mem::take(&mut body)))),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends a body of the edge's own making after `Downstream::respond`.
+    pub async fn send(&mut self, body: &[u8]) -> Result<(), Failure> {
+        self.down.write(body);
+        self.response_bytes += body.len() as u64;
+        self.down.finish(&Head::default());
+        poll_fn(|cx| self.down.poll_flush(cx)).await.map_err(Failure::Client)
     }
 
     /// Ends the exchange: the connection is kept if request and response both came to their ends.

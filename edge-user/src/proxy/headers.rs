@@ -110,7 +110,7 @@ pub fn add_latencies(response: &mut Head, context: &Context<'_>, answered: Insta
     response.push_known(Known::XKongRequestId, context.request_id.as_bytes());
 }
 
-/// Drops the fields of the hop from an upstream's response and tells the way.
+/// Drops the fields of the hop from an upstream's response.
 pub fn clean_response(head: &mut Head, keep_upgrade: bool) {
     let named = ConnectionOptions::of(head);
     head.retain(|field| match field.known {
@@ -120,10 +120,10 @@ pub fn clean_response(head: &mut Head, keep_upgrade: bool) {
         Known::Other => !named.contains(field.name),
         _ => true,
     });
-    add_via(head);
 }
 
-fn add_via(head: &mut Head) {
+/// Tells the way a message went (RFC 9110, 7.6.3).
+pub fn add_via(head: &mut Head) {
     let version = head.version().number();
     let mut via = [0; 16];
     let text = [version.as_bytes(), b" ", PSEUDONYM.as_bytes()];

@@ -1,12 +1,12 @@
 //! One request from its head to the last byte of its answer: `handle` is the order of the phases.
 
+mod body;
 pub mod connection;
 pub mod context;
 pub mod forward;
 pub mod headers;
 pub mod listener;
 pub mod owned;
-pub mod resolve;
 pub mod respond;
 pub mod target;
 pub mod upstream;
@@ -21,15 +21,14 @@ use self::forward::{Exchange, Failure, Outgoing};
 use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
-use crate::config::snapshot::{Route, Service};
+use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
 use crate::http::h1::client::UpstreamConn;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known};
-use crate::plugin::{Access, Credentialed};
+use crate::plugin::{Access, Plugin, Request};
 use crate::reason::Reason;
 use crate::router;
-use crate::token::{Attempt, Now};
 use crate::worker::{View, Worker};
 
 /// What the connection does after a request.
@@ -82,7 +81,7 @@ async fn run<'a, D: Downstream>(
     down: &mut D,
 ) -> After {
     let outcome = match route(view, context, &mut heads.request, down.request_framing()) {
-        Ok(target) => match access(view, context, &mut heads.request, &target).await {
+        Ok(target) => match access(view, context, &mut heads.request, &target, down).await {
             Ok(()) => proxy(view, context, heads, &target, upgrade, down).await,
             Err(answer) => Err(Stop::Answer(answer)),
         },
@@ -132,8 +131,9 @@ fn route<'a>(
     let route = &view.snapshot.routes[found.route];
     context.route = Some(route);
     let proto = head.get(Known::XForwardedProto).filter(|_| trusted);
-    let https = proto.map_or(context.connection.tls, |proto| proto.eq_ignore_ascii_case(b"https"));
-    if !https && !route.http {
+    context.https = proto.map_or(context.connection.tls, |proto| proto.eq_ignore_ascii_case(b"https"));
+    context.protocol = if context.https { Protocol::Https } else { Protocol::Http };
+    if !context.https && !route.protocols.contains(Protocol::Http) {
         return Err(https_required(route, &target));
     }
     headers::clean_request(head, &view.owned, trusted);
@@ -156,45 +156,48 @@ fn too_large<'a>() -> Local<'a> {
     Local::new(413, Reason::BodyTooLarge, "Payload too large").body(Body::ProxyError).close()
 }
 
-/// The plugins, most important first. A plugin that waits for keys gives the worker back and is asked again.
-async fn access<'a>(
+/// The plugins, most important first; of each the instance that is for the caller known by then.
+async fn access<'a, D: Downstream>(
     view: &'a View,
     context: &mut Context<'a>,
     head: &mut Head,
     target: &Target,
+    down: &mut D,
 ) -> Result<(), Local<'a>> {
     let Some(route) = context.route else { return Ok(()) };
-    for plugin in &route.plugins {
-        let mut attempt = Attempt::First;
-        loop {
-            let request = Credentialed {
-                head: &mut *head,
-                query: target.query(),
-                host: target.host(),
-                now: context.now,
-                cache: &context.worker.verdicts,
-                consumers: &view.snapshot.consumers,
-                client: context.client,
-                attempt,
-            };
-            match plugin.access(request) {
-                Access::Continue(identity) => {
-                    context.consumer = identity.consumer.or(context.consumer.take());
-                    context.expires_unix_ms = identity.expires_unix_ms;
-                    break;
-                }
-                Access::Refuse(refusal) => {
-                    context.worker.note_refusal(context, &refusal);
-                    return Err(refusal.into());
-                }
-                Access::Wait(keys) => {
-                    let began = Instant::now();
-                    let _ = tokio::time::timeout(context.worker.settings.timeouts.key_wait, keys.done()).await;
-                    context.issuer = Some(context.issuer.unwrap_or_default() + began.elapsed());
-                    context.now = Now::read();
-                    attempt = Attempt::Waited;
-                }
+    for (index, slot) in route.plugins.slots.iter().enumerate() {
+        let plugin = slot.choose(context.protocol, &context.notes.caller);
+        if slot.scoped.is_some() {
+            context.chosen.push((index, plugin));
+        }
+        let Some(plugin) = plugin else { continue };
+        let mut request = Request {
+            head,
+            path: target.path(),
+            query: target.query(),
+            host: target.host(),
+            port: target.port,
+            https: context.https,
+            client: context.client,
+            connection: context.connection,
+            id: context.request_id.as_str(),
+            now: context.now,
+            route,
+            consumers: &view.snapshot.consumers,
+            cache: &context.worker.verdicts,
+            key_wait: context.worker.settings.timeouts.key_wait,
+            body: &mut body::Collector::new(down),
+            notes: &mut context.notes,
+        };
+        let access = plugin.access(&mut request).await;
+        context.now = request.now;
+        match access {
+            Access::Continue => {}
+            Access::Refuse(refusal) => {
+                context.worker.note_refusal(context, &refusal);
+                return Err(refusal.into());
             }
+            Access::Answer(answer) => return Err(answer.into()),
         }
     }
     Ok(())
@@ -241,7 +244,13 @@ async fn proxy<'a, D: Downstream>(
         upstream_target.extend_from_slice(query);
     }
     let protocol = if upgrade { target.upgrade(&context.worker.settings.proxy.upgrades) } else { None };
-    let outgoing = Outgoing { head: request, target: &upstream_target, upgrade: protocol, owned: &view.owned };
+    let outgoing = Outgoing {
+        head: request,
+        target: &upstream_target,
+        upgrade: protocol,
+        owned: &view.owned,
+        body_limit: body_limit(context),
+    };
     context.upstream_started = Some(Instant::now());
     let worker = &**context.worker;
     let (mut exchange, meta) =
@@ -258,10 +267,26 @@ async fn proxy<'a, D: Downstream>(
         // RFC 9110, 6.6.1: who forwards a response without a date gives it one.
         response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
     }
+    respond::plugin_fields(context, request, response, true);
+    let rewriters: Vec<&Plugin> = context.answering().filter(|plugin| plugin.rewrites_body(response)).collect();
+    let rewritten = match rewriters.is_empty() || meta.framing == Framing::None {
+        true => None,
+        false => Some(rewrite(&mut exchange, &rewriters, worker.settings.limits.buffer_bytes).await?),
+    };
+    headers::add_via(response);
     headers::add_latencies(response, context, answered);
-    let shape = ResponseShape { framing: meta.framing, declared: meta.declared };
+    let shape = match &rewritten {
+        None => ResponseShape { framing: meta.framing, declared: meta.declared },
+        Some(body) => {
+            let framing = Framing::Length(body.len() as u64);
+            ResponseShape { framing, declared: framing }
+        }
+    };
     exchange.down().respond(response, shape, worker.draining.get());
-    let transferred = exchange.transfer().await;
+    let transferred = match rewritten {
+        None => exchange.transfer().await,
+        Some(body) => exchange.send(&body).await,
+    };
     context.request_bytes = exchange.request_bytes();
     context.response_bytes = exchange.response_bytes;
     transferred.map_err(Stop::Failed)?;
@@ -269,14 +294,37 @@ async fn proxy<'a, D: Downstream>(
     Ok(After::Next)
 }
 
+/// The upstream's body as the plugins want it.
+async fn rewrite<D: Downstream>(
+    exchange: &mut Exchange<'_, D>,
+    plugins: &[&Plugin],
+    limit: usize,
+) -> Result<Vec<u8>, Stop<'static>> {
+    let collected = exchange.collect(limit).await.map_err(Stop::Failed)?;
+    let mut body = collected.ok_or(Stop::Failed(Failure::Upstream(Reason::ResponseTooLarge)))?;
+    for plugin in plugins {
+        if let Some(rewritten) = plugin.rewrite_body(&body) {
+            body = rewritten;
+        }
+    }
+    Ok(body)
+}
+
+/// The longest body this request may have, in bytes; zero for any.
+fn body_limit(context: &Context<'_>) -> u64 {
+    let limits = [context.notes.body_limit, Some(context.worker.settings.limits.body_bytes).filter(|limit| *limit > 0)];
+    limits.into_iter().flatten().min().unwrap_or(0)
+}
+
 /// Tells the client of the switch; the connection's owner joins the two ends.
 async fn switch<D: Downstream>(context: &mut Context<'_>, response: &mut Head, mut exchange: Exchange<'_, D>) -> After {
     headers::clean_response(response, true);
+    headers::add_via(response);
     exchange.down().interim(response);
     if poll_fn(|cx| exchange.down().poll_flush(cx)).await.is_err() {
         return After::Next;
     }
-    let life = context.expires_unix_ms.map_or(Duration::ZERO, |expires| {
+    let life = context.notes.caller.expires_unix_ms.map_or(Duration::ZERO, |expires| {
         // Zero would mean no bound: a token that has just expired still bounds.
         Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1) as u64)
     });
@@ -299,6 +347,9 @@ async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down:
     }
     let answer = match failure {
         Failure::Upstream(reason) => respond::upstream_failure(reason),
+        Failure::TooLarge if context.notes.body_limit.is_some() => {
+            Local::new(413, Reason::PayloadTooLarge, "Request size limit exceeded").close()
+        }
         Failure::TooLarge => too_large(),
         Failure::Client(Fault::Timeout) => {
             Local::new(408, Reason::RequestTimeout, "Request timeout").body(Body::ProxyError).close()

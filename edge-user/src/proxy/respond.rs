@@ -2,23 +2,27 @@
 //!
 //! Bodies follow Kong's three kinds: the router's and the proxy's by what the client accepts, a plugin's compact.
 
+use std::borrow::Cow;
+
 use super::context::Context;
 use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::{Framing, list};
 use crate::http::h1::write::decimal;
 use crate::http::head::{Head, Known, Owner, Version};
-use crate::plugin::Refusal;
+use crate::plugin::{self, Answer, AnswerBody, Refusal};
 use crate::reason::Reason;
 
 /// What an answer's body looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
     /// By `Accept`, JSON by default: router and run loop.
     Negotiated,
     /// By `Accept`, then the request's `Content-Type`, plain text by default: failures of the proxy.
     ProxyError,
     /// Compact JSON without the request id: plugins.
     Plugin,
+    /// These bytes, of this type if one is given, in place of the message.
+    Raw(Cow<'a, [u8]>, Option<&'a str>),
 }
 
 /// One answer of the edge's own.
@@ -28,9 +32,9 @@ pub struct Local<'a> {
     /// Why, for log and metrics.
     pub reason: Reason,
     /// What the client reads.
-    pub message: &'a str,
+    pub message: Cow<'a, str>,
     /// How it is written.
-    pub body: Body,
+    pub body: Body<'a>,
     /// Further fields.
     pub fields: Vec<(Known, Vec<u8>)>,
     /// Whether the connection must end.
@@ -39,12 +43,12 @@ pub struct Local<'a> {
 
 impl<'a> Local<'a> {
     /// An answer of the router or the run loop.
-    pub fn new(status: u16, reason: Reason, message: &'a str) -> Self {
-        Self { status, reason, message, body: Body::Negotiated, fields: Vec::new(), close: false }
+    pub fn new(status: u16, reason: Reason, message: impl Into<Cow<'a, str>>) -> Self {
+        Self { status, reason, message: message.into(), body: Body::Negotiated, fields: Vec::new(), close: false }
     }
 
     /// With this body.
-    pub fn body(mut self, body: Body) -> Self {
+    pub fn body(mut self, body: Body<'a>) -> Self {
         self.body = body;
         self
     }
@@ -76,11 +80,24 @@ impl<'a> From<Refusal<'a>> for Local<'a> {
     }
 }
 
+/// A plugin's answer in the upstream's place.
+impl<'a> From<Answer<'a>> for Local<'a> {
+    fn from(answer: Answer<'a>) -> Self {
+        let (message, body) = match answer.body {
+            AnswerBody::Error(message) => (message, Body::Negotiated),
+            AnswerBody::Message(message) => (message, Body::Plugin),
+            AnswerBody::Raw(bytes, content_type) => (Cow::Borrowed(""), Body::Raw(bytes, content_type)),
+        };
+        Self { status: answer.status, reason: answer.reason, message, body, fields: answer.fields, close: false }
+    }
+}
+
 /// The answer to a failed exchange with the upstream. Terse: neither address nor cause (P7).
 pub fn upstream_failure(reason: Reason) -> Local<'static> {
     let (status, message) = match reason {
         Reason::UpstreamTimeout => (504, "The upstream server is timing out"),
         Reason::UpstreamResolve => (503, "name resolution failed"),
+        Reason::UpstreamUnhealthy => (503, "The upstream server is currently unavailable"),
         _ => (502, "An invalid response was received from the upstream server"),
     };
     Local::new(status, reason, message).body(Body::ProxyError)
@@ -100,7 +117,7 @@ pub fn local<D: Downstream>(
     down.abandon_body();
     response.start_response(answer.status, reason_phrase(answer.status).as_bytes(), Version::Http11);
     response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
-    let (content_type, text) = body_text(context, request, answer);
+    let (content_type, mut text) = body_text(context, request, answer);
     if let Some(content_type) = content_type {
         response.push_known(Known::ContentType, content_type.as_bytes());
     }
@@ -110,6 +127,12 @@ pub fn local<D: Downstream>(
     if context.may_see_reason() {
         let status = format!("edge; error=http_request_denied; details=\"{}\"", answer.reason.code());
         response.push(Owner::Edge, b"Proxy-Status", status.as_bytes());
+    }
+    plugin_fields(context, request, response, false);
+    for plugin in context.answering().filter(|plugin| plugin.rewrites_body(response)) {
+        if let Some(rewritten) = plugin.rewrite_body(&text) {
+            text = rewritten.into();
+        }
     }
     let mut latency = Vec::with_capacity(4);
     decimal(&mut latency, context.started.elapsed().as_millis() as u64);
@@ -121,10 +144,26 @@ pub fn local<D: Downstream>(
     let framing = if bodiless { Framing::None } else { declared };
     down.respond(response, ResponseShape { framing, declared }, answer.close);
     if !bodiless {
-        down.write(text.as_bytes());
+        down.write(&text);
     }
     down.finish(&Head::default());
     context.response_bytes += if bodiless { 0 } else { text.len() as u64 };
+}
+
+/// What the route's plugins make of a response's fields: those set in the access phase, then each plugin in turn.
+pub fn plugin_fields(context: &Context<'_>, request: &Head, response: &mut Head, is_proxied: bool) {
+    for (name, value) in &context.notes.reply {
+        response.replace(name.as_bytes(), value);
+    }
+    for plugin in context.answering() {
+        plugin.respond(&mut plugin::Response {
+            head: response,
+            request,
+            https: context.https,
+            is_proxied,
+            notes: &context.notes,
+        });
+    }
 }
 
 /// The forms an error body can take.
@@ -161,14 +200,18 @@ impl Form {
     }
 }
 
-fn body_text(context: &Context<'_>, request: &Head, answer: &Local<'_>) -> (Option<&'static str>, String) {
-    let (message, id) = (answer.message, context.request_id.as_str());
+fn body_text<'a>(context: &Context<'_>, request: &Head, answer: &'a Local<'_>) -> (Option<&'a str>, Cow<'a, [u8]>) {
+    let (message, id) = (&*answer.message, context.request_id.as_str());
+    if let Body::Raw(bytes, content_type) = &answer.body {
+        return (*content_type, Cow::Borrowed(bytes));
+    }
     if answer.body == Body::Plugin {
-        return (Some(Form::Json.content_type()), format!("{{\"message\":{}}}", json_string(message)));
+        let text = format!("{{\"message\":{}}}", json_string(message));
+        return (Some(Form::Json.content_type()), text.into_bytes().into());
     }
     let accepted = request.get(Known::Accept).and_then(Form::of);
     let any = request.get(Known::Accept).is_some_and(|accept| accept.trim_ascii() == b"*/*");
-    let form = match answer.body {
+    let form = match &answer.body {
         Body::ProxyError => accepted.or_else(|| match any {
             true => Some(Form::Json),
             false => request.get(Known::ContentType).and_then(Form::of),
@@ -187,7 +230,7 @@ fn body_text(context: &Context<'_>, request: &Head, answer: &Local<'_>) -> (Opti
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error><message>{message}</message><requestid>{id}</requestid></error>\n"
         ),
     };
-    (Some(form.content_type()), text)
+    (Some(form.content_type()), text.into_bytes().into())
 }
 
 /// Messages are the edge's or the configuration's; the latter may hold anything.

@@ -3,6 +3,7 @@
 //! Relative paths are relative to the directory of `edge.toml`. Reading stands in `read`.
 
 mod cidr;
+mod dns;
 mod identity;
 mod read;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use cidr::Cidr;
+pub use dns::{Dns, RecordType};
 pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
 pub(crate) use read::read;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[verdicts]`
     pub verdicts: Verdicts,
     /// `[issuers]`
@@ -140,6 +144,8 @@ pub struct Limits {
     pub fields: usize,
     /// `body_bytes`: a request's body, in bytes; over it 413. Default 0: no limit.
     pub body_bytes: u64,
+    /// `buffer_bytes`: the most of a body that is held in memory, in bytes. Default 1048576.
+    pub buffer_bytes: usize,
     /// `connections`: open client connections over all workers. Default 100000.
     pub connections: usize,
 }
@@ -161,7 +167,7 @@ pub struct Timeouts {
     pub request_total: Option<Duration>,
     /// `tunnel_idle`: a WebSocket or other upgraded connection without bytes either way. Default 3600000.
     pub tunnel_idle: Duration,
-    /// `resolve`: the look-up of an upstream's name. Default 5000.
+    /// `resolve`: a request that waits for the addresses of a name. Default 5000.
     pub resolve: Duration,
     /// `key_wait`: a request that waits for an issuer's keys. Default 5000.
     pub key_wait: Duration,

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::dns::dns;
 use super::identity::identity;
 use super::{
     Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, PairFiles,
@@ -87,6 +88,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),
+        dns: section(&mut reader, "dns", |r| dns(r, base)),
         verdicts: section(&mut reader, "verdicts", |r| Verdicts {
             cache_bytes: count(r, "cache_bytes", 0..=1 << 40, 64 << 20),
         }),
@@ -185,6 +187,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         head_bytes: count(reader, "head_bytes", 1024..=1 << 20, 32768),
         fields: count(reader, "fields", 8..=1000, 64),
         body_bytes: count(reader, "body_bytes", 0..=1 << 50, 0) as u64,
+        buffer_bytes: count(reader, "buffer_bytes", 4096..=1 << 30, 1 << 20) as usize,
         connections: count(reader, "connections", 1..=10_000_000, 100_000),
     }
 }

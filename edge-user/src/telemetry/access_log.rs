@@ -65,6 +65,8 @@ pub struct Record<'a> {
     pub upstream: Option<Duration>,
     /// Waiting for an issuer, absent when none was asked.
     pub issuer: Option<Duration>,
+    /// As `correlation-id` found or made it.
+    pub correlation_id: Option<&'a str>,
     /// Request bytes received from the client.
     pub bytes_in: u64,
     /// Response bytes sent to the client.
@@ -200,6 +202,7 @@ impl AccessWriter {
         duration(out, key!("edge_ms"), Some(record.edge));
         duration(out, key!("upstream_ms"), record.upstream);
         duration(out, key!("issuer_ms"), record.issuer);
+        optional(out, text_key!("correlation_id"), record.correlation_id);
         number(out, key!("bytes_in"), record.bytes_in);
         number(out, key!("bytes_out"), record.bytes_out);
         if let Some(upstream) = record.upstream_address {
@@ -290,6 +293,7 @@ mod tests {
             edge: Duration::from_micros(400),
             upstream: None,
             issuer: None,
+            correlation_id: None,
             bytes_in: 120,
             bytes_out: 340,
             upstream_address: None,

@@ -159,6 +159,15 @@ pub fn holds(claim: Value<'_>, wanted: &str, reading: Reading) -> bool {
     }
 }
 
+/// The strings of a claim: those of an array, or the words of a text. Nothing else has any.
+pub fn texts(claim: Value<'_>) -> Vec<Box<str>> {
+    let words = |text: &str| text.split_ascii_whitespace().map(Box::from).collect();
+    match claim.kind() {
+        Kind::Array => claim.items().filter_map(|item| item.text()).map(|text| text.into()).collect(),
+        _ => claim.text().map_or_else(Vec::new, |text| words(&text)),
+    }
+}
+
 /// Alternatives of which one must hold; each is a set of words that must all be there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Required(Box<[Box<[Box<str>]>]>);

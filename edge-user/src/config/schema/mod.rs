@@ -13,6 +13,7 @@ pub(crate) use service::ServiceEntity;
 use uuid::Uuid;
 
 use super::reader::Reader;
+use super::snapshot::{Protocol, Protocols};
 use super::value::{Kind, Value};
 
 /// All entities of a file.
@@ -49,8 +50,11 @@ pub(crate) struct PluginEntity<'a> {
     pub(crate) name: String,
     pub(crate) instance_name: Option<String>,
     pub(crate) enabled: bool,
+    pub(crate) protocols: Protocols,
     pub(crate) service: Option<Ref>,
     pub(crate) route: Option<Ref>,
+    pub(crate) consumer: Option<Ref>,
+    pub(crate) consumer_group: Option<Ref>,
     pub(crate) config: Reader<'a>,
 }
 
@@ -216,8 +220,8 @@ fn plugin(mut reader: Reader<'_>, service: Option<usize>, route: Option<usize>) 
     let name = reader.required_string("name", "the plugin's name").map(str::to_owned);
     let instance_name = self::name(&mut reader, "instance_name");
     let enabled = reader.bool("enabled").unwrap_or(true);
-    protocols(&mut reader);
-    for key in ["consumer", "consumer_group", "ordering", "condition", "partials", "_config"] {
+    let protocols = protocols(&mut reader);
+    for key in ["ordering", "condition", "partials", "_config"] {
         reader.unsupported(key, json!(null));
     }
     let scope = |reader: &mut Reader<'_>, key, parent: Option<usize>| match parent {
@@ -232,6 +236,8 @@ fn plugin(mut reader: Reader<'_>, service: Option<usize>, route: Option<usize>) 
     // One that stands inside a route has the route's scope alone, unless it names a service too.
     let service = scope(&mut reader, "service", service);
     let route = scope(&mut reader, "route", route);
+    let consumer = reference(&mut reader, "consumer");
+    let consumer_group = reference(&mut reader, "consumer_group");
     let config = match reader.has("config") {
         true => reader.object("config"),
         false => {
@@ -240,17 +246,35 @@ fn plugin(mut reader: Reader<'_>, service: Option<usize>, route: Option<usize>) 
         }
     };
     reader.finish();
-    Some(PluginEntity { common, name: name?, instance_name, enabled, service, route, config: config? })
+    let (name, config) = (name?, config?);
+    Some(PluginEntity {
+        common,
+        name,
+        instance_name,
+        enabled,
+        protocols,
+        service,
+        route,
+        consumer,
+        consumer_group,
+        config,
+    })
 }
 
-fn protocols(reader: &mut Reader<'_>) {
-    const ALL: [&str; 10] = ["http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp", "ws", "wss"];
-    let words = ALL.map(|word| (word, word));
-    if let Some(protocols) = reader.words("protocols", &words)
-        && !["http", "https"].iter().all(|needed| protocols.contains(needed))
-    {
-        reader.problem("protocols", protocols.join(", "), "http and https among them: less is not supported yet");
-    }
+fn protocols(reader: &mut Reader<'_>) -> Protocols {
+    const ALL: [(&str, Protocol); 10] = [
+        ("http", Protocol::Http),
+        ("https", Protocol::Https),
+        ("grpc", Protocol::Grpc),
+        ("grpcs", Protocol::Grpcs),
+        ("tcp", Protocol::Tcp),
+        ("tls", Protocol::Tls),
+        ("tls_passthrough", Protocol::TlsPassthrough),
+        ("udp", Protocol::Udp),
+        ("ws", Protocol::Ws),
+        ("wss", Protocol::Wss),
+    ];
+    reader.words("protocols", &ALL).map_or(Protocols::ALL_HTTP, Protocols::from_iter)
 }
 
 fn consumer(mut reader: Reader<'_>) -> ConsumerEntity {

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::reader::Reader;
+use super::super::snapshot::{Protocol, Protocols};
 use super::{Common, Document, Ref, common, name, plugin, reference};
 use crate::router::{self, Criteria, HostPattern, PathPattern};
 
@@ -11,8 +12,7 @@ pub(crate) struct RouteEntity {
     pub(crate) common: Common,
     pub(crate) name: Option<String>,
     pub(crate) service: Option<Ref>,
-    pub(crate) http: bool,
-    pub(crate) https: bool,
+    pub(crate) protocols: Protocols,
     pub(crate) https_redirect_status_code: u16,
     pub(crate) criteria: Criteria,
     pub(crate) strip_path: bool,
@@ -20,23 +20,23 @@ pub(crate) struct RouteEntity {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+enum Word {
     Http,
     Https,
     Other,
 }
 
-const PROTOCOLS: [(&str, Protocol); 10] = [
-    ("http", Protocol::Http),
-    ("https", Protocol::Https),
-    ("grpc", Protocol::Other),
-    ("grpcs", Protocol::Other),
-    ("tcp", Protocol::Other),
-    ("tls", Protocol::Other),
-    ("tls_passthrough", Protocol::Other),
-    ("udp", Protocol::Other),
-    ("ws", Protocol::Other),
-    ("wss", Protocol::Other),
+const PROTOCOLS: [(&str, Word); 10] = [
+    ("http", Word::Http),
+    ("https", Word::Https),
+    ("grpc", Word::Other),
+    ("grpcs", Word::Other),
+    ("tcp", Word::Other),
+    ("tls", Word::Other),
+    ("tls_passthrough", Word::Other),
+    ("udp", Word::Other),
+    ("ws", Word::Other),
+    ("wss", Word::Other),
 ];
 
 /// Reads one route with the plugins inside it. `parent` is the service it stands in.
@@ -53,12 +53,12 @@ pub(super) fn read<'a>(mut reader: Reader<'a>, parent: Option<usize>, document: 
         None => reference(&mut reader, "service"),
     };
     let (http, https) = protocols(&mut reader);
+    let both = [(http, Protocol::Http), (https, Protocol::Https)];
     let route = RouteEntity {
         common,
         name: name(&mut reader, "name"),
         service,
-        http,
-        https,
+        protocols: both.iter().filter(|(given, _)| *given).map(|(_, protocol)| *protocol).collect(),
         https_redirect_status_code: redirect(&mut reader),
         criteria: criteria(&mut reader, https),
         strip_path: reader.bool("strip_path").unwrap_or(true),
@@ -89,12 +89,12 @@ fn redirect(reader: &mut Reader<'_>) -> u16 {
 
 fn protocols(reader: &mut Reader<'_>) -> (bool, bool) {
     let Some(protocols) = reader.words("protocols", &PROTOCOLS) else { return (true, true) };
-    if protocols.contains(&Protocol::Other) {
+    if protocols.contains(&Word::Other) {
         reader.problem("protocols", "another protocol than http", "http, https or both: others are not supported yet");
     } else if protocols.is_empty() {
         reader.problem("protocols", "an empty list", "http, https or both");
     }
-    (protocols.contains(&Protocol::Http), protocols.contains(&Protocol::Https))
+    (protocols.contains(&Word::Http), protocols.contains(&Word::Https))
 }
 
 fn criteria(reader: &mut Reader<'_>, https: bool) -> Criteria {

@@ -4,7 +4,7 @@
 use crate::config::reader::Reader;
 
 /// Name and default, as JSON.
-const INERT: [(&str, &str); 193] = [
+const INERT: [(&str, &str); 192] = [
     ("verify_parameters", "false"),
     ("bearer_token_header_name", "null"),
     ("bearer_token_cookie_name", "null"),
@@ -24,7 +24,6 @@ const INERT: [(&str, &str); 193] = [
     ("resolve_distributed_claims", "false"),
     ("audience", "null"),
     ("scopes", r#"["openid"]"#),
-    ("authenticated_groups_claim", "null"),
     ("introspection_endpoint", "null"),
     ("introspect_jwt_tokens", "false"),
     ("introspection_check_active", "true"),

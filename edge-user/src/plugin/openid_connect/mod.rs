@@ -9,15 +9,16 @@ mod inert;
 pub mod refusal;
 mod settings;
 
-use super::{Access, Credentialed, Identity, PluginEnv, Refusal};
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Consumer, Consumers};
 use crate::http::head::{Head, Known, Owner, is_field_value};
+use crate::plugin::{Access, Caller, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
-use crate::token::claims::{ClaimPath, Facts, Reading, Required};
-use crate::token::{Judgement, Validator};
+use crate::token::claims::{self, ClaimPath, Facts, Reading, Required};
+use crate::token::{Attempt, Judgement, KeyWait, Now, Validator};
 use refusal::Answers;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// As in the configuration.
 pub const NAME: &str = "openid-connect";
@@ -34,6 +35,8 @@ pub struct OpenidConnect {
     claims_forbidden: Box<[ClaimPath]>,
     requirements: Box<[Requirement]>,
     consumer: Option<ConsumerMapping>,
+    /// `authenticated_groups_claim`
+    groups_claim: Option<ClaimPath>,
     forward: Forward,
 }
 
@@ -80,32 +83,53 @@ impl OpenidConnect {
         name.filter(|name| name != "authorization").into_iter().map(Box::from).collect()
     }
 
+    /// The issuer as configured.
+    pub fn issuer(&self) -> &str {
+        &self.answers.issuer
+    }
+
     /// The validator: what the kernel's eligibility rules compare.
     pub fn validator(&self) -> &Validator {
         &self.validator
     }
 
-    /// The access phase.
-    pub fn access<'a>(&'a self, request: Credentialed<'_>) -> Access<'a> {
-        let Credentialed { head, query, host, now, cache, consumers, client, attempt } = request;
+    /// The access phase. A request whose issuer's keys are being fetched gives the worker back and is judged again.
+    pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
+        let mut attempt = Attempt::First;
+        loop {
+            let wait = match self.attempt(request, attempt) {
+                Ok(answer) => return answer,
+                Err(wait) => wait,
+            };
+            let began = Instant::now();
+            let _ = tokio::time::timeout(request.key_wait, wait.done()).await;
+            request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
+            request.now = Now::read();
+            attempt = Attempt::Waited;
+        }
+    }
+
+    fn attempt<'a>(&'a self, request: &mut Request<'_>, attempt: Attempt) -> Result<Access<'a>, KeyWait> {
+        let Request { head, query, host, now, cache, consumers, client, notes, .. } = request;
+        let (host, now) = (*host, *now);
         if !self.run_on_preflight && head.method() == b"OPTIONS" {
-            return Access::Continue(Identity::default());
+            return Ok(Access::Continue);
         }
         let refuse = |status, reason, token: &[u8]| {
-            Access::Refuse(self.answers.refusal(&self.validator, status, reason, host, token, now))
+            Ok(Access::Refuse(self.answers.refusal(&self.validator, status, reason, host, token, now)))
         };
-        let found = match credential::find(head, query) {
+        let found = match credential::find(head, *query) {
             Ok(found) => found,
             Err((status, reason)) => return refuse(status, reason, b""),
         };
         let is_canonical = found.is_canonical;
-        let facts = match self.validator.judge(cache, found.token, now, client, attempt) {
+        let facts = match self.validator.judge(cache, found.token, now, *client, attempt) {
             Judgement::Verified(facts) => facts,
-            Judgement::Wait(wait) => return Access::Wait(wait),
+            Judgement::Wait(wait) => return Err(wait),
             Judgement::Refused(refused) => {
                 let status = refusal::status(refused.reason);
                 let refusal = self.answers.refusal(&self.validator, status, refused.reason, host, found.token, now);
-                return Access::Refuse(Refusal { retry_after: refused.retry_after_secs, ..refusal });
+                return Ok(Access::Refuse(Refusal { retry_after: refused.retry_after_secs, ..refusal }));
             }
         };
         if let Err(reason) = self.authorize(&facts) {
@@ -121,7 +145,10 @@ impl OpenidConnect {
         if let Some(consumer) = &consumer {
             write_consumer(head, consumer);
         }
-        Access::Continue(Identity { consumer, expires_unix_ms: self.validator.expiry_ms(&facts) })
+        let groups = self.groups_claim.as_ref().and_then(|path| facts.claim(path)).map(claims::texts);
+        let expires_unix_ms = self.validator.expiry_ms(&facts);
+        notes.caller = Caller { consumer, groups, facts: Some(facts), expires_unix_ms };
+        Ok(Access::Continue)
     }
 
     /// What the route requires of the facts.

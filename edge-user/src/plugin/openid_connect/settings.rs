@@ -72,6 +72,7 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
     let requirements = requirements(config);
     let claims_forbidden = config.strings_lenient("claims_forbidden").unwrap_or_default();
     let consumer = consumer(config);
+    let groups_claim = config.strings_lenient("authenticated_groups_claim").map(ClaimPath::new);
     let forward = forward(config);
     let text = |text: Option<&str>, default: &str| Box::from(text.unwrap_or(default));
     let answers = Answers {
@@ -100,6 +101,7 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
         claims_forbidden: claims_forbidden.into_iter().map(|name| ClaimPath::new([name])).collect(),
         requirements,
         consumer,
+        groups_claim,
         forward,
     })
 }

@@ -2,10 +2,10 @@ use super::*;
 use crate::config::problem::Sink;
 use crate::config::value::Value as Tree;
 use crate::http::head::Version;
+use crate::plugin::testing::Scene;
 use crate::state::State;
 use crate::token::cache::{LocalCache, VerdictCache};
 use crate::token::testing::{CLIENT, TestIssuer, TestKey, claims, policy, sources};
-use crate::token::{Attempt, Now};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
@@ -156,6 +156,7 @@ impl Door {
             id: Uuid::from_u128(id),
             username: username.map(Box::from),
             custom_id: custom_id.map(Box::from),
+            ..Consumer::default()
         };
         let consumers = Consumers::new([
             consumer(1, Some("ann"), None),
@@ -169,37 +170,34 @@ impl Door {
         self.key.mint(&claims(&self.issuer.url, with))
     }
 
-    async fn access(&self, head: &mut Head, query: Option<&str>) -> Result<Identity, Seen> {
-        let mut attempt = Attempt::First;
-        loop {
-            let request = Credentialed {
-                head,
-                query: query.map(str::as_bytes),
-                host: b"api.example",
-                now: Now::read(),
-                cache: &self.cache,
-                consumers: &self.consumers,
-                client: CLIENT,
-                attempt,
-            };
-            match self.plugin.access(request) {
-                Access::Continue(identity) => return Ok(identity),
-                Access::Wait(wait) => {
-                    assert_eq!(attempt, Attempt::First);
-                    wait.done().await;
-                    attempt = Attempt::Waited;
-                }
-                Access::Refuse(refusal) => {
-                    let detail = refusal.detail();
-                    assert!(!detail.contains("eyJ") && !detail.chars().any(char::is_control), "{detail}");
-                    let challenge = refusal.challenge.map(|text| String::from_utf8(text).expect("text"));
-                    return Err(Seen { status: refusal.status, reason: Some(refusal.reason), challenge });
-                }
+    async fn access(&self, head: &mut Head, query: Option<&str>) -> Result<Caller, Seen> {
+        let mut scene = self.scene(head, query);
+        let access = self
+            .plugin
+            .access(&mut Request { consumers: &self.consumers, cache: &self.cache, ..scene.request() })
+            .await;
+        std::mem::swap(head, &mut scene.head);
+        match access {
+            Access::Continue => Ok(scene.notes.caller),
+            Access::Refuse(refusal) => {
+                let detail = refusal.detail();
+                assert!(!detail.contains("eyJ") && !detail.chars().any(char::is_control), "{detail}");
+                let challenge = refusal.challenge.map(|text| String::from_utf8(text).expect("text"));
+                Err(Seen { status: refusal.status, reason: Some(refusal.reason), challenge })
             }
+            Access::Answer(_) => panic!("it refuses, or lets through"),
         }
     }
 
-    async fn send(&self, token: &str) -> Result<Identity, Seen> {
+    fn scene(&self, head: &mut Head, query: Option<&str>) -> Scene {
+        let mut scene = Scene::new("GET", &[]);
+        std::mem::swap(&mut scene.head, head);
+        scene.query = query.map(str::to_owned);
+        scene.client = CLIENT;
+        scene
+    }
+
+    async fn send(&self, token: &str) -> Result<Caller, Seen> {
         self.access(&mut request("GET", &[("Authorization", &format!("Bearer {token}"))]), None).await
     }
 
@@ -387,7 +385,7 @@ async fn claims_map_to_consumers() {
     }
     let optional = Door::new("consumer_claim: sub, consumer_optional: true, consumer_by: [id]").await;
     let unmapped = optional.send(&optional.token(json!({"exp": 4_102_444_800u64}))).await.expect("let through");
-    assert_eq!(unmapped, Identity { consumer: None, expires_unix_ms: Some(4_102_444_800_000) });
+    assert_eq!((unmapped.consumer, unmapped.expires_unix_ms), (None, Some(4_102_444_800_000)));
     let by_id = optional.token(json!({"sub": Uuid::from_u128(1).to_string()}));
     let mut head = request("GET", &[("Authorization", &format!("Bearer {by_id}"))]);
     assert!(optional.access(&mut head, None).await.is_ok());
@@ -422,17 +420,8 @@ async fn an_issuer_that_is_down_is_503_with_retry_after() {
         door.access(&mut head, None).await.map(|_| ()),
         Err(Seen { status: 503, reason: Some(Reason::KeysUnavailable), challenge: None })
     );
-    let request = Credentialed {
-        head: &mut head,
-        query: None,
-        host: b"a",
-        now: Now::read(),
-        cache: &door.cache,
-        consumers: &door.consumers,
-        client: CLIENT,
-        attempt: Attempt::First,
-    };
-    match door.plugin.access(request) {
+    let mut scene = door.scene(&mut head, None);
+    match door.plugin.access(&mut scene.request()).await {
         Access::Refuse(refusal) => assert!(refusal.retry_after.is_some_and(|seconds| seconds >= 1)),
         _ => panic!("no keys and a fetch that just failed"),
     };
@@ -459,19 +448,11 @@ async fn cost_of_access() {
             let _ = door.access(&mut head, None).await;
         }
         const ROUNDS: u32 = 200_000;
+        let mut scene = door.scene(&mut head, Some("a=1"));
         let start = std::time::Instant::now();
         for _ in 0..ROUNDS {
-            let request = Credentialed {
-                head: &mut head,
-                query: Some(b"a=1"),
-                host: b"api.example",
-                now: Now::read(),
-                cache: &door.cache,
-                consumers: &door.consumers,
-                client: CLIENT,
-                attempt: Attempt::First,
-            };
-            std::hint::black_box(door.plugin.access(request));
+            let request = Request { consumers: &door.consumers, cache: &door.cache, ..scene.request() };
+            std::hint::black_box(door.plugin.access(&mut { request }).await);
         }
         println!("{name}, {} bytes: {:.0} ns", token.len(), start.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
     }

@@ -1,0 +1,137 @@
+//! Which instances of the plugins a route's requests meet: one per plugin, the most specific for the caller.
+//!
+//! What depends on route and service is settled when the configuration is built (`config::scoping`). Consumers and
+//! their groups are known only once a plugin has authenticated the request, so an instance is chosen when its turn
+//! comes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Caller, Plugin};
+use crate::config::snapshot::{Protocol, Protocols};
+
+/// One configured plugin and the protocols it is for.
+#[derive(Clone)]
+pub struct Instance {
+    /// `protocols`
+    pub protocols: Protocols,
+    /// The plugin.
+    pub plugin: Plugin,
+}
+
+/// The plugins of one route, by descending PRIORITY.
+#[derive(Default)]
+pub struct Plan {
+    /// One per plugin that may run.
+    pub slots: Box<[Slot]>,
+    /// Whether any of them looks at responses.
+    pub answers: bool,
+}
+
+/// All instances of one plugin that may run on one route.
+pub struct Slot {
+    /// Those for every caller, the most specific first.
+    pub defaults: Box<[Instance]>,
+    /// Those for some callers.
+    pub scoped: Option<Scoped>,
+}
+
+/// The instances of one plugin for consumers and groups, as one route sees them.
+pub struct Scoped {
+    /// All of them.
+    pub scopes: Arc<Scopes>,
+    /// The route's index in the file.
+    pub route: usize,
+    /// Its service's.
+    pub service: Option<usize>,
+    /// How specific the first of the defaults is.
+    pub default_rank: Rank,
+}
+
+/// The instances of one plugin for consumers and groups.
+#[derive(Default)]
+pub struct Scopes {
+    /// By consumer.
+    pub consumers: HashMap<Uuid, Vec<Placed>>,
+    /// By consumer group.
+    pub groups: HashMap<Uuid, Vec<Placed>>,
+}
+
+/// An instance for one consumer or group, perhaps on one route or service alone.
+pub struct Placed {
+    /// The route's index in the file.
+    pub route: Option<usize>,
+    /// The service's index in the file.
+    pub service: Option<usize>,
+    /// The instance.
+    pub instance: Instance,
+}
+
+/// How specific an instance is: lower goes first. Kong's documented order of scopes.
+pub type Rank = u8;
+
+/// The rank of a combination of scopes.
+pub fn rank(consumer: bool, group: bool, route: bool, service: bool) -> Rank {
+    match (consumer, group, route, service) {
+        (true, _, true, true) => 1,
+        (false, true, true, true) => 2,
+        (true, _, true, false) => 3,
+        (true, _, false, true) => 4,
+        (false, true, true, false) => 5,
+        (false, true, false, true) => 6,
+        (false, false, true, true) => 7,
+        (true, _, false, false) => 8,
+        (false, true, false, false) => 9,
+        (false, false, true, false) => 10,
+        (false, false, false, true) => 11,
+        (false, false, false, false) => 12,
+    }
+}
+
+impl Slot {
+    /// Any of its instances: all are of one plugin.
+    pub fn any(&self) -> Option<&Plugin> {
+        let scoped = || {
+            let scopes = &self.scoped.as_ref()?.scopes;
+            scopes.consumers.values().chain(scopes.groups.values()).flatten().next()
+        };
+        let instance = self.defaults.first().or_else(|| scoped().map(|placed| &placed.instance));
+        instance.map(|instance| &instance.plugin)
+    }
+
+    /// The instance for a request, if there is one.
+    pub fn choose(&self, protocol: Protocol, caller: &Caller) -> Option<&Plugin> {
+        let fits = |instance: &&Instance| instance.protocols.contains(protocol);
+        let default = self.defaults.iter().find(fits);
+        let specific = match (&self.scoped, &caller.consumer) {
+            (Some(scoped), Some(_)) => scoped.choose(protocol, caller),
+            _ => None,
+        };
+        // A rank below the first default's is below every other's too.
+        let specific = specific.filter(|(rank, _)| {
+            default.is_none() || self.scoped.as_ref().is_some_and(|scoped| *rank < scoped.default_rank)
+        });
+        specific.map(|(_, instance)| instance).or(default).map(|instance| &instance.plugin)
+    }
+}
+
+impl Scoped {
+    fn choose(&self, protocol: Protocol, caller: &Caller) -> Option<(Rank, &Instance)> {
+        let consumer = caller.consumer.as_deref()?;
+        let here = |placed: &&Placed| {
+            placed.route.is_none_or(|route| route == self.route)
+                && placed.service.is_none_or(|service| Some(service) == self.service)
+                && placed.instance.protocols.contains(protocol)
+        };
+        let of =
+            |placed: &'_ Placed, group: bool| rank(!group, group, placed.route.is_some(), placed.service.is_some());
+        let own = self.scopes.consumers.get(&consumer.id).into_iter().flatten().filter(here);
+        let own = own.map(|placed| (of(placed, false), &placed.instance));
+        // The groups stand in the order of their names; the first of equal rank wins.
+        let groups = consumer.groups.iter().filter_map(|group| self.scopes.groups.get(&group.id)).flatten();
+        let groups = groups.filter(here).map(|placed| (of(placed, true), &placed.instance));
+        own.chain(groups).min_by_key(|(rank, _)| *rank)
+    }
+}

@@ -1,0 +1,170 @@
+//! One request as plugins see it, what they leave for its later phases, and how they answer in the upstream's place.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::config::snapshot::{Consumer, Consumers, Route};
+use crate::http::downstream::Fault;
+use crate::http::h1::parse::Framing;
+use crate::http::head::{Head, Known};
+use crate::proxy::connection::Connection;
+use crate::reason::Reason;
+use crate::token::cache::LocalCache;
+use crate::token::{Now, Verified};
+
+use super::Refusal;
+
+/// One request before it is forwarded.
+pub struct Request<'a> {
+    /// Its head, which a plugin may change.
+    pub head: &'a mut Head,
+    /// The normalised path.
+    pub path: &'a [u8],
+    /// The query, without its question mark.
+    pub query: Option<&'a [u8]>,
+    /// The host that routing saw, without a port: the realm of challenges.
+    pub host: &'a [u8],
+    /// The port of `Host`, or else the listener's.
+    pub port: u16,
+    /// Whether the client uses TLS, by the rules of `trusted_ips`.
+    pub https: bool,
+    /// The client by the rules of `trusted_ips`.
+    pub client: IpAddr,
+    /// The connection it came over.
+    pub connection: &'a Connection,
+    /// Its id, as logs carry it.
+    pub id: &'a str,
+    /// When it came.
+    pub now: Now,
+    /// Where it goes.
+    pub route: &'a Route,
+    /// Whom tokens may stand for.
+    pub consumers: &'a Consumers,
+    /// The worker's verdicts.
+    pub cache: &'a LocalCache,
+    /// How long it may wait for an issuer's keys.
+    pub key_wait: Duration,
+    /// Its body, unread.
+    pub body: &'a mut dyn RequestBody,
+    /// What is left for later phases.
+    pub notes: &'a mut Notes,
+}
+
+/// A request's body, to be read by a plugin that must see it before the upstream does.
+pub trait RequestBody {
+    /// How the body is framed.
+    fn framing(&self) -> Framing;
+
+    /// Reads all of it, at most `limit` bytes; true once it is complete, false where it is longer.
+    fn poll_collect(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Result<bool, Fault>>;
+
+    /// What has been read.
+    fn collected(&self) -> &[u8];
+}
+
+impl dyn RequestBody + '_ {
+    /// The whole body, or nothing where it is over `limit` bytes or its client failed.
+    pub async fn collect(&mut self, limit: usize) -> Option<&[u8]> {
+        let complete = poll_fn(|cx| self.poll_collect(cx, limit)).await;
+        matches!(complete, Ok(true)).then(|| self.collected())
+    }
+}
+
+/// What plugins leave for later phases of one request.
+#[derive(Default)]
+pub struct Notes {
+    /// Whom it stands for.
+    pub caller: Caller,
+    /// Fields of the response, whoever answers: each takes the place of those of its name.
+    pub reply: Vec<(Cow<'static, str>, Vec<u8>)>,
+    /// The longest body the request may have, in bytes.
+    pub body_limit: Option<u64>,
+    /// What ties the logs of many systems together: `correlation-id`.
+    pub correlation_id: Option<Box<str>>,
+    /// How long it waited for its issuer.
+    pub waited: Option<Duration>,
+}
+
+impl Notes {
+    /// Sets a field of the response, whoever answers.
+    pub fn reply(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Vec<u8>>) {
+        self.reply.push((name.into(), value.into()));
+    }
+}
+
+/// Whom a request stands for.
+#[derive(Default)]
+pub struct Caller {
+    /// The consumer its credential was mapped to.
+    pub consumer: Option<Arc<Consumer>>,
+    /// What its token says, once verified.
+    pub facts: Option<Verified>,
+    /// Groups that the authenticating plugin gives, in the token's order; `None` where it gives none.
+    pub groups: Option<Vec<Box<str>>>,
+    /// When the token stops being good, leeway included: a stream that outlives its request ends then (P8).
+    pub expires_unix_ms: Option<i64>,
+}
+
+impl Caller {
+    /// Whether a credential was verified.
+    pub fn is_authenticated(&self) -> bool {
+        self.facts.is_some()
+    }
+}
+
+/// A plugin's answer to a request.
+pub enum Access<'a> {
+    /// Go on.
+    Continue,
+    /// The caller is not who it must be.
+    Refuse(Refusal<'a>),
+    /// The plugin answers in the upstream's place.
+    Answer(Answer<'a>),
+}
+
+/// An answer in the upstream's place.
+pub struct Answer<'a> {
+    /// The status.
+    pub status: u16,
+    /// Why, for log and metrics.
+    pub reason: Reason,
+    /// The body.
+    pub body: AnswerBody<'a>,
+    /// Further fields.
+    pub fields: Vec<(Known, Vec<u8>)>,
+}
+
+impl<'a> Answer<'a> {
+    /// An error whose form the client's `Accept` decides.
+    pub fn error(status: u16, reason: Reason, message: impl Into<Cow<'a, str>>) -> Self {
+        Self { status, reason, body: AnswerBody::Error(message.into()), fields: Vec::new() }
+    }
+}
+
+/// The body of an answer.
+pub enum AnswerBody<'a> {
+    /// JSON, text, HTML or XML by `Accept`, with the request's id.
+    Error(Cow<'a, str>),
+    /// `{"message":"…"}`, compact and always JSON.
+    Message(Cow<'a, str>),
+    /// These bytes, of this type if one is given.
+    Raw(Cow<'a, [u8]>, Option<&'a str>),
+}
+
+/// A response before it is sent, the upstream's or the edge's own.
+pub struct Response<'a> {
+    /// Its head, which a plugin may change.
+    pub head: &'a mut Head,
+    /// The request's head, as it went upstream.
+    pub request: &'a Head,
+    /// Whether the client uses TLS, by the rules of `trusted_ips`.
+    pub https: bool,
+    /// Whether an upstream answered.
+    pub is_proxied: bool,
+    /// What the access phase left.
+    pub notes: &'a Notes,
+}

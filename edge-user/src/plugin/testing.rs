@@ -1,0 +1,147 @@
+//! What unit tests of plugins stand on: one request with everything around it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{Access, Notes, Plugin, PluginEnv, Request, RequestBody, Response};
+use crate::config::problem::Sink;
+use crate::config::reader::Reader;
+use crate::config::snapshot::{Consumers, Protocols, Route};
+use crate::config::value::Value;
+use crate::http::downstream::Fault;
+use crate::http::h1::parse::Framing;
+use crate::http::head::{Head, Owner, Version};
+use crate::proxy::connection::{Connection, ListenerInfo};
+use crate::token::Now;
+use crate::token::cache::{LocalCache, VerdictCache};
+
+/// Reads a plugin's `config`; the plugin, or the problems.
+pub(crate) fn parse(name: &str, yaml: &str) -> Result<Plugin, Vec<String>> {
+    let sink = Sink::new("k");
+    let value = Value::from_yaml(yaml, &sink).expect("YAML");
+    let reader = Reader::new(&value, "config", &sink).expect("an object");
+    let plugin = Plugin::parse(name, reader, &PluginEnv::default());
+    let (problems, _) = sink.into_parts();
+    plugin.filter(|_| problems.is_empty()).ok_or_else(|| problems.iter().map(ToString::to_string).collect())
+}
+
+/// A body that has come already.
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl RequestBody for Bytes {
+    fn framing(&self) -> Framing {
+        if self.0.is_empty() { Framing::None } else { Framing::Length(self.0.len() as u64) }
+    }
+
+    fn poll_collect(&mut self, _cx: &mut Context<'_>, limit: usize) -> Poll<Result<bool, Fault>> {
+        Poll::Ready(Ok(self.0.len() <= limit))
+    }
+
+    fn collected(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// One request; change what matters, then run a phase.
+pub(crate) struct Scene {
+    pub(crate) head: Head,
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) https: bool,
+    pub(crate) client: IpAddr,
+    pub(crate) now: Now,
+    pub(crate) connection: Connection,
+    pub(crate) route: Route,
+    pub(crate) consumers: Consumers,
+    pub(crate) cache: LocalCache,
+    pub(crate) body: Bytes,
+    pub(crate) notes: Notes,
+}
+
+impl Scene {
+    /// A request with these fields, from 192.0.2.7 to `http://api.example/path?a=1`.
+    pub(crate) fn new(method: &str, fields: &[(&str, &str)]) -> Self {
+        let mut head = Head::default();
+        head.start_request(method.as_bytes(), b"/path?a=1", Version::Http11);
+        for (name, value) in fields {
+            head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
+        }
+        let listener = Arc::new(ListenerInfo { label: "127.0.0.1:8000".into(), port: 8000, tls: false });
+        Self {
+            head,
+            path: "/path".into(),
+            query: Some("a=1".into()),
+            https: false,
+            client: IpAddr::from([192, 0, 2, 7]),
+            now: Now::read(),
+            connection: Connection::new(SocketAddr::from(([192, 0, 2, 7], 1234)), false, listener, None),
+            route: Route {
+                id: uuid::Uuid::from_u128(1),
+                name: Some("route".into()),
+                label: "route".into(),
+                protocols: Protocols::ALL_HTTP,
+                https_redirect_status_code: 426,
+                strip_path: true,
+                preserve_host: false,
+                service: None,
+                plugins: Arc::default(),
+            },
+            consumers: Consumers::default(),
+            cache: VerdictCache::new(1 << 20).local(),
+            body: Bytes(Vec::new()),
+            notes: Notes::default(),
+        }
+    }
+
+    /// The request as plugins see it.
+    pub(crate) fn request(&mut self) -> Request<'_> {
+        Request {
+            head: &mut self.head,
+            path: self.path.as_bytes(),
+            query: self.query.as_deref().map(str::as_bytes),
+            host: b"api.example",
+            port: 8000,
+            https: self.https,
+            client: self.client,
+            connection: &self.connection,
+            id: "0123456789abcdef0123456789abcdef",
+            now: self.now,
+            route: &self.route,
+            consumers: &self.consumers,
+            cache: &self.cache,
+            key_wait: Duration::from_secs(5),
+            body: &mut self.body,
+            notes: &mut self.notes,
+        }
+    }
+
+    /// Runs the access phase.
+    pub(crate) async fn access<'p>(&mut self, plugin: &'p Plugin) -> Access<'p> {
+        plugin.access(&mut self.request()).await
+    }
+
+    /// Runs the response phase on a response of this status and fields.
+    pub(crate) fn respond(&self, plugin: &Plugin, status: u16, fields: &[(&str, &str)]) -> Head {
+        let mut head = Head::default();
+        head.start_response(status, b"", Version::Http11);
+        for (name, value) in fields {
+            head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
+        }
+        plugin.respond(&mut Response {
+            head: &mut head,
+            request: &self.head,
+            https: self.https,
+            is_proxied: true,
+            notes: &self.notes,
+        });
+        head
+    }
+}
+
+/// A head's fields as text.
+pub(crate) fn fields(head: &Head) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    head.fields().map(|field| (text(field.name), text(field.value))).collect()
+}
