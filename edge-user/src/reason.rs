@@ -64,7 +64,6 @@ reasons! {
     ExpectationFailed = "expectation_failed", "the expectation is unknown";
     VersionNotSupported = "version_not_supported", "the HTTP version is not supported";
     UpstreamResolve = "upstream_resolve", "the upstream's name could not be resolved";
-    UpstreamUnhealthy = "upstream_unhealthy", "no target of the upstream is healthy";
     UpstreamConnect = "upstream_connect", "the upstream could not be connected";
     UpstreamTls = "upstream_tls", "the upstream's TLS handshake failed";
     UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";

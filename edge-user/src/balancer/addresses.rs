@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::settings::Target;
 use crate::config::snapshot::Host;
-use crate::dns::{Record, Resolver};
+use crate::dns::Resolver;
 
 /// The port where neither the target nor an SRV record names one.
 const DEFAULT_PORT: u16 = 8000;
@@ -24,12 +24,6 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// A record with a port is an SRV record's, whose weight counts too.
-    fn of(record: &Record) -> Self {
-        let weight = record.port.map(|_| u32::from(record.weight));
-        Self { address: record.address, port: record.port, weight, name: record.name.clone() }
-    }
-
     fn plain(address: IpAddr) -> Self {
         Self { address, port: None, weight: None, name: None }
     }
@@ -59,11 +53,13 @@ pub(super) fn literal(target: &Target) -> Answer {
 /// What the resolver says of a name.
 pub(super) async fn ask(resolver: Arc<Resolver>, name: Box<str>) -> Answer {
     let answer = resolver.lookup(&name).await.ok()?;
-    // IPv6 only where there is no IPv4: few services listen on both, whatever their names say.
-    let preferred = answer.addresses.iter().any(|record| record.address.is_ipv4());
-    let fitting = answer.addresses.iter().filter(|record| record.address.is_ipv4() == preferred);
-    let found: Arc<[Found]> = fitting.map(Found::of).collect();
-    (!found.is_empty()).then_some(found)
+    let found = answer.addresses.iter().map(|record| Found {
+        address: record.address,
+        port: record.port,
+        weight: record.port.map(|_| u32::from(record.weight)),
+        name: record.name.clone(),
+    });
+    Some(found.collect())
 }
 
 /// A target as its entity spells it, with the port that applies.

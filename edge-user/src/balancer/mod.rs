@@ -37,6 +37,8 @@ use crate::reason::Reason;
 
 /// How often a balancer in use asks the resolver, which minds the TTLs, whether its names still stand for the same.
 const LOOK_MS: u64 = 1000;
+/// How long a look may be overdue, for want of requests, before one waits for it.
+const IDLE_MS: u64 = 60_000;
 /// No name: nothing is ever due.
 const NEVER: u64 = u64::MAX;
 
@@ -134,7 +136,7 @@ impl Balancer {
         let checks = &rules.upstream.healthchecks;
         let kept = previous.as_deref().filter(|ring| ring.rules.upstream.healthchecks == *checks);
         let ring = Ring::new(&rules, answers, kept);
-        let due_ms = if ring.has_names() { 0 } else { NEVER };
+        let due_ms = if ring.has_names() { now_ms() } else { NEVER };
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             resolver,
@@ -156,22 +158,22 @@ impl Balancer {
     /// The address for the next try; `tried` had theirs and come again only when no other is left. `UpstreamResolve`
     /// where no name has an address, `UpstreamUnhealthy` where every target, or by `threshold` the upstream, is down.
     pub async fn pick(&self, affinity: &Affinity, tried: &[SocketAddr]) -> Result<Pick, Reason> {
-        if self.is_due() {
-            // Who has addresses does not wait.
-            if self.ring.load().places.is_empty() {
-                self.looked().await;
-            } else {
-                self.look();
-            }
+        match self.overdue_ms() {
+            None => {}
+            // Who has addresses of late does not wait.
+            Some(overdue_ms) if overdue_ms < IDLE_MS && !self.ring.load().places.is_empty() => self.look(),
+            Some(_) => self.looked().await,
         }
         let ring = self.ring.load_full();
         let index = ring.choose(&self.turn, affinity.hash, tried)?;
         Ok(Pick::new(ring, index))
     }
 
-    fn is_due(&self) -> bool {
+    /// How long a look at the names is due; `None` before.
+    fn overdue_ms(&self) -> Option<u64> {
         let due_ms = self.due_ms.load(Ordering::Relaxed);
-        due_ms != NEVER && due_ms <= now_ms()
+        // Without names the clock is not even read.
+        if due_ms == NEVER { None } else { now_ms().checked_sub(due_ms) }
     }
 
     /// Looks at the names behind the requests, unless that is under way.
@@ -234,7 +236,7 @@ impl Balancer {
 
     /// The ring as it stands, for probes; names that nobody else asks for are looked at.
     fn current(&self) -> Arc<Ring> {
-        if self.is_due() {
+        if self.overdue_ms().is_some() {
             self.look();
         }
         self.ring.load_full()

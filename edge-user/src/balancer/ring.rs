@@ -1,9 +1,11 @@
 //! The addresses of an upstream at one time, and the choice among them: immutable but for counts, replaced whole.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::addresses::{Answer, label};
 use super::hashing::{hash, mix, slots};
@@ -66,7 +68,7 @@ impl Place {
     }
 
     fn in_flight(&self) -> u32 {
-        self.peer.in_flight.load(Ordering::Relaxed)
+        self.peer.in_flight.load(Relaxed)
     }
 }
 
@@ -182,13 +184,13 @@ impl Ring {
     fn by_turn(&self, turn: &AtomicU64, fits: impl Fn(&Place) -> bool) -> Option<usize> {
         for _ in 0..LOOKS.min(self.wheel.len()) {
             // A place that does not fit costs its turn, so that its neighbour is not asked twice as often.
-            let point = turn.fetch_add(1, Ordering::Relaxed) % self.wheel.len() as u64;
+            let point = turn.fetch_add(1, Relaxed) % self.wheel.len() as u64;
             let index = usize::from(self.wheel[point as usize]);
             if fits(&self.places[index]) {
                 return Some(index);
             }
         }
-        self.draw(mix(turn.load(Ordering::Relaxed)), fits)
+        self.draw(mix(turn.load(Relaxed)), fits)
     }
 
     /// Keys of a place that does not fit go each to a slot of their own, and always to the same.
@@ -221,18 +223,31 @@ impl Ring {
     /// Fewest tries per weight, with the one to come; equals take turns.
     fn least_busy(&self, turn: &AtomicU64, fits: impl Fn(&Place) -> bool) -> Option<usize> {
         let load = |place: &Place| (u64::from(place.in_flight()) + 1, u64::from(place.weight));
-        let compare = |a: (u64, u64), b: (u64, u64)| (a.0 * b.1).cmp(&(b.0 * a.1));
         let fitting = || self.places.iter().enumerate().filter(|(_, place)| fits(place));
-        let (first, least) = fitting().map(|(index, place)| (index, load(place))).min_by(|a, b| compare(a.1, b.1))?;
-        let mut equals = fitting().filter(|(_, place)| compare(load(place), least).is_eq()).map(|(index, _)| index);
-        let count = equals.clone().count().max(1) as u64;
-        // Other workers count meanwhile: none may be left.
-        Some(equals.nth((turn.fetch_add(1, Ordering::Relaxed) % count) as usize).unwrap_or(first))
+        let (mut first, mut least, mut equals) = (None, (u64::from(u32::MAX), 1), 0);
+        for (index, place) in fitting() {
+            let load = load(place);
+            match (load.0 * least.1).cmp(&(least.0 * load.1)) {
+                Ordering::Less => (first, least, equals) = (Some(index), load, 1),
+                Ordering::Equal => equals += 1,
+                Ordering::Greater => {}
+            }
+        }
+        if equals < 2 {
+            return first;
+        }
+        let nth = turn.fetch_add(1, Relaxed) % equals;
+        let mut equal = fitting().filter(|(_, place)| {
+            let load = load(place);
+            load.0 * least.1 == least.0 * load.1
+        });
+        // Other workers count meanwhile: fewer may be left.
+        equal.nth(nth as usize).map(|(index, _)| index).or(first)
     }
 
     /// The quicker of two drawn at random; of all, where neither fits.
     fn quickest(&self, turn: &AtomicU64, fits: impl Fn(&Place) -> bool) -> Option<usize> {
-        let random = mix(turn.fetch_add(1, Ordering::Relaxed));
+        let random = mix(turn.fetch_add(1, Relaxed));
         let len = self.places.len() as u64;
         let first = (random >> 32) % len;
         // Any other than the first.
@@ -284,10 +299,10 @@ impl Ring {
         let (address, target) = (place.peer.address, label(&upstream.targets[place.target]));
         let (upstream, why) = (&upstream.name, seen.phrase());
         if seen == Seen::Success {
-            self.rules.changes[0].fetch_add(1, Ordering::Relaxed);
+            self.rules.changes[0].fetch_add(1, Relaxed);
             tracing::info!(%upstream, %address, %target, ?check, "target is healthy: {why}");
         } else {
-            self.rules.changes[1].fetch_add(1, Ordering::Relaxed);
+            self.rules.changes[1].fetch_add(1, Relaxed);
             tracing::warn!(%upstream, %address, %target, ?check, "target is unhealthy: {why}");
         }
     }

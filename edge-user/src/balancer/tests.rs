@@ -5,6 +5,7 @@ use super::addresses::Found;
 use super::health::{Check, Seen};
 use super::settings::{Active, Algorithm, HashOn, Healthchecks, Passive, Target};
 use super::*;
+use crate::settings::Dns;
 
 /// An upstream of `address:port` or `name:port` targets with their weights.
 pub(super) fn upstream(targets: &[(&str, u32)]) -> Upstream {
@@ -338,8 +339,7 @@ fn srv_records_bring_port_weight_and_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_looked_up_behind_and_answers_survive_a_reload() {
     let control = Handle::current();
-    let settings = crate::settings::Dns::default();
-    let resolver = Resolver::new(control.clone(), &settings, Duration::from_secs(5)).unwrap();
+    let resolver = Resolver::new(control.clone(), &Dns::default(), Duration::from_secs(5)).unwrap();
     let balancers = Balancers::new(resolver, Some(control.clone()));
     let settings = checked(upstream(&[("localhost:81", 100)]), 0.0);
     let balancer = balancers.upstream(&settings);
@@ -368,11 +368,11 @@ async fn names_are_looked_up_behind_and_answers_survive_a_reload() {
     let ring = next.ring.load_full();
     next.looked().await;
     assert!(Arc::ptr_eq(&ring, &next.ring.load_full()));
-    assert!(!next.is_due());
+    assert!(next.overdue_ms().is_none());
     // A name without address: those who ask wait for the look, and are told.
     let gone = Balancers::new(Resolver::idle(), Some(control)).single(Host::Name("a.test".into()), 80);
     assert_eq!(gone.pick(&Affinity::default(), &[]).await.map(|_| ()), Err(Reason::UpstreamResolve));
-    assert!(!gone.is_due());
+    assert!(gone.overdue_ms().is_none());
 }
 
 #[test]

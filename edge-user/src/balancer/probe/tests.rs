@@ -47,10 +47,11 @@ async fn serve(server: Server) -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
             tokio::spawn(async move {
                 match server {
                     Server::Answer(text) => answer(stream, text, &kept).await,
-                    Server::Tls(text) => match acceptor.accept(stream).await {
-                        Ok(stream) => answer(stream, text, &kept).await,
-                        Err(_) => return,
-                    },
+                    Server::Tls(text) => {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            answer(stream, text, &kept).await;
+                        }
+                    }
                     Server::Silent => std::future::pending().await,
                     Server::Http2(body) => http2(stream, Some(body)).await,
                     Server::Reset => http2(stream, None).await,
