@@ -6,6 +6,7 @@ mod differential;
 mod dns;
 mod forward;
 mod framing;
+mod harness;
 mod headers;
 mod http2;
 mod keys;
