@@ -278,7 +278,8 @@ fn the_name_unused_for_longest_goes() {
 
 #[test]
 fn requests_follow_the_names_of_their_services() {
-    let [one, two] = ["one", "two"].map(|name| Upstream::with(move |_| Reply::ok(name)));
+    let answer = |name| Upstream::with(move |_| Reply::new("200 OK", "Connection: close\r\n", name).close());
+    let [one, two] = ["one", "two"].map(answer);
     let zone = DnsServer::start();
     let at = |upstream: &Upstream| [Data::srv("host.test", upstream.address().port(), 1)];
     zone.set("host.test", 60, [ip("127.0.0.1")]);

@@ -8,6 +8,7 @@ mod forward;
 mod framing;
 mod grpc;
 mod h2_upstream;
+mod harness;
 mod headers;
 mod http2;
 mod keys;

@@ -23,6 +23,7 @@ const PACKAGES: [(&str, &[&str]); 13] = [
     ("npm", &["npm"]),
     ("openssl", &["openssl"]),
     ("python3", &["python3"]),
+    ("redis-server", &["redis-server"]),
     ("setpriv", &["util-linux"]),
     ("taskset", &["util-linux"]),
 ];

@@ -74,7 +74,7 @@ impl Client {
             name.trim_end_matches('.').rsplit('.').next().is_some_and(|top| top.eq_ignore_ascii_case("localhost"));
         // What is no name of the DNS does not exist in it.
         let own = Name::from_str_relaxed(name).map_err(|_| LookupError::NotFound)?;
-        if let Some(found) = self.from_hosts(&own, local) {
+        if let Some(found) = self.known_here(&own, local) {
             return Ok(found);
         }
         if local {
@@ -90,7 +90,8 @@ impl Client {
         Err(LookupError::NotFound)
     }
 
-    fn from_hosts(&self, name: &Name, local: bool) -> Option<Found> {
+    /// What needs no server: the hosts file, and names of this host.
+    fn known_here(&self, name: &Name, local: bool) -> Option<Found> {
         let listed = |kind| {
             let lookup = self.hosts.lookup_static_host(&Query::query(name.clone(), wire_type(kind)));
             let records = lookup.map(|lookup| addresses(&lookup, kind).into_iter().map(|(record, _)| record).collect());
@@ -302,4 +303,52 @@ fn hosts(settings: &Dns) -> Result<Hosts, Error> {
     let read = File::open(path).and_then(|file| hosts.read_hosts_conf(file));
     read.map_err(|source| Error::Hosts { path: path.clone(), source })?;
     Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_list_follows_or_precedes() {
+        let settings = Dns { nameservers: vec!["127.0.0.1:53".parse().unwrap()], ..Dns::default() };
+        let mut client = Client::new(&settings, Duration::from_secs(1)).unwrap();
+        client.search = ["ns.svc.test", "test."].map(|name| Name::from_str_relaxed(name).unwrap()).into();
+        for (ndots, name, expected) in [
+            (1, "api", "api.ns.svc.test. api.test. api."),
+            (1, "api.x", "api.x. api.x.ns.svc.test. api.x.test."),
+            (5, "api.x", "api.x.ns.svc.test. api.x.test. api.x."),
+            (5, "api.x.", "api.x."),
+            (0, "api", "api. api.ns.svc.test. api.test."),
+        ] {
+            client.ndots = ndots;
+            let names = client.candidates(Name::from_str_relaxed(name).unwrap());
+            let names: Vec<_> = names.iter().map(Name::to_ascii).collect();
+            assert_eq!(names.join(" "), expected, "{ndots} {name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_waits_for_those_before_it() {
+        let address = |kind| found(kind, vec![Record::plain(Ipv4Addr::LOCALHOST.into())], STATIC_TTL);
+        let hit = |kind| Some(Ok(address(kind).unwrap()));
+        let (srv, a) = (RecordType::Srv, RecordType::A);
+        let none = || Some(Err(LookupError::NotFound));
+        let failed = || Some(Err(LookupError::Failed));
+        for (answers, expected) in [
+            ([None, hit(a)], None),
+            ([hit(srv), None], Some(Ok((srv, false)))),
+            ([hit(srv), hit(a)], Some(Ok((srv, false)))),
+            ([none(), hit(a)], Some(Ok((a, false)))),
+            ([failed(), hit(a)], Some(Ok((a, true)))),
+            ([failed(), None], None),
+            ([none(), none()], Some(Err(LookupError::NotFound))),
+            ([failed(), none()], Some(Err(LookupError::Failed))),
+            ([none(), Some(Err(LookupError::TimedOut))], Some(Err(LookupError::TimedOut))),
+        ] {
+            let mut answers = answers;
+            let winner = first_of(&mut answers).map(|found| found.map(|found| (found.kind, found.in_doubt)));
+            assert_eq!(winner, expected);
+        }
+    }
 }
