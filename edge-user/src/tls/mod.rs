@@ -137,7 +137,6 @@ pub fn server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerCo
 mod tests {
     use std::io;
 
-    use rustls::client::danger::ServerCertVerifier;
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
 
@@ -207,7 +206,7 @@ mod tests {
     }
 
     /// One handshake in memory, until both have nothing more to say.
-    fn handshake(
+    pub(super) fn handshake(
         server: &Arc<ServerConfig>,
         client: &Arc<ClientConfig>,
         name: &str,
