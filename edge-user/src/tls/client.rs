@@ -264,3 +264,105 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{RootCertStore, ServerConfig};
+
+    use super::super::tests::handshake;
+    use super::*;
+
+    /// A chain from a root over so many authorities to `a.example`; the root last, and the key of the first.
+    fn chain(between: usize) -> (Vec<CertificateDer<'static>>, Arc<CertifiedKey>) {
+        let authority = |name: &str| {
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params
+        };
+        let (params, key) = (authority("root"), KeyPair::generate().unwrap());
+        let mut certificates = vec![params.self_signed(&key).unwrap().der().clone()];
+        let mut issuer = Issuer::new(params, key);
+        for number in 0..between {
+            let (params, key) = (authority(&format!("between {number}")), KeyPair::generate().unwrap());
+            certificates.push(params.signed_by(&key, &issuer).unwrap().der().clone());
+            issuer = Issuer::new(params, key);
+        }
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(["a.example".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        certificates.push(own.der().clone());
+        certificates.reverse();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let shown = certificates[..=between].to_vec();
+        let pair = CertifiedKey::from_der(shown, key, &crypto::tls_provider()).unwrap();
+        (certificates, Arc::new(pair))
+    }
+
+    fn server(pair: &Arc<CertifiedKey>, clients: Option<&CertificateDer<'static>>) -> Arc<ServerConfig> {
+        let builder =
+            ServerConfig::builder_with_provider(crypto::tls_provider()).with_protocol_versions(VERSIONS).unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(root) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(root.clone()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::tls_provider());
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(pair)))))
+    }
+
+    // S2
+    #[test]
+    fn chains_lead_to_the_given_roots_and_are_no_deeper_than_allowed() {
+        for (between, depth, good) in [
+            (0, None, true),
+            (0, Some(0), true),
+            (1, Some(0), false),
+            (1, Some(1), true),
+            (2, Some(1), false),
+            (2, None, true),
+        ] {
+            let (certificates, pair) = chain(between);
+            let roots: Arc<[CertificateDer<'static>]> = [certificates[between + 1].clone()].into();
+            let rules = ClientTls { verify_depth: depth, roots: Some(roots), ..ClientTls::default() };
+            let config = client_config(&rules).unwrap();
+            assert_eq!(handshake(&server(&pair, None), &config, "a.example").is_ok(), good, "{between} {depth:?}");
+            assert!(handshake(&server(&pair, None), &config, "b.example").is_err(), "another name");
+        }
+        let (_, pair) = chain(0);
+        let other: Arc<[CertificateDer<'static>]> = [chain(0).0[1].clone()].into();
+        let rules = ClientTls { roots: Some(other), ..ClientTls::default() };
+        assert!(handshake(&server(&pair, None), &client_config(&rules).unwrap(), "a.example").is_err());
+    }
+
+    #[test]
+    fn the_client_certificate_is_shown_where_it_is_asked_for() {
+        let (certificates, pair) = chain(0);
+        let server = server(&pair, Some(&certificates[1]));
+        let roots: Arc<[CertificateDer<'static>]> = [certificates[1].clone()].into();
+        let without = ClientTls { roots: Some(roots), ..ClientTls::default() };
+        assert!(handshake(&server, &client_config(&without).unwrap(), "a.example").is_err());
+        let with = ClientTls { identity: Some(pair), ..without };
+        assert!(handshake(&server, &client_config(&with).unwrap(), "a.example").is_ok());
+        assert!(format!("{with:?}").contains("identity: true"));
+    }
+
+    #[test]
+    fn equal_rules_share_a_configuration_while_it_is_in_use() {
+        let (certificates, _) = chain(0);
+        let rules = || {
+            let roots: Arc<[CertificateDer<'static>]> = [certificates[1].clone()].into();
+            ClientTls { roots: Some(roots), alpn: Alpn::Http2, ..ClientTls::default() }
+        };
+        let first = client_config(&rules()).unwrap();
+        assert!(Arc::ptr_eq(&first, &client_config(&rules()).unwrap()));
+        assert_eq!(first.alpn_protocols, [b"h2"]);
+        let other = client_config(&ClientTls { alpn: Alpn::Either, ..rules() }).unwrap();
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert_eq!(other.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+    }
+}

@@ -224,7 +224,7 @@ mod tests {
     }
 
     /// One handshake in memory, until both have nothing more to say.
-    fn handshake(
+    pub(super) fn handshake(
         server: &Arc<ServerConfig>,
         client: &Arc<ClientConfig>,
         name: &str,

@@ -204,4 +204,21 @@ mod tests {
             assert_eq!(out, number.to_string().as_bytes());
         }
     }
+
+    #[test]
+    fn trailers_without_a_place_in_the_framing_are_kept_apart() {
+        let mut trailers = Head::default();
+        trailers.push(Owner::Peer, b"x-sum", b"1");
+        trailers.push(Owner::Peer, b"x-not", b"2");
+        let (mut out, mut kept) = (b"before".to_vec(), Head::default());
+        let may_trail = |name: &[u8]| name != b"x-not";
+        let mut body =
+            BodyEncoder::new(&mut out, Framing::None).trailing_only(&may_trail).keeping(&mut kept).from_here();
+        assert_eq!(body.pending(), 0);
+        body.data(b"data");
+        body.end(&trailers);
+        assert_eq!((body.pending(), body.data_bytes), (4, 4));
+        assert_eq!(out, b"beforedata");
+        assert_eq!(kept.fields().map(|field| field.name).collect::<Vec<_>>(), [b"x-sum"]);
+    }
 }
