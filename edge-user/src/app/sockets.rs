@@ -68,8 +68,12 @@ impl Sockets {
                 true => Some(tls::server_config(index, store)?),
             };
             addresses.push((address, listener.tls));
-            let info =
-                Arc::new(ListenerInfo { label: address.to_string().into(), port: address.port(), tls: listener.tls });
+            let info = Arc::new(ListenerInfo {
+                label: address.to_string().into(),
+                address: address.ip(),
+                port: address.port(),
+                tls: listener.tls,
+            });
             workers.resize_with(sockets.len().max(workers.len()), Vec::new);
             for (worker, socket) in workers.iter_mut().zip(sockets) {
                 worker.push(Bound { socket, info: info.clone(), tls: tls.clone() });

@@ -28,7 +28,7 @@ const MAX_INTERIM: u8 = 32;
 pub enum Failure {
     /// The client's side failed.
     Client(downstream::Fault),
-    /// The request body is over `limits.body_bytes`.
+    /// The request body is over `limits.body_bytes` or a plugin's limit.
     TooLarge,
     /// The upstream's side failed.
     Upstream(Reason),
@@ -81,7 +81,7 @@ pub struct Outgoing<'a> {
     pub target: &'a [u8],
     /// Names that no trailer of the client may bear (P1).
     pub owned: &'a OwnedNames,
-    /// The longest body it may have, in bytes; zero for any.
+    /// The longest body it may have, in bytes.
     pub body_limit: u64,
     /// The protocol to switch to, where the client asks for one that is allowed.
     pub upgrade: Option<&'a [u8]>,
@@ -209,7 +209,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                 let mut sink = BodyEncoder::new(&mut self.upstream.out, self.upload.framing).trailing_only(&may_trail);
                 let polled = self.down.poll_body(cx, &mut sink);
                 self.upload.bytes += sink.data_bytes;
-                if self.body_limit > 0 && self.upload.bytes > self.body_limit {
+                if self.upload.bytes > self.body_limit {
                     return Poll::Ready(Err(Failure::TooLarge));
                 }
                 self.upload.ended = ready!(polled).map_err(Failure::Client)?;

@@ -123,8 +123,10 @@ async fn serve(
     tls: Option<TlsAcceptor>,
 ) {
     let trusted = worker.settings.is_trusted(peer.ip());
+    // It fails for a client that has gone already.
+    let Ok(local) = info.local(&tcp) else { return };
     let Some(tls) = tls else {
-        let connection = Rc::new(Connection::new(peer, trusted, info, None));
+        let connection = Rc::new(Connection::new(peer, local, trusted, info, None));
         return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
     };
     let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, tls.accept(tcp)).await;
@@ -148,7 +150,7 @@ async fn serve(
         _ => "TLSv1.3",
     };
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let connection = Rc::new(Connection::new(peer, trusted, info, Some(version)));
+    let connection = Rc::new(Connection::new(peer, local, trusted, info, Some(version)));
     let io = Io::new(Stream::TlsServer(Box::new(stream)));
     match http2 {
         true => serve_h2(worker, connection, io, Buffer::default()).await,
