@@ -126,7 +126,9 @@ impl Prober {
         let tls = match active.probe {
             ProbeType::Http | ProbeType::Tcp | ProbeType::Grpc => None,
             ProbeType::Https => Some(tls::client_config(&ClientTls { verify, ..ClientTls::default() })?),
-            ProbeType::Grpcs => Some(tls::client_config(&ClientTls { verify, alpn: Alpn::Http2, ..ClientTls::default() })?),
+            ProbeType::Grpcs => {
+                Some(tls::client_config(&ClientTls { verify, alpn: Alpn::Http2, ..ClientTls::default() })?)
+            }
         };
         let path = active.http_path.parse().map_err(Error::Path)?;
         let slots = Semaphore::new(active.concurrency.max(1) as usize);

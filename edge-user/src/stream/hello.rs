@@ -106,7 +106,9 @@ mod tests {
 
     /// A ClientHello for this name, in one record.
     fn hello(name: &str) -> Vec<u8> {
-        let config = Arc::new(rustls::ClientConfig::clone(&*client_config(&ClientTls { verify: Verify::Off, ..ClientTls::default() }).unwrap()));
+        let config = Arc::new(rustls::ClientConfig::clone(
+            &*client_config(&ClientTls { verify: Verify::Off, ..ClientTls::default() }).unwrap(),
+        ));
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut client = rustls::ClientConnection::new(config, name).unwrap();
         let mut bytes = Vec::new();
