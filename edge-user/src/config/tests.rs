@@ -184,7 +184,7 @@ fn routes_have_their_defaults_and_rules() {
             "k:2: routes[0].path_handling: found \"v1\", expected \"v0\": anything else is not supported yet",
         ),
         (
-            "{paths: [/], protocols: [grpc]}",
+            "{paths: [/], protocols: [tcp]}",
             "k:2: routes[0].protocols: found another protocol than http, expected http, https or both: others are not supported yet",
         ),
         (
