@@ -197,9 +197,9 @@ fn routes_have_their_defaults_and_rules() {
             "k:2: routes[0].path_handling: found \"v1\", expected \"v0\": anything else is not supported yet",
         ),
         (
-            "{paths: [/], protocols: [grpc]}",
+            "{paths: [/], protocols: [udp]}",
             "k:2: routes[0].protocols: found another protocol, expected protocols of one group: http and https, \
-             tcp and tls, or tls_passthrough: others are not supported yet",
+             grpc and grpcs, tcp and tls, or tls_passthrough: others are not supported yet",
         ),
         (
             "{paths: [/], https_redirect_status_code: 303}",

@@ -120,7 +120,7 @@ pub fn local<D: Downstream>(
     response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
     let grpc = grpc::is_grpc(request);
     let (content_type, mut text) = match grpc {
-        true => (Some(grpc::CONTENT_TYPE.into()), Default::default()),
+        true => (Some(grpc::CONTENT_TYPE), Default::default()),
         false => body_text(context, request, answer),
     };
     if let Some(content_type) = content_type {
