@@ -14,9 +14,10 @@ use tokio::task::LocalSet;
 use crate::clock::{Clock, TICK};
 use crate::config::snapshot::Snapshot;
 use crate::crypto;
-use crate::http::head::Head;
 use crate::kernel::DenyList;
 use crate::metrics::WorkerMetrics;
+use crate::plugin::Ended;
+use crate::proxy::Heads;
 use crate::proxy::context::{Context, RequestId};
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::owned::OwnedNames;
@@ -208,7 +209,8 @@ impl Worker {
     }
 
     /// Counts and logs a request that has ended.
-    pub fn account(&self, context: &Context<'_>, request: &Head) {
+    pub fn account(&self, context: &Context<'_>, heads: &Heads) {
+        let request = &heads.request;
         let total = context.started.elapsed();
         let waited = context.upstream.unwrap_or_default() + context.notes.waited.unwrap_or_default();
         self.metrics.request(request.version(), context.status);
@@ -221,6 +223,22 @@ impl Worker {
         let route = context.route.map(|route| &*route.label);
         if let Some(reason) = context.reason {
             self.metrics.refused(reason, route);
+        }
+        if let Some(at) = context.route.filter(|route| route.plugins.logs) {
+            let ended = Ended {
+                route: at,
+                caller: &context.notes.caller,
+                status: context.status,
+                request,
+                response: (context.status != 0 && context.status == heads.response.status()).then_some(&heads.response),
+                request_bytes: context.request_bytes,
+                response_bytes: context.response_bytes,
+                total,
+                edge,
+                upstream: context.upstream,
+                metrics: &self.metrics,
+            };
+            context.logging().for_each(|plugin| plugin.log(&ended));
         }
         let mut access = self.access.borrow_mut();
         if !access.enabled() {

@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
@@ -84,6 +83,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let kernel = Arc::new(kernel);
     let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
     register(&registry, &kernel, &verdicts, &access_log, &error_log);
+    let plugins = env.plugins.clone();
+    registry.register(move |to: &mut Exposition| plugins.collect(to));
     registry.configured(1);
 
     let mut threads = Vec::new();
@@ -110,7 +111,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let node = Arc::new(Node {
         version: VERSION,
         hostname: nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into()),
-        node_id: Uuid::new_v4(),
+        node_id: registry.node_id(),
         workers,
         listeners: addresses,
         plugins: PLUGINS
@@ -180,7 +181,7 @@ fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv
     let http =
         HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
-    PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy))
+    PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy), control.handle().clone())
 }
 
 /// Resolves when the process drains.

@@ -70,7 +70,7 @@ pub async fn handle<D: Downstream>(
             }
         },
     };
-    worker.account(&context, &heads.request);
+    worker.account(&context, heads);
     after
 }
 
