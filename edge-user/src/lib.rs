@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod plugin;
 pub mod proxy;
 pub mod reason;
+pub mod redis;
 pub mod router;
 pub mod settings;
 pub mod state;

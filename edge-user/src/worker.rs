@@ -14,9 +14,10 @@ use tokio::task::LocalSet;
 use crate::clock::{Clock, TICK};
 use crate::config::snapshot::Snapshot;
 use crate::crypto;
-use crate::http::head::Head;
 use crate::kernel::DenyList;
 use crate::metrics::WorkerMetrics;
+use crate::plugin::Ended;
+use crate::proxy::Heads;
 use crate::proxy::context::{Context, RequestId};
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::owned::OwnedNames;
@@ -208,9 +209,10 @@ impl Worker {
     }
 
     /// Counts and logs a request that has ended.
-    pub fn account(&self, context: &Context<'_>, request: &Head) {
+    pub fn account(&self, context: &Context<'_>, heads: &Heads) {
+        let request = &heads.request;
         let total = context.started.elapsed();
-        self.count(context, request, total);
+        self.count(context, heads, total);
         let mut access = self.access.borrow_mut();
         if !access.enabled() {
             return;
@@ -244,7 +246,8 @@ impl Worker {
     }
 
     /// Counts a request without its line in the log: one that became a tunnel is logged at its end.
-    pub fn count(&self, context: &Context<'_>, request: &Head, total: Duration) {
+    pub fn count(&self, context: &Context<'_>, heads: &Heads, total: Duration) {
+        let request = &heads.request;
         self.metrics.request(request.version(), context.status);
         self.metrics.total.observe(total);
         if let Some(upstream) = context.upstream {
@@ -254,6 +257,21 @@ impl Worker {
         if let Some(reason) = context.reason {
             self.metrics.refused(reason, context.route.map(|route| &*route.label));
         }
+        let Some(route) = context.route.filter(|route| route.plugins.logs) else { return };
+        let ended = Ended {
+            route,
+            caller: &context.notes.caller,
+            status: context.status,
+            request,
+            response: (context.status != 0 && context.status == heads.response.status()).then_some(&heads.response),
+            request_bytes: context.request_bytes,
+            response_bytes: context.response_bytes,
+            total,
+            edge: context.edge_part(total),
+            upstream: context.upstream,
+            metrics: &self.metrics,
+        };
+        context.logging().for_each(|plugin| plugin.log(&ended));
     }
 
     /// Writes one line of the access log.

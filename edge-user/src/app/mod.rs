@@ -86,6 +86,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let kernel = Arc::new(kernel);
     let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
     register(&registry, &kernel, &verdicts, &access_log, &error_log);
+    let plugins = env.plugins.clone();
+    registry.register(move |to: &mut Exposition| plugins.collect(to));
     registry.configured(1);
 
     let mut threads = Vec::new();
@@ -117,7 +119,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let node = Arc::new(Node {
         version: VERSION,
         hostname: env.plugins.node().hostname.to_string(),
-        node_id: env.plugins.node().id,
+        node_id: registry.node_id(),
         workers,
         listeners: listeners_of(Mode::Http),
         stream_listeners: listeners_of(Mode::Stream),
@@ -188,7 +190,7 @@ fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv
     let http =
         HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
-    PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy))
+    PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy), control.handle().clone())
 }
 
 /// Resolves when the process drains.

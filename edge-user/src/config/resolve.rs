@@ -13,8 +13,8 @@ use super::problem::Sink;
 use super::schema::{Common, Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
 use super::scoping::{Scope, Scoping};
 use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot, StreamRoute};
-use crate::plugin::Plugin;
 use crate::plugin::plan::Instance;
+use crate::plugin::{Place, Plugin};
 use crate::router::{Router, StreamProtocol, StreamRouter};
 use crate::tls::{self, Alpn, Certificates, ClientTls};
 
@@ -255,7 +255,11 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         let (consumer, group) =
             (find(&entity.consumer, scopes.consumers), find(&entity.consumer_group, scopes.consumer_groups));
         // A disabled instance is read as well: what is wrong with it must not show up on the day it is enabled.
-        let parsed = Plugin::parse(&entity.name, entity.config, &env.plugins);
+        let place = Place {
+            route: route.flatten().map(|index| scopes.routes.ids[index]),
+            service: service.flatten().map(|index| scopes.services.ids[index]),
+        };
+        let parsed = Plugin::parse(&entity.name, entity.config, &place, &env.plugins);
         let (Some(service), Some(route), Some(consumer), Some(group), Some(parsed)) =
             (service, route, consumer, group, parsed)
         else {

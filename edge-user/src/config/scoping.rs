@@ -125,7 +125,8 @@ impl Plans {
         // Kong's order among equals: by name, backwards.
         slots.sort_by_key(|slot| std::cmp::Reverse(slot.any().map(|plugin| (plugin.priority(), plugin.name()))));
         let answers = slots.iter().any(|slot| slot.any().is_some_and(|plugin| plugin.answers()));
-        let plan = Arc::new(Plan { slots: slots.into(), answers });
+        let logs = slots.iter().any(|slot| slot.any().is_some_and(|plugin| plugin.logs()));
+        let plan = Arc::new(Plan { slots: slots.into(), answers, logs });
         if !own {
             self.by_service.insert(service, plan.clone());
         }

@@ -193,6 +193,15 @@ impl Head {
         self.first.of(&self.buf)
     }
 
+    /// How long it is as HTTP/1 text with the fields of these owners, start line and empty line included.
+    pub fn text_bytes(&self, of: impl Fn(Owner) -> bool) -> u64 {
+        // `GET /path HTTP/1.1` or `HTTP/1.1 200 OK`: what stands around the two spans, and two line ends.
+        let around = if self.status == 0 { 14 } else { 17 };
+        let fields = self.fields.iter().filter(|field| of(field.owner));
+        let fields: u32 = fields.map(|field| field.name.len + field.value.len + 4).sum();
+        u64::from(self.first.len + self.second.len + around + fields)
+    }
+
     /// All fields in order.
     pub fn fields(&self) -> impl DoubleEndedIterator<Item = FieldRef<'_>> + ExactSizeIterator {
         self.fields.iter().map(|field| self.view(field))
@@ -375,5 +384,21 @@ mod tests {
         head.start_request(b"GET", b"/?access_token=secret", Version::Http11);
         head.push(Owner::Peer, b"Authorization", b"Bearer secret");
         assert!(!format!("{head:?}").contains("secret"));
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_text() {
+        let mut head = Head::default();
+        head.start_request(b"GET", b"/a?b", Version::Http11);
+        head.push(Owner::Peer, b"Host", b"x");
+        head.push(Owner::Edge, b"Via", b"1.1 edge");
+        for (bytes, text) in [
+            (head.text_bytes(|_| true), "GET /a?b HTTP/1.1\r\nHost: x\r\nVia: 1.1 edge\r\n\r\n"),
+            (head.text_bytes(|owner| owner == Owner::Peer), "GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ] {
+            assert_eq!(bytes, text.len() as u64);
+        }
+        head.start_response(204, b"No Content", Version::Http11);
+        assert_eq!(head.text_bytes(|_| true), "HTTP/1.1 204 No Content\r\n\r\n".len() as u64);
     }
 }

@@ -6,12 +6,15 @@
 //! and from the configuration only, never from a client.
 
 mod exposition;
+pub mod kong;
 mod process;
 mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
 
 pub use exposition::{CONTENT_TYPE, Exposition, Kind};
 pub(crate) use process::resident_bytes;
@@ -22,8 +25,10 @@ type Collector = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 /// All numbers of the process.
 pub struct Registry {
     version: &'static str,
+    node_id: Uuid,
     started: SystemTime,
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
+    kong: Mutex<Vec<Arc<kong::Series>>>,
     collectors: Mutex<Vec<Collector>>,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
@@ -35,8 +40,10 @@ impl Registry {
     pub fn new(version: &'static str) -> Self {
         Self {
             version,
+            node_id: Uuid::new_v4(),
             started: SystemTime::now(),
             workers: Mutex::default(),
+            kong: Mutex::default(),
             collectors: Mutex::default(),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
@@ -48,6 +55,7 @@ impl Registry {
     pub fn worker(&self) -> WorkerMetrics {
         let metrics = WorkerMetrics::default();
         lock(&self.workers).push(metrics.shared());
+        lock(&self.kong).push(metrics.kong.shared());
         metrics
     }
 
@@ -65,6 +73,11 @@ impl Registry {
     /// A configuration was refused and the old one stayed.
     pub fn configuration_refused(&self) {
         self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The process's id: made anew at each start.
+    pub fn node_id(&self) -> Uuid {
+        self.node_id
     }
 
     /// When the process started.
@@ -87,7 +100,10 @@ impl Registry {
         to.sample(&[("result", "refused")], self.failed_reloads.load(Ordering::Relaxed));
         to.family("edge_config_generation", Kind::Gauge, "The configuration in force, counted from the start.");
         to.sample(&[], self.generation.load(Ordering::Relaxed));
-        self.totals().write(&mut to);
+        let totals = self.totals();
+        totals.write(&mut to);
+        kong::write(&lock(&self.kong), &mut to);
+        kong::write_node(self.node_id, self.version, &totals, &mut to);
         for collector in lock(&self.collectors).iter() {
             collector(&mut to);
         }

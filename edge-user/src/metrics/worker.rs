@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::kong::KongSeries;
 use super::{Exposition, Kind, lock};
 use crate::http::head::Version;
 use crate::reason::Reason;
@@ -156,6 +157,8 @@ impl Default for WorkerCounters {
 /// A worker's handle on its counters. It stays on the worker's thread.
 #[derive(Default)]
 pub struct WorkerMetrics {
+    /// The series of Kong's `prometheus` plugin.
+    pub kong: KongSeries,
     counters: Arc<WorkerCounters>,
     routes: RefCell<HashMap<Box<str>, Arc<RouteRefusals>>>,
 }

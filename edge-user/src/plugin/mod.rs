@@ -7,6 +7,8 @@ mod fields;
 mod ip_restriction;
 pub mod openid_connect;
 pub mod plan;
+pub mod prometheus;
+pub mod rate_limiting;
 mod request;
 pub(crate) mod request_size_limiting;
 mod request_termination;
@@ -21,7 +23,9 @@ use uuid::Uuid;
 use crate::config::reader::Reader;
 use crate::http::head::Head;
 use crate::http_client::HttpClient;
+use crate::metrics::Exposition;
 use crate::reason::Reason;
+use crate::redis;
 use crate::state::State;
 use crate::token::keys::KeySources;
 use crate::token::source::FetchPolicy;
@@ -31,10 +35,13 @@ use cors::Cors;
 use ip_restriction::IpRestriction;
 use openid_connect::OpenidConnect;
 use openid_connect::refusal::Detail;
-pub use request::{Access, Answer, AnswerBody, Caller, Notes, Request, RequestBody, Response};
+use prometheus::Prometheus;
+use rate_limiting::{RateLimiting, Rates};
+pub use request::{Access, Answer, AnswerBody, Caller, Ended, Notes, Request, RequestBody, Response};
 use request_size_limiting::RequestSizeLimiting;
 use request_termination::RequestTermination;
 use response_transformer::ResponseTransformer;
+use tokio::runtime::Handle;
 
 /// Every plugin this program has, with its PRIORITY.
 pub const PLUGINS: &[(&str, u32)] = &[
@@ -43,6 +50,8 @@ pub const PLUGINS: &[(&str, u32)] = &[
     (cors::NAME, cors::PRIORITY),
     (ip_restriction::NAME, ip_restriction::PRIORITY),
     (openid_connect::NAME, openid_connect::PRIORITY),
+    (prometheus::NAME, prometheus::PRIORITY),
+    (rate_limiting::NAME, rate_limiting::PRIORITY),
     (request_size_limiting::NAME, request_size_limiting::PRIORITY),
     (request_termination::NAME, request_termination::PRIORITY),
     (response_transformer::NAME, response_transformer::PRIORITY),
@@ -53,6 +62,10 @@ pub const PLUGINS: &[(&str, u32)] = &[
 pub struct PluginEnv {
     keys: Arc<KeySources>,
     node: Arc<Node>,
+    redis: Arc<redis::Clients>,
+    rates: Arc<Rates>,
+    /// Held by each instance that wants the health of targets among the metrics.
+    health: Arc<()>,
 }
 
 /// Which node this is.
@@ -71,9 +84,16 @@ impl Node {
 }
 
 impl PluginEnv {
-    /// The environment whose issuers' keys come from here.
-    pub fn new(keys: KeySources) -> Self {
-        Self { keys: Arc::new(keys), node: Arc::new(Node::new()) }
+    /// The environment whose issuers' keys come from here and whose other work runs on `control`.
+    pub fn new(keys: KeySources, control: impl Into<Option<Handle>>) -> Self {
+        let control = control.into();
+        Self {
+            keys: Arc::new(keys),
+            node: Arc::new(Node::new()),
+            redis: Arc::new(redis::Clients::new(control.clone())),
+            rates: Arc::new(Rates::new(control)),
+            health: Arc::default(),
+        }
     }
 
     /// Where issuers' keys come from.
@@ -86,6 +106,27 @@ impl PluginEnv {
         &self.node
     }
 
+    /// The Redis servers in use.
+    pub fn redis(&self) -> &redis::Clients {
+        &self.redis
+    }
+
+    /// The counters of `rate-limiting`.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Whether an instance of `prometheus` has `upstream_health_metrics`.
+    pub fn wants_upstream_health(&self) -> bool {
+        Arc::strong_count(&self.health) > 1
+    }
+
+    /// Writes the numbers of what plugins share.
+    pub fn collect(&self, to: &mut Exposition) {
+        self.rates.collect(to);
+        self.redis.collect(to);
+    }
+
     /// Starts fetching for the configuration in force, so that the first request finds keys.
     pub fn warm(&self) {
         self.keys.warm();
@@ -96,7 +137,7 @@ impl PluginEnv {
 impl Default for PluginEnv {
     fn default() -> Self {
         let http = HttpClient::new(&[]).expect("the provider and roots that are built in make a client");
-        Self::new(KeySources::new(http, State::in_memory(), None, FetchPolicy::default()))
+        Self::new(KeySources::new(http, State::in_memory(), None, FetchPolicy::default()), None)
     }
 }
 
@@ -126,6 +167,15 @@ impl Refusal<'_> {
     }
 }
 
+/// The route and service that an instance is for; neither for one that is for all.
+#[derive(Clone, Copy, Default)]
+pub struct Place {
+    /// The route's id.
+    pub route: Option<Uuid>,
+    /// The service's id.
+    pub service: Option<Uuid>,
+}
+
 /// One configured plugin. Clones share one instance.
 #[derive(Clone)]
 pub enum Plugin {
@@ -145,11 +195,15 @@ pub enum Plugin {
     RequestTermination(Arc<RequestTermination>),
     /// `response-transformer`
     ResponseTransformer(Arc<ResponseTransformer>),
+    /// `rate-limiting`
+    RateLimiting(Arc<RateLimiting>),
+    /// `prometheus`
+    Prometheus(Arc<Prometheus>),
 }
 
 impl Plugin {
     /// Reads one plugin's `config`; `None` and a problem where it is wrong or the name unknown.
-    pub fn parse(name: &str, config: Reader<'_>, env: &PluginEnv) -> Option<Plugin> {
+    pub fn parse(name: &str, config: Reader<'_>, place: &Place, env: &PluginEnv) -> Option<Plugin> {
         match name {
             acl::NAME => Acl::parse(config).map(|plugin| Self::Acl(Arc::new(plugin))),
             correlation_id::NAME => CorrelationId::parse(config).map(|plugin| Self::CorrelationId(Arc::new(plugin))),
@@ -167,6 +221,10 @@ impl Plugin {
             response_transformer::NAME => {
                 ResponseTransformer::parse(config).map(|plugin| Self::ResponseTransformer(Arc::new(plugin)))
             }
+            rate_limiting::NAME => {
+                RateLimiting::parse(config, place, env).map(|plugin| Self::RateLimiting(Arc::new(plugin)))
+            }
+            prometheus::NAME => Prometheus::parse(config, env).map(|plugin| Self::Prometheus(Arc::new(plugin))),
             _ => {
                 let expected = format!("a plugin the edge has: plugin '{name}' not enabled");
                 config.sink().problem(config.line(), config.path(), format!("plugin '{name}'"), expected);
@@ -186,6 +244,8 @@ impl Plugin {
             Self::RequestSizeLimiting(_) => request_size_limiting::NAME,
             Self::RequestTermination(_) => request_termination::NAME,
             Self::ResponseTransformer(_) => response_transformer::NAME,
+            Self::RateLimiting(_) => rate_limiting::NAME,
+            Self::Prometheus(_) => prometheus::NAME,
         }
     }
 
@@ -200,6 +260,8 @@ impl Plugin {
             Self::RequestSizeLimiting(_) => request_size_limiting::PRIORITY,
             Self::RequestTermination(_) => request_termination::PRIORITY,
             Self::ResponseTransformer(_) => response_transformer::PRIORITY,
+            Self::RateLimiting(_) => rate_limiting::PRIORITY,
+            Self::Prometheus(_) => prometheus::PRIORITY,
         }
     }
 
@@ -216,14 +278,22 @@ impl Plugin {
     pub fn may_be_for(&self, scope: &str) -> bool {
         match self {
             Self::Acl(_) | Self::Cors(_) | Self::OpenidConnect(_) => false,
-            Self::CorrelationId(_) | Self::RequestSizeLimiting(_) => scope == "consumer",
-            Self::IpRestriction(_) | Self::RequestTermination(_) | Self::ResponseTransformer(_) => true,
+            Self::CorrelationId(_) | Self::Prometheus(_) | Self::RequestSizeLimiting(_) => scope == "consumer",
+            Self::IpRestriction(_)
+            | Self::RateLimiting(_)
+            | Self::RequestTermination(_)
+            | Self::ResponseTransformer(_) => true,
         }
     }
 
     /// Whether it looks at responses.
     pub fn answers(&self) -> bool {
         matches!(self, Self::CorrelationId(_) | Self::Cors(_) | Self::ResponseTransformer(_))
+    }
+
+    /// Whether it looks at requests that have ended.
+    pub fn logs(&self) -> bool {
+        matches!(self, Self::Prometheus(_))
     }
 
     /// The access phase: before the request is forwarded.
@@ -234,9 +304,10 @@ impl Plugin {
             Self::Cors(plugin) => plugin.access(request),
             Self::IpRestriction(plugin) => plugin.access(request),
             Self::OpenidConnect(plugin) => plugin.access(request).await,
+            Self::RateLimiting(plugin) => plugin.access(request).await,
             Self::RequestSizeLimiting(plugin) => plugin.access(request),
             Self::RequestTermination(plugin) => plugin.access(request).await,
-            Self::ResponseTransformer(_) => Access::Continue,
+            Self::ResponseTransformer(_) | Self::Prometheus(_) => Access::Continue,
         }
     }
 
@@ -263,6 +334,14 @@ impl Plugin {
         match self {
             Self::ResponseTransformer(plugin) => plugin.rewrite_body(body),
             _ => None,
+        }
+    }
+
+    /// The log phase: after the request's last byte, whoever answered.
+    pub fn log(&self, ended: &Ended<'_>) {
+        match self {
+            Self::Prometheus(plugin) => plugin.log(ended),
+            _ => {}
         }
     }
 }

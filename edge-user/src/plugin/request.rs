@@ -11,6 +11,7 @@ use crate::config::snapshot::{Consumer, Consumers, Route};
 use crate::http::downstream::Fault;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known};
+use crate::metrics::WorkerMetrics;
 use crate::proxy::connection::Connection;
 use crate::reason::Reason;
 use crate::token::cache::LocalCache;
@@ -171,4 +172,30 @@ pub struct Response<'a> {
     pub is_proxied: bool,
     /// What the access phase left.
     pub notes: &'a Notes,
+}
+
+/// A request that has ended, as the log phase sees it.
+pub struct Ended<'a> {
+    /// Where it went.
+    pub route: &'a Route,
+    /// Whom it stood for.
+    pub caller: &'a Caller,
+    /// The status sent; 0 where the client saw none.
+    pub status: u16,
+    /// Its head, as it went upstream.
+    pub request: &'a Head,
+    /// The head of the response, if one was sent.
+    pub response: Option<&'a Head>,
+    /// Body bytes from the client.
+    pub request_bytes: u64,
+    /// Body bytes to the client.
+    pub response_bytes: u64,
+    /// From its first byte to the response's last.
+    pub total: Duration,
+    /// The edge's own part of it.
+    pub edge: Duration,
+    /// How long the upstream took to its response head, if it answered.
+    pub upstream: Option<Duration>,
+    /// The worker's numbers.
+    pub metrics: &'a WorkerMetrics,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Access, Notes, Plugin, PluginEnv, Request, RequestBody, Response};
+use super::{Access, Notes, Place, Plugin, PluginEnv, Request, RequestBody, Response};
 use crate::config::problem::Sink;
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Consumers, Protocols, Route};
@@ -22,7 +22,7 @@ pub(crate) fn parse(name: &str, yaml: &str) -> Result<Plugin, Vec<String>> {
     let sink = Sink::new("k");
     let value = Value::from_yaml(yaml, &sink).expect("YAML");
     let reader = Reader::new(&value, "config", &sink).expect("an object");
-    let plugin = Plugin::parse(name, reader, &PluginEnv::default());
+    let plugin = Plugin::parse(name, reader, &Place::default(), &PluginEnv::default());
     let (problems, _) = sink.into_parts();
     plugin.filter(|_| problems.is_empty()).ok_or_else(|| problems.iter().map(ToString::to_string).collect())
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::tries::Tally;
 use crate::config::snapshot::{Protocol, Route};
+use crate::plugin::plan::Plan;
 use crate::plugin::{Notes, Plugin};
 use crate::reason::Reason;
 use crate::token::Now;
@@ -116,7 +117,16 @@ impl<'a> Context<'a> {
     /// The plugins of its route that look at its response, most important first: those the access phase chose, and of
     /// those it did not come to, the ones for the caller known by now.
     pub fn answering(&self) -> impl Iterator<Item = &'a Plugin> {
-        let plan = self.route.map(|route| &route.plugins).filter(|plan| plan.answers);
+        self.chosen_of(|plan| plan.answers)
+    }
+
+    /// The same for those that look at requests that have ended.
+    pub fn logging(&self) -> impl Iterator<Item = &'a Plugin> {
+        self.chosen_of(|plan| plan.logs)
+    }
+
+    fn chosen_of(&self, wanted: impl Fn(&Plan) -> bool) -> impl Iterator<Item = &'a Plugin> {
+        let plan = self.route.map(|route| &*route.plugins).filter(|plan| wanted(plan));
         let slots = plan.into_iter().flat_map(|plan| plan.slots.iter().enumerate());
         slots.filter_map(|(index, slot)| match self.chosen.iter().find(|(chosen, _)| *chosen == index) {
             Some((_, plugin)) => *plugin,

@@ -234,7 +234,7 @@ async fn refuse_head(
     if let HeadFault::Refused(error) = fault {
         tracing::debug!(client = %connection.peer, request_id = context.request_id.as_str(), %error, "request refused");
     }
-    worker.account(&context, &heads.request);
+    worker.account(&context, heads);
 }
 
 async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefix: Buffer) {

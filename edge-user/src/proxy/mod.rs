@@ -77,8 +77,8 @@ pub async fn handle<D: Downstream>(
         },
     };
     match after {
-        After::Next => worker.account(&context, &heads.request),
-        After::Tunnel(_) => worker.count(&context, &heads.request, context.started.elapsed()),
+        After::Next => worker.account(&context, heads),
+        After::Tunnel(_) => worker.count(&context, heads, context.started.elapsed()),
     }
     after
 }

@@ -149,7 +149,7 @@ impl Door {
     async fn new(extra: &str) -> Self {
         let key = TestKey::new(Algorithm::ES256, "k1");
         let issuer = TestIssuer::start(&[&key]).await;
-        let env = PluginEnv::new(sources(policy(), State::in_memory()));
+        let env = PluginEnv::new(sources(policy(), State::in_memory()), None);
         let (plugin, problems, _) = parse_with(&format!("{{issuer: '{}', {extra}}}", issuer.url), &env);
         let plugin = plugin.unwrap_or_else(|| panic!("{problems:?}"));
         let consumer = |id, username: Option<&str>, custom_id: Option<&str>| Consumer {
