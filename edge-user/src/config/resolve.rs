@@ -1,105 +1,53 @@
 //! References, ids and uniqueness; which plugin instance serves which route; `Document` → `Snapshot`.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod certificates;
+mod index;
+mod parties;
+mod services;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 use uuid::Uuid;
 
+use self::certificates::Held;
+use self::index::Index;
+use self::parties::{Parties, parties};
+use self::services::Upstreams;
 use super::Env;
 use super::problem::Sink;
-use super::schema::{Common, Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
+use super::schema::{Document, PluginEntity, Ref, RouteEntity};
 use super::scoping::{Scope, Scoping};
-use super::snapshot::{Consumer, Consumers, Route, Scheme, Service, Snapshot};
+use super::snapshot::{Protocols, Route, Service, Snapshot, StreamRoute};
 use crate::plugin::Plugin;
 use crate::plugin::plan::Instance;
 use crate::router::Router;
-use crate::tls::{self, Certificates};
-
-/// What ids are made from where the file gives none: the same file always gives the same ids.
-const NAMESPACE: Uuid = Uuid::from_u128(0x8f3c_1d0a_52b7_5c1e_9a64_0d6e_7b21_e0f5);
-
-/// The entities of one kind by id and name.
-struct Index {
-    kind: &'static str,
-    ids: Vec<Uuid>,
-    by_id: HashMap<Uuid, usize>,
-    by_name: HashMap<String, usize>,
-}
-
-impl Index {
-    fn new(kind: &'static str) -> Self {
-        Self { kind, ids: Vec::new(), by_id: HashMap::new(), by_name: HashMap::new() }
-    }
-
-    /// Adds the next entity. `stable` is what its id is made from where it has neither id nor name.
-    fn add(&mut self, common: &Common, key: &str, name: Option<&str>, stable: &str, sink: &Sink) {
-        let made = || Uuid::new_v5(&NAMESPACE, format!("{}:{}", self.kind, name.unwrap_or(stable)).as_bytes());
-        let id = common.id.unwrap_or_else(made);
-        let index = self.ids.len();
-        self.ids.push(id);
-        if self.by_id.insert(id, index).is_some() {
-            violation(self.kind, common, "primary key", &id.to_string(), sink);
-        }
-        if let Some(name) = name
-            && self.by_name.insert(name.to_owned(), index).is_some()
-        {
-            violation(self.kind, common, key, name, sink);
-        }
-    }
-
-    fn find(&self, reference: &Ref, sink: &Sink) -> Option<usize> {
-        let (text, line, path) = match reference {
-            Ref::Parent(index) => return Some(*index),
-            Ref::Named { text, line, path } => (text, line, path),
-        };
-        let by_id = Uuid::try_parse(text).ok().and_then(|id| self.by_id.get(&id));
-        let found = by_id.or_else(|| self.by_name.get(text)).copied();
-        if found.is_none() {
-            let expected = format!("the id or name of one of the file's '{}'", self.kind);
-            sink.problem(*line, path, super::value::quote_text(text), expected);
-        }
-        found
-    }
-}
-
-fn violation(kind: &str, common: &Common, key: &str, value: &str, sink: &Sink) {
-    let found = format!("'{value}' again");
-    let expected =
-        format!("each once (uniqueness violation: '{kind}' entity with {key} set to '{value}' already declared)",);
-    sink.problem(common.line, &common.path, found, expected);
-}
 
 /// Builds the snapshot; it is good only if the sink stays without problems.
 pub(super) fn resolve(
-    document: Document<'_>,
+    mut document: Document<'_>,
     listeners: Vec<Option<Arc<CertifiedKey>>>,
     env: &Env,
     generation: u64,
     sink: &Sink,
 ) -> Snapshot {
-    let mut services = Index::new("services");
-    for entity in &document.services {
-        services.add(&entity.common, "name", entity.name.as_deref(), &entity.common.path, sink);
-    }
-    let mut routes = Index::new("routes");
-    for entity in &document.routes {
-        routes.add(&entity.common, "name", entity.name.as_deref(), &entity.common.path, sink);
-    }
-    let certificates = certificates(&document, listeners, sink);
-    let (consumers, by_consumer) = consumers(&document, sink);
-    let consumer_groups = Index::new("consumer_groups");
-    let scopes =
-        Scopes { services: &services, routes: &routes, consumers: &by_consumer, consumer_groups: &consumer_groups };
-    let Plugins { scoping, names, owned_names } = plugins(document.plugins, &scopes, env, sink);
+    let services =
+        Index::of("services", "name", &document.services, |entity| (&entity.common, entity.name.as_deref()), sink);
+    let routes = Index::of("routes", "name", &document.routes, |entity| (&entity.common, entity.name.as_deref()), sink);
+    let entities = std::mem::take(&mut document.plugins);
+    let held = Held::new(&document, sink);
+    let certificates = held.served(listeners, sink);
+    let Parties { consumers, by_consumer, by_group } = parties(&document, sink);
+    let scopes = Scopes { services: &services, routes: &routes, consumers: &by_consumer, consumer_groups: &by_group };
+    let Plugins { scoping, names, owned_names } = plugins(entities, &scopes, env, sink);
     let mut plans = scoping.finish();
 
-    let built: Vec<Option<Arc<Service>>> = (document.services.iter().zip(&services.ids))
-        .map(|(entity, id)| service(entity, *id, env, sink).map(Arc::new))
+    let upstreams = Upstreams::new(&document, env, sink);
+    let built: Vec<Option<Arc<Service>>> = (document.services.iter())
+        .map(|entity| services::service(entity, &upstreams, &held, env, sink).map(Arc::new))
         .collect();
-    let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::new();
+    let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::with_capacity(document.routes.len());
     for (index, entity) in document.routes.iter().enumerate() {
         let parent = entity.service.as_ref().map(|parent| services.find(parent, sink));
         match parent {
@@ -111,22 +59,40 @@ pub(super) fn resolve(
     }
     // Among equals the earlier created one wins; the file's order stands where it does not say.
     chosen.sort_by_key(|(_, entity, _)| entity.common.created_at.unwrap_or(i64::MAX));
+    let (requests, connections): (Vec<_>, Vec<_>) =
+        chosen.into_iter().partition(|(_, entity, _)| entity.protocols.are_within(Protocols::ALL_HTTP));
+    let service_of = |service: Option<usize>| service.and_then(|service| built[service].clone());
     Snapshot {
         generation,
         hash: Box::default(),
-        router: Router::new(chosen.iter().map(|(_, entity, _)| &entity.criteria)),
-        routes: chosen
-            .into_iter()
+        router: Router::new(requests.iter().map(|(_, entity, _)| &entity.criteria)),
+        routes: requests
+            .iter()
             .map(|(index, entity, service)| Route {
-                id: routes.ids[index],
+                id: entity.common.id,
                 name: entity.name.as_deref().map(Into::into),
-                label: label(entity.name.as_deref(), routes.ids[index]),
+                label: label(entity.name.as_deref(), entity.common.id),
                 protocols: entity.protocols,
                 https_redirect_status_code: entity.https_redirect_status_code,
                 strip_path: entity.strip_path,
                 preserve_host: entity.preserve_host,
-                service: service.and_then(|service| built[service].clone()),
-                plugins: plans.plan(index, service),
+                request_buffering: entity.request_buffering,
+                response_buffering: entity.response_buffering,
+                service: service_of(*service),
+                plugins: plans.plan(*index, *service),
+            })
+            .collect(),
+        stream_routes: connections
+            .iter()
+            .map(|(_, entity, service)| StreamRoute {
+                id: entity.common.id,
+                name: entity.name.as_deref().map(Into::into),
+                label: label(entity.name.as_deref(), entity.common.id),
+                protocols: entity.protocols,
+                snis: entity.criteria.snis.clone(),
+                sources: entity.sources.clone(),
+                destinations: entity.destinations.clone(),
+                service: service_of(*service),
             })
             .collect(),
         consumers,
@@ -139,43 +105,6 @@ pub(super) fn resolve(
 
 fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
     name.map_or_else(|| id.to_string().into(), Arc::from)
-}
-
-fn service(entity: &ServiceEntity, id: Uuid, env: &Env, sink: &Sink) -> Option<Service> {
-    let target = entity.target.as_ref()?;
-    let tls = match target.scheme {
-        Scheme::Http => None,
-        Scheme::Https => match tls::client_config(entity.verify) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
-                None
-            }
-        },
-    };
-    let mut endpoint = DefaultHasher::new();
-    (target.scheme, &target.host, target.port, tls.as_ref().map(|_| entity.verify)).hash(&mut endpoint);
-    let host_header = match target.port == target.scheme.default_port() {
-        true => target.host.to_string(),
-        false => format!("{}:{}", target.host, target.port),
-    };
-    Some(Service {
-        id,
-        name: entity.name.as_deref().map(Into::into),
-        label: label(entity.name.as_deref(), id),
-        scheme: target.scheme,
-        host: target.host.clone(),
-        port: target.port,
-        host_header: host_header.into(),
-        path: target.path.as_deref().map(Into::into),
-        retries: entity.retries,
-        connect_timeout: Duration::from_millis(entity.connect_timeout_ms),
-        write_timeout: Duration::from_millis(entity.write_timeout_ms),
-        read_timeout: Duration::from_millis(entity.read_timeout_ms),
-        tls,
-        endpoint: endpoint.finish(),
-        balancer: env.balancers.single(target.host.clone(), target.port),
-    })
 }
 
 /// The enabled instances by scope, and what all of them together own and are called.
@@ -191,7 +120,6 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
     let mut taken = HashSet::new();
     let mut plugins = Plugins::default();
     for entity in entities {
-        index.add(&entity.common, "instance_name", entity.instance_name.as_deref(), &entity.common.path, sink);
         let find = |reference: &Option<Ref>, index: &Index| match reference {
             None => Some(None),
             Some(reference) => index.find(reference, sink).map(Some),
@@ -204,6 +132,7 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         let (Some(service), Some(route), Some(consumer), Some(group), Some(parsed)) =
             (service, route, consumer, group, parsed)
         else {
+            index.add(&entity.common, "instance_name", entity.instance_name.as_deref(), sink);
             continue;
         };
         if consumer.is_some() && group.is_some() {
@@ -221,8 +150,10 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
             consumer: consumer.map(|index| scopes.consumers.ids[index]),
             group: group.map(|index| scopes.consumer_groups.ids[index]),
         };
-        if !taken.insert((entity.name.clone(), scope)) {
-            violation("plugins", &entity.common, "name and scope", &entity.name, sink);
+        if taken.insert((entity.name.clone(), scope)) {
+            index.add(&entity.common, "instance_name", entity.instance_name.as_deref(), sink);
+        } else {
+            index.violation(&entity.common, "name and scope", &entity.name, sink);
         }
         if entity.enabled {
             plugins.names.insert(parsed.name());
@@ -239,47 +170,4 @@ struct Scopes<'a> {
     routes: &'a Index,
     consumers: &'a Index,
     consumer_groups: &'a Index,
-}
-
-fn consumers(document: &Document<'_>, sink: &Sink) -> (Consumers, Index) {
-    let mut index = Index::new("consumers");
-    let mut custom_ids = HashSet::new();
-    for entity in &document.consumers {
-        let stable = entity.custom_id.as_deref().unwrap_or(&entity.common.path);
-        index.add(&entity.common, "username", entity.username.as_deref(), stable, sink);
-        if let Some(custom_id) = &entity.custom_id
-            && !custom_ids.insert(custom_id)
-        {
-            violation("consumers", &entity.common, "custom_id", custom_id, sink);
-        }
-    }
-    let consumers = Consumers::new(document.consumers.iter().zip(&index.ids).map(|(entity, id)| Consumer {
-        id: *id,
-        username: entity.username.as_deref().map(Into::into),
-        custom_id: entity.custom_id.as_deref().map(Into::into),
-        ..Consumer::default()
-    }));
-    (consumers, index)
-}
-
-fn certificates(document: &Document<'_>, listeners: Vec<Option<Arc<CertifiedKey>>>, sink: &Sink) -> Certificates {
-    let mut index = Index::new("certificates");
-    for entity in &document.certificates {
-        index.add(&entity.common, "id", None, &entity.pem, sink);
-    }
-    let mut snis = Index::new("snis");
-    let mut used = HashSet::new();
-    let mut names = Vec::new();
-    for entity in &document.snis {
-        snis.add(&entity.common, "name", Some(&entity.name), &entity.name, sink);
-        let Some(certificate) = index.find(&entity.certificate, sink) else { continue };
-        used.insert(certificate);
-        names.extend(document.certificates[certificate].pair.clone().map(|pair| (entity.name.as_str().into(), pair)));
-    }
-    for (certificate, entity) in document.certificates.iter().enumerate() {
-        if !used.contains(&certificate) {
-            sink.warn(entity.common.line, &entity.common.path, "no sni uses this certificate");
-        }
-    }
-    Certificates::new(names, listeners)
 }

@@ -4,16 +4,21 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use uuid::Uuid;
 
+pub use super::protocols::{Protocol, Protocols};
 use crate::balancer::Balancer;
 use crate::plugin::plan::Plan;
-use crate::router::Router;
-use crate::tls::Certificates;
+use crate::router::{Router, SniPattern};
+use crate::settings::Cidr;
+use crate::tls::{Certificates, Verify};
 
 /// Everything the workers need of the entities.
 pub struct Snapshot {
@@ -25,6 +30,8 @@ pub struct Snapshot {
     pub router: Router,
     /// The routes of enabled services and those without a service, in the file's order.
     pub routes: Vec<Route>,
+    /// The same of connections that are passed on without being read.
+    pub stream_routes: Vec<StreamRoute>,
     /// Whom tokens may stand for.
     pub consumers: Consumers,
     /// Server certificates by SNI.
@@ -45,6 +52,7 @@ impl Snapshot {
             hash: Box::default(),
             router: Router::default(),
             routes: Vec::new(),
+            stream_routes: Vec::new(),
             consumers: Consumers::default(),
             certificates: Certificates::default(),
             plugin_names: Vec::new(),
@@ -70,10 +78,43 @@ pub struct Route {
     pub strip_path: bool,
     /// Whether the client's `Host` goes upstream in place of the service's.
     pub preserve_host: bool,
+    /// Whether a request's body is read whole before it is forwarded.
+    pub request_buffering: bool,
+    /// Whether a response's body is read whole before it is passed on.
+    pub response_buffering: bool,
     /// Where requests go; a route without one can only be answered by plugins.
     pub service: Option<Arc<Service>>,
     /// The plugins that may run.
     pub plugins: Arc<Plan>,
+}
+
+/// One route of connections: `tcp`, `tls` or `tls_passthrough`. Of each list one must hold; an empty one asks nothing.
+pub struct StreamRoute {
+    /// The entity's id.
+    pub id: Uuid,
+    /// The entity's name.
+    pub name: Option<Box<str>>,
+    /// Name or id, for logs and metrics.
+    pub label: Arc<str>,
+    /// How clients may speak to it.
+    pub protocols: Protocols,
+    /// Server names of the TLS handshake.
+    pub snis: Vec<SniPattern>,
+    /// Where the client's end is.
+    pub sources: Vec<Endpoint>,
+    /// Where the edge's end is.
+    pub destinations: Vec<Endpoint>,
+    /// Where connections go.
+    pub service: Option<Arc<Service>>,
+}
+
+/// One entry of a route's `sources` and `destinations`: both must hold where both are said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Endpoint {
+    /// `ip`: an address or a range.
+    pub network: Option<Cidr>,
+    /// `port`
+    pub port: Option<u16>,
 }
 
 /// One upstream service.
@@ -90,7 +131,7 @@ pub struct Service {
     pub host: Host,
     /// Its port.
     pub port: u16,
-    /// The value of `Host` sent to it: with the port where that is not the scheme's own.
+    /// The value of `Host` sent to it: the upstream's own, or the host with the port where that is not the scheme's.
     pub host_header: Box<str>,
     /// What is put before request paths.
     pub path: Option<Box<str>>,
@@ -102,52 +143,39 @@ pub struct Service {
     pub write_timeout: Duration,
     /// Longest wait between two reads.
     pub read_timeout: Duration,
-    /// Present where `scheme` is https. One configuration is shared by all services with the same rules.
+    /// Present where `scheme` has TLS. One configuration is shared by all services with the same rules.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// What that configuration is made from.
+    pub tls_settings: Option<UpstreamTls>,
     /// Equal for two services whose connections are interchangeable, also across reloads of one process.
     pub endpoint: u64,
     /// Where each try goes.
     pub balancer: Arc<Balancer>,
 }
 
-/// What a route answers to and a plugin is for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs, reason = "Kong's names")]
-pub enum Protocol {
-    Http,
-    Https,
-    Grpc,
-    Grpcs,
-    Tcp,
-    Tls,
-    TlsPassthrough,
-    Udp,
-    Ws,
-    Wss,
+/// What TLS asks of an upstream, and shows to it.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// `tls_verify`
+    pub verify: Verify,
+    /// `tls_verify_depth`: the most certificates between its own and a root.
+    pub depth: Option<u8>,
+    /// `ca_certificates`; `None` for the public roots and the system's.
+    pub ca_certificates: Option<Vec<CertificateDer<'static>>>,
+    /// `client_certificate`, the service's or else the upstream's.
+    pub client_certificate: Option<Arc<CertifiedKey>>,
+    /// The name it is asked for and must prove; none where only an address is known.
+    pub sni: Option<Box<str>>,
 }
 
-/// A set of protocols.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Protocols(u16);
-
-impl Protocols {
-    /// http, https, grpc and grpcs: what most plugins are for where nothing is said.
-    pub const ALL_HTTP: Self = Self(0b1111);
-
-    /// Whether the protocol is in the set.
-    pub fn contains(self, protocol: Protocol) -> bool {
-        self.0 & (1 << protocol as u16) != 0
-    }
-
-    /// Whether every HTTP protocol is in the set.
-    pub fn are_all_http(self) -> bool {
-        self.0 & Self::ALL_HTTP.0 == Self::ALL_HTTP.0
-    }
-}
-
-impl FromIterator<Protocol> for Protocols {
-    fn from_iter<I: IntoIterator<Item = Protocol>>(protocols: I) -> Self {
-        Self(protocols.into_iter().fold(0, |set, protocol| set | 1 << protocol as u16))
+/// By what is on the wire: equal for connections that may be used for one another.
+impl Hash for UpstreamTls {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.verify, self.depth, &self.sni).hash(state);
+        let authorities = self.ca_certificates.as_deref().unwrap_or_default();
+        authorities.iter().for_each(|certificate| certificate.as_ref().hash(state));
+        let shown = self.client_certificate.as_ref().map(|pair| pair.cert.as_slice()).unwrap_or_default();
+        shown.iter().for_each(|certificate| certificate.as_ref().hash(state));
     }
 }
 
@@ -158,14 +186,45 @@ pub enum Scheme {
     Http,
     /// TLS.
     Https,
+    /// HTTP/2 in clear text.
+    Grpc,
+    /// HTTP/2 over TLS.
+    Grpcs,
+    /// The client's bytes.
+    Tcp,
+    /// The client's bytes over TLS of the edge's own.
+    Tls,
+    /// The client's bytes, which are TLS already.
+    TlsPassthrough,
 }
 
 impl Scheme {
     /// The port that need not be named (RFC 9110, 4.2).
     pub fn default_port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
+        if self.is_tls() || self == Self::TlsPassthrough { 443 } else { 80 }
+    }
+
+    /// Whether the edge begins TLS with the upstream.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs | Self::Tls)
+    }
+
+    /// Whether connections are passed on, not requests.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls | Self::TlsPassthrough)
+    }
+
+    /// The scheme of a service's protocol; none where the edge does not speak it.
+    pub(crate) fn of(protocol: Protocol) -> Option<Self> {
+        match protocol {
+            Protocol::Http => Some(Self::Http),
+            Protocol::Https => Some(Self::Https),
+            Protocol::Grpc => Some(Self::Grpc),
+            Protocol::Grpcs => Some(Self::Grpcs),
+            Protocol::Tcp => Some(Self::Tcp),
+            Protocol::Tls => Some(Self::Tls),
+            Protocol::TlsPassthrough => Some(Self::TlsPassthrough),
+            Protocol::Udp | Protocol::Ws | Protocol::Wss => None,
         }
     }
 }

@@ -85,6 +85,8 @@ impl Scene {
                 https_redirect_status_code: 426,
                 strip_path: true,
                 preserve_host: false,
+                request_buffering: true,
+                response_buffering: true,
                 service: None,
                 plugins: Arc::default(),
             },
