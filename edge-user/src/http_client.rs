@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::tls::{self, Verify};
+use crate::tls::{self, ClientTls, Verify};
 
 /// Why an issuer gave no answer. Texts carry URLs from the configuration only.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,8 @@ impl HttpClient {
     pub fn new(allow_http: &[String]) -> Result<Self, Error> {
         // The rules are those towards upstreams; the protocols are reqwest's own choice.
         let tls = |verify| -> Result<ClientConfig, Error> {
-            let mut rules = (*tls::client_config(verify).map_err(Error::Tls)?).clone();
+            let rules = ClientTls { verify, ..ClientTls::default() };
+            let mut rules = (*tls::client_config(&rules).map_err(Error::Tls)?).clone();
             rules.alpn_protocols.clear();
             Ok(rules)
         };

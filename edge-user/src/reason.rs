@@ -1,4 +1,4 @@
-//! The closed set of reasons for which the edge itself answers a request: access log, metric label, `Proxy-Status`.
+//! The closed set of reasons for which the edge itself answers a request or ends a connection: access log, metric label, `Proxy-Status`.
 
 use serde::Serialize;
 
@@ -54,6 +54,8 @@ reasons! {
     RouteNotFound = "route_not_found", "no route matched";
     ServiceNotFound = "service_not_found", "the route has no service";
     HttpsRequired = "https_required", "the route wants https";
+    NotGrpc = "not_grpc", "the route is for gRPC, and the request is none";
+    Http2Required = "http2_required", "the route is for gRPC, which needs HTTP/2";
     RequestMalformed = "request_malformed", "the request is malformed";
     RequestTimeout = "request_timeout", "the request did not arrive in time";
     HeadTooLarge = "head_too_large", "the request head is over the limit";
@@ -67,7 +69,6 @@ reasons! {
     UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
-    UpstreamUnhealthy = "upstream_unhealthy", "every target of the upstream is unhealthy";
     ResponseTooLarge = "response_too_large", "the response is over limits.buffer_bytes and a plugin must rewrite it whole";
     RequestTerminated = "request_terminated", "request-termination answered";
     CorsPreflight = "cors_preflight", "cors answered a preflight";
@@ -79,6 +80,15 @@ reasons! {
     RateLimited = "rate_limited", "a limit of rate-limiting is exceeded";
     RateLimitUnavailable = "rate_limit_unavailable", "rate-limiting cannot reach its store, and fault_tolerant is false";
     ClientGone = "client_gone", "the client closed the connection";
+    StreamRouteNotFound = "stream_route_not_found", "no route wants the connection";
+    TlsRequired = "tls_required", "the listener takes TLS alone";
+    ClientHelloTimeout = "client_hello_timeout", "the client's first bytes did not arrive in time";
+    ClientHelloMalformed = "client_hello_malformed", "the client's first bytes look like TLS and are not";
+    ClientHelloTooLarge = "client_hello_too_large", "the client's ClientHello is over the limit";
+    TlsHandshakeFailed = "tls_handshake_failed", "the TLS handshake with the client failed";
+    TunnelIdle = "tunnel_idle", "nothing went through the connection for too long";
+    TunnelTokenExpired = "tunnel_token_expired", "the token of an upgraded connection expired";
+    Draining = "draining", "the edge stops";
 }
 
 impl Reason {

@@ -24,7 +24,7 @@ use crate::proxy::service_of;
 use crate::proxy::upstream::Pool;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog};
+use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog, SessionRecord};
 use crate::token::cache::{LocalCache, VerdictCache};
 
 /// How long the worker still accepts what the kernel has queued once a drain begins, and how often slow chores run.
@@ -210,18 +210,7 @@ impl Worker {
     /// Counts and logs a request that has ended.
     pub fn account(&self, context: &Context<'_>, request: &Head) {
         let total = context.started.elapsed();
-        let waited = context.upstream.unwrap_or_default() + context.notes.waited.unwrap_or_default();
-        self.metrics.request(request.version(), context.status);
-        self.metrics.total.observe(total);
-        if let Some(upstream) = context.upstream {
-            self.metrics.upstream.observe(upstream);
-        }
-        let edge = total.saturating_sub(waited);
-        self.metrics.edge_overhead.observe(edge);
-        let route = context.route.map(|route| &*route.label);
-        if let Some(reason) = context.reason {
-            self.metrics.refused(reason, route);
-        }
+        self.count(context, request, total);
         let mut access = self.access.borrow_mut();
         if !access.enabled() {
             return;
@@ -237,14 +226,14 @@ impl Worker {
             method: request.method(),
             host: &context.host,
             target: request.target(),
-            route,
+            route: context.route.map(|route| &*route.label),
             service: service_of(context).map(|service| &*service.label),
             consumer: consumer.and_then(|consumer| consumer.username.as_deref().or(consumer.custom_id.as_deref())),
             consumer_id: consumer.map(|consumer| consumer.id),
             status: context.status,
             reason: context.reason,
             total,
-            edge,
+            edge: context.edge_part(total),
             upstream: context.upstream,
             issuer: context.notes.waited,
             correlation_id: context.notes.correlation_id.as_deref(),
@@ -252,5 +241,28 @@ impl Worker {
             bytes_out: context.response_bytes,
             upstream_address: context.upstream_address,
         });
+    }
+
+    /// Counts a request without its line in the log: one that became a tunnel is logged at its end.
+    pub fn count(&self, context: &Context<'_>, request: &Head, total: Duration) {
+        self.metrics.request(request.version(), context.status);
+        self.metrics.total.observe(total);
+        if let Some(upstream) = context.upstream {
+            self.metrics.upstream.observe(upstream);
+        }
+        self.metrics.edge_overhead.observe(context.edge_part(total));
+        if let Some(reason) = context.reason {
+            self.metrics.refused(reason, context.route.map(|route| &*route.label));
+        }
+    }
+
+    /// Writes one line of the access log.
+    pub fn log(&self, record: &Record<'_>) {
+        self.access.borrow_mut().write(record);
+    }
+
+    /// The same for a session of a stream.
+    pub fn log_session(&self, record: &SessionRecord<'_>) {
+        self.access.borrow_mut().write_session(record);
     }
 }

@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Speak TLS and trust this certificate
     #[arg(long)]
     tls: Option<PathBuf>,
+    /// Ask for `/route-0/…` to so many in turn, and want `X-Route` to say which one answered
+    #[arg(long, default_value_t = 0)]
+    routes: usize,
     /// Stop after so many answers
     #[arg(long)]
     requests: Option<u64>,
@@ -56,6 +59,8 @@ struct Connection {
     session: Option<Box<rustls::ClientConnection>>,
     outgoing: Vec<u8>,
     answer: Vec<u8>,
+    /// Which of the requests is under way.
+    request: usize,
     due: Instant,
     busy: bool,
 }
@@ -66,6 +71,10 @@ struct Tally {
     latencies: Vec<u32>,
     unlike_2xx: u64,
     errors: u64,
+    /// Answers of another route than the one asked.
+    wrong_route: u64,
+    /// When a request failed last.
+    last_failure: Option<Instant>,
     late: u64,
 }
 
@@ -86,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     load.drive(start)?;
     let took = start.elapsed();
-    let Tally { mut latencies, unlike_2xx, errors, late } = load.tally;
+    let Tally { mut latencies, unlike_2xx, errors, wrong_route, last_failure, late } = load.tally;
     latencies.sort_unstable();
     let quantile = |q: f64| {
         let index = ((latencies.len() as f64 * q) as usize).min(latencies.len().saturating_sub(1));
@@ -94,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let line = json!({
         "requests": latencies.len(), "duration_us": took.as_micros() as u64, "unlike_2xx": unlike_2xx, "errors": errors,
-        "late": late, "p50": quantile(0.5), "p99": quantile(0.99), "p999": quantile(0.999),
+        "wrong_route": wrong_route, "last_failure_us": last_failure.map(|at| (at - start).as_micros() as u64), "late": late, "p50": quantile(0.5), "p99": quantile(0.99), "p999": quantile(0.999),
     });
     edge_tests::parties::say(&line.to_string());
     Ok(())
@@ -108,17 +117,18 @@ impl<'a> Load<'a> {
             None => String::new(),
         };
         let close = if args.close { "Connection: close\r\n" } else { "" };
-        let request = |token: &str| {
+        let request = |token: &str, path: &str| {
             let authorization =
                 if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
             format!(
-                "GET /api/v1/orders HTTP/1.1\r\nHost: bench.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n{close}{authorization}\r\n"
+                "GET {path} HTTP/1.1\r\nHost: bench.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n{close}{authorization}\r\n"
             )
             .into_bytes()
         };
-        let mut requests: Vec<Vec<u8>> = tokens.lines().map(request).collect();
+        let mut requests: Vec<Vec<u8>> = tokens.lines().map(|token| request(token, "/api/v1/orders")).collect();
+        requests.extend((0..args.routes).map(|route| request("", &format!("/route-{route}/orders"))));
         if requests.is_empty() {
-            requests.push(request(""));
+            requests.push(request("", "/api/v1/orders"));
         }
         let now = Instant::now();
         let blank = || Connection {
@@ -126,6 +136,7 @@ impl<'a> Load<'a> {
             session: None,
             outgoing: Vec::new(),
             answer: Vec::with_capacity(4096),
+            request: 0,
             due: now,
             busy: false,
         };
@@ -211,6 +222,7 @@ impl<'a> Load<'a> {
         self.next = (self.next + 1) % self.requests.len();
         let connection = &mut self.connections[index];
         connection.due = due;
+        connection.request = request;
         connection.busy = true;
         connection.answer.clear();
         connection.outgoing.clear();
@@ -230,6 +242,7 @@ impl<'a> Load<'a> {
 
     fn fail(&mut self, index: usize) {
         self.tally.errors += 1;
+        self.tally.last_failure = Some(Instant::now());
         self.connections[index].close();
         self.idle.push_back(index);
     }
@@ -250,7 +263,14 @@ impl<'a> Load<'a> {
             Some(status) => {
                 let tenths = connection.due.elapsed().as_nanos() / 100;
                 self.tally.latencies.push(u32::try_from(tenths).unwrap_or(u32::MAX));
-                self.tally.unlike_2xx += u64::from(status / 100 != 2);
+                if status / 100 != 2 {
+                    self.tally.unlike_2xx += 1;
+                    self.tally.last_failure = Some(Instant::now());
+                } else if self.args.routes > 0 {
+                    let wanted = format!("X-Route: {}\r\n", connection.request);
+                    let found = connection.answer.windows(wanted.len()).any(|window| window == wanted.as_bytes());
+                    self.tally.wrong_route += u64::from(!found);
+                }
                 connection.busy = false;
                 // As a client that sent `Connection: close` does: the peer's end is not waited for.
                 if self.args.close || !open {

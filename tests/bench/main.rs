@@ -4,6 +4,8 @@
 //! (A B C A B C), so that a slow minute of the machine meets everybody. `cargo xtask bench` builds and calls this.
 
 mod data;
+mod grpc;
+mod kill;
 mod load;
 mod measure;
 mod peers;
@@ -21,8 +23,15 @@ use clap::Parser;
 enum Bench {
     /// CPU per request, latency and memory of several proxies in one table
     Compare(Compare),
-    /// 50 reloads under load: how many requests failed
+    /// 50 reloads under load: how many requests failed or met a wrong route
     Reload(Reload),
+    /// One of three targets killed under load: how many requests failed
+    Kill(Kill),
+    /// CPU per gRPC call beside nginx
+    Grpc(Grpc),
+    /// The upstream of the gRPC calls
+    #[command(hide = true)]
+    GrpcUpstream(grpc::Upstream),
     /// The load generator (one thread)
     #[command(hide = true)]
     Load(load::Args),
@@ -66,6 +75,26 @@ struct Reload {
     reloads: usize,
 }
 
+#[derive(clap::Args)]
+struct Kill {
+    /// Where configurations and logs are written
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Grpc {
+    /// Where configurations and logs are written
+    #[arg(long)]
+    folder: PathBuf,
+    /// Interleaved rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Calls of each round
+    #[arg(long, default_value_t = 100_000)]
+    calls: u64,
+}
+
 fn main() -> Result<()> {
     match Bench::parse() {
         Bench::Compare(args) => {
@@ -79,6 +108,9 @@ fn main() -> Result<()> {
             Ok(())
         }
         Bench::Reload(args) => reload::run(&args.folder, args.requests, args.reloads),
+        Bench::Kill(args) => kill::run(&args.folder),
+        Bench::Grpc(args) => grpc::run(&args.folder, args.rounds, args.calls),
+        Bench::GrpcUpstream(args) => grpc::upstream(&args),
         Bench::Load(args) => load::run(&args),
     }
 }

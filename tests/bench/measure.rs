@@ -23,8 +23,8 @@ pub(crate) struct Scenario {
     peers: &'static [&'static str],
 }
 
-const VERIFIERS: &[&str] = &["edge", "haproxy", "haproxy-cache", "envoy"];
-const BARE: &[&str] = &["edge", "haproxy", "nginx", "envoy"];
+const VERIFIERS: &[&str] = &["edge", "edge-plugins", "haproxy", "haproxy-cache", "envoy"];
+const BARE: &[&str] = &["edge", "edge-plugins", "haproxy", "nginx", "envoy"];
 const UNCACHED: &[&str] = &["edge-nocache", "haproxy"];
 
 macro_rules! scenario {

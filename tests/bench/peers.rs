@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::data::{AUDIENCE, ISSUER};
 use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
@@ -37,8 +37,9 @@ pub(crate) struct Peer {
 
 use Endpoint::{Jwt, Plain, Tls};
 
-static PEERS: [Peer; 6] = [
+static PEERS: [Peer; 7] = [
     Peer { name: "edge", port: 9810, endpoints: &[Plain, Jwt, Tls] },
+    Peer { name: "edge-plugins", port: 9870, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "edge-nocache", port: 9820, endpoints: &[Jwt] },
     Peer { name: "haproxy", port: 9830, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "haproxy-cache", port: 9840, endpoints: &[Jwt, Tls] },
@@ -101,10 +102,13 @@ impl Peer {
             let host = format!("bench.example.com:{}", address.port());
             routes.push(json!({"name": format!("{endpoint:?}"), "hosts": [host], "plugins": plugins}));
         }
+        if self.name == "edge-plugins" {
+            routes.extend((0..20).map(elsewhere));
+        }
         let services = json!([{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]);
         let entities = format!("{}.kong.yaml", self.name);
         fs::write(folder.join(&entities), json!({"_format_version": "3.0", "services": services}).to_string())?;
-        let cache = if self.name == "edge" { 64 << 20 } else { 0 };
+        let cache = if self.name == "edge-nocache" { 0 } else { 64 << 20 };
         let text = format!(
             "{listeners}[workers]\ncount = 1\n[entities]\nfile = \"{entities}\"\n[kernel]\nmode = \"off\"\n\
              [log]\naccess = \"off\"\n[verdicts]\ncache_bytes = {cache}\n[admin]\naddress = \"off\"\n\
@@ -148,12 +152,30 @@ impl Peer {
     }
 }
 
+/// A route that nobody asks, with a plugin.
+fn elsewhere(number: usize) -> Value {
+    let plugin = match number % 8 {
+        0 => {
+            json!({"name": "cors", "config": {"origins": ["https://a.example", "https://b.example"], "credentials": true}})
+        }
+        1 => json!({"name": "ip-restriction", "config": {"deny": ["203.0.113.0/24"]}}),
+        2 => json!({"name": "correlation-id"}),
+        3 => json!({"name": "request-size-limiting", "config": {"allowed_payload_size": 1}}),
+        4 => json!({"name": "rate-limiting", "config": {"minute": 100}}),
+        5 => json!({"name": "response-transformer", "config": {"remove": {"headers": ["X-Powered-By"]}}}),
+        6 => json!({"name": "request-termination", "config": {"status_code": 503}}),
+        _ => json!({"name": "acl", "config": {"allow": ["staff"]}}),
+    };
+    json!({"name": format!("elsewhere-{number}"), "hosts": [format!("other-{number}.example")], "plugins": [plugin]})
+}
+
 /// Starts the upstream that all peers share.
 pub(crate) fn upstream(folder: &Path) -> Result<Running> {
     let file = folder.join("upstream.conf");
     let values = HashMap::from([
         ("FOLDER", folder.display().to_string()),
         ("UPSTREAM", UPSTREAM.to_owned()),
+        ("PORT", UPSTREAM.rsplit(':').next().unwrap_or_default().to_owned()),
         ("KEYS", KEYS.to_owned()),
         ("JWKS", fs::read_to_string(folder.join("jwks.json"))?),
     ]);
@@ -163,11 +185,12 @@ pub(crate) fn upstream(folder: &Path) -> Result<Running> {
     Running::start(command, &folder.join("upstream.log"), &[UPSTREAM.parse()?, KEYS.parse()?])
 }
 
-fn nginx() -> PathBuf {
+/// The nginx binary.
+pub(crate) fn nginx() -> PathBuf {
     std::env::var_os("NGINX").map_or_else(|| "/usr/sbin/nginx".into(), PathBuf::from)
 }
 
 /// Puts values in the places of their names between `@`.
-fn fill(text: &str, values: &HashMap<&'static str, String>) -> String {
+pub(crate) fn fill(text: &str, values: &HashMap<&'static str, String>) -> String {
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }

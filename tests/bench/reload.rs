@@ -1,4 +1,5 @@
-//! Reloads under load: every request of at least 200,000 must succeed.
+//! Reloads of routes, targets and plugins under load: each of at least 200,000 requests must succeed, and be answered
+//! by its own route.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use edge_tests::edge::free_address;
 use edge_tests::parties::say;
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::data;
 use crate::measure::output;
@@ -22,12 +23,10 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
     let _upstream = peers::upstream(folder)?;
     let address = free_address();
     let entities = |round: u32| {
-        // Each reload brings other routes beside the one that is asked.
-        let others =
-            (0..round % 7).map(|n| json!({"name": format!("other-{round}-{n}"), "paths": [format!("/other-{n}")]}));
-        let routes: Vec<_> =
-            others.chain([json!({"name": format!("all-{round}"), "paths": ["/"], "strip_path": false})]).collect();
-        let text = json!({"_format_version": "3.0", "services": [{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]});
+        let text = json!({
+            "_format_version": "3.0", "upstreams": [upstream(round)],
+            "services": [{"name": "up", "host": "pool", "routes": routes(round)}],
+        });
         // In one step, so that nobody reads half of it.
         let fresh = folder.join("reload.kong.yaml.new");
         fs::write(&fresh, text.to_string())?;
@@ -55,6 +54,7 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
 
     let mut load = pinned(LOAD_CORE, std::env::current_exe()?);
     load.arg("load").arg(address.to_string()).args(["--seconds", "300", "--requests", &requests.to_string()]);
+    load.args(["--routes", &ROUTES.to_string()]);
     let worker = std::thread::spawn(move || output(&mut load));
     let start = Instant::now();
     let mut done = 0;
@@ -71,10 +71,41 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
     let answer = worker.join().ok().context("the load generator")??;
     let number = |name: &str| answer[name].as_u64().unwrap_or(0);
     let (served, failed) = (number("requests"), number("unlike_2xx") + number("errors"));
+    let wrong = number("wrong_route");
     say(&format!(
-        "{failed} failed of {served} requests across {loaded} reloads in {:.1} s",
+        "{failed} failed and {wrong} on a wrong route of {served} requests across {loaded} reloads in {:.1} s",
         start.elapsed().as_secs_f64()
     ));
-    ensure!(failed == 0 && served >= requests && loaded >= reloads, "{answer}; see {}", log.display());
+    ensure!(failed == 0 && wrong == 0 && served >= requests && loaded >= reloads, "{answer}; see {}", log.display());
     Ok(())
+}
+
+/// Routes that are asked in turn.
+const ROUTES: u32 = 10;
+
+/// The targets change with every reload: the one service, under one, two or three addresses.
+fn upstream(round: u32) -> Value {
+    let port = UPSTREAM.rsplit(':').next().unwrap_or_default();
+    let targets: Vec<_> =
+        (1..=1 + round % 3).map(|n| json!({"target": format!("127.0.0.{n}:{port}"), "weight": 10 * n})).collect();
+    let algorithm = ["round-robin", "least-connections"][round as usize % 2];
+    json!({"name": "pool", "algorithm": algorithm, "targets": targets})
+}
+
+/// The routes that are asked say who they are; each reload brings others between them and changes their plugins.
+fn routes(round: u32) -> Vec<Value> {
+    let asked = (0..ROUTES).map(|n| {
+        let mut plugins =
+            vec![json!({"name": "response-transformer", "config": {"add": {"headers": [format!("X-Route:{n}")]}}})];
+        if (n + round) % 3 == 0 {
+            plugins.push(json!({"name": "correlation-id", "config": {"generator": "uuid"}}));
+        }
+        json!({"name": format!("asked-{n}-{}", round % 4), "paths": [format!("/route-{n}/")], "plugins": plugins})
+    });
+    let others = (0..round % 7).map(|n| {
+        json!({"name": format!("other-{round}-{n}"), "paths": [format!("/route-{n}"), format!("~/route-{n}[a-z]+")]})
+    });
+    let mut all: Vec<_> = others.chain(asked).collect();
+    all.rotate_left(round as usize % 5);
+    all
 }

@@ -3,8 +3,12 @@
 
 mod admin;
 mod differential;
+mod dns;
 mod forward;
 mod framing;
+mod grpc;
+mod h2_upstream;
+mod harness;
 mod headers;
 mod http2;
 mod keys;
@@ -17,7 +21,10 @@ mod reload;
 mod responses;
 mod routing;
 mod settings;
+mod stream;
 mod tls;
+mod upstreams;
+mod websocket;
 
 use edge_tests::edge::{Edge, Setup};
 use edge_tests::issuer::Issuer;

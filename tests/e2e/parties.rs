@@ -1,4 +1,5 @@
-//! The edge between programs that know nothing of it: curl, nginx, httpbin, a certified issuer.
+//! The edge between programs that know nothing of it: curl, nginx, httpbin, a certified issuer; and that the others
+//! work that tests elsewhere talk to.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -6,7 +7,11 @@ use std::time::Duration;
 use edge_tests::certs;
 use edge_tests::edge::Setup;
 use edge_tests::mint::{self, flip};
+use edge_tests::parties::grpc::{self, Grpc};
+use edge_tests::parties::redis::Redis;
+use edge_tests::parties::websocket::{self, WebSocket};
 use edge_tests::parties::{Httpbin, Nginx, OidcProvider, curl, curl_status};
+use edge_tests::upstream::Upstream;
 use serde_json::{Value, json};
 
 use super::{guarded, open, plus};
@@ -131,4 +136,67 @@ fn a_certified_issuer_rotates_in_mid_traffic() {
         stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(wrong.load(Ordering::Relaxed), 0, "of {}:\n{}", sent.load(Ordering::Relaxed), edge.errors().text());
+}
+
+#[test]
+fn grpc_without_an_edge() {
+    let plain = Grpc::start();
+    let call = |method: &str, arguments: &[&str]| grpc::call(plain.address(), method, arguments);
+    for (method, arguments, code, messages) in [
+        ("Unary", &["hi"][..], "OK", &["hi"][..]),
+        ("ServerStream", &["3"], "OK", &["0", "1", "2"]),
+        ("ClientStream", &["a", "b"], "OK", &["ab"]),
+        ("Bidi", &["a", "b"], "OK", &["a", "b"]),
+        ("Status", &["16 who are you"], "UNAUTHENTICATED", &[]),
+        ("Slow", &["5000", "--deadline", "0.3"], "DEADLINE_EXCEEDED", &[]),
+        ("Absent", &["hi"], "UNIMPLEMENTED", &[]),
+    ] {
+        let called = call(method, arguments);
+        assert_eq!((called.code.as_str(), called.messages), (code, messages.iter().map(|m| m.to_string()).collect()));
+        assert!(called.took < Duration::from_secs(4), "{method}");
+    }
+    let called = call("Unary", &["hi", "--field", "x-a=1", "--deadline", "5"]);
+    assert!(called.initial.contains(&("x-a".into(), "1".into())), "{called:?}");
+    assert!(called.initial.iter().any(|(name, _)| name == "time-remaining-ms"), "{called:?}");
+    assert_eq!(called.trailing, [("trailing-x-a".into(), "1".into())]);
+    assert_eq!(call("Status", &["5 no such thing"]).details, "no such thing");
+
+    let (secure, dir) = (Grpc::tls(), tempfile::tempdir().unwrap());
+    let root = dir.path().join("root.crt");
+    std::fs::write(&root, certs::root()).unwrap();
+    assert_eq!(grpc::call_tls(secure.address().port(), &root, "Unary", &["hi"]).messages, ["hi"]);
+    assert_eq!(grpc::call(secure.address(), "Unary", &["hi", "--deadline", "5"]).code, "UNAVAILABLE");
+}
+
+#[test]
+fn websocket_with_and_without_an_edge() {
+    let server = WebSocket::start();
+    let edge = Setup::new(open(&server.url())).start();
+    for address in [server.address(), edge.address()] {
+        let url = format!("ws://{address}/chat?room=1");
+        let talked = websocket::talk(&url, &["hi", "head", "--field", "X-A=1", "--subprotocol", "echo.test"]);
+        assert_eq!((talked.status, talked.code, talked.subprotocol.as_deref()), (101, None, Some("echo.test")));
+        assert_eq!(talked.replies[0], "hi");
+        let head: Value = serde_json::from_str(&talked.replies[1]).unwrap();
+        assert_eq!(head["path"], "/chat?room=1");
+        assert!(head["fields"].as_array().unwrap().contains(&json!(["X-A", "1"])), "{head}");
+        let talked = websocket::talk(&url, &["close 4001 go away", "--linger", "5"]);
+        assert_eq!((talked.code, talked.reason.as_str()), (Some(4001), "go away"));
+        assert!(talked.took < Duration::from_secs(4));
+    }
+    let refused = websocket::talk(&Upstream::start().url().replace("http", "ws"), &["hi"]);
+    assert_eq!((refused.status, refused.replies.len()), (200, 0));
+}
+
+#[test]
+fn redis_keeps_and_forgets() {
+    let redis = Redis::start();
+    assert_eq!(redis.command(&["SET", "a", "1"]).as_deref(), Some("OK"));
+    assert_eq!(redis.command(&["INCR", "a"]).as_deref(), Some("2"));
+    assert_eq!(redis.command(&["GET", "a"]).as_deref(), Some("2"));
+    assert!(redis.command(&["INCR"]).unwrap().starts_with("-ERR"));
+    let address = redis.stop();
+    assert!(std::net::TcpStream::connect(address).is_err());
+    let redis = Redis::at(address, &["--requirepass", "word"]);
+    assert!(redis.command(&["GET", "a"]).unwrap().starts_with("-NOAUTH"));
 }

@@ -1,7 +1,5 @@
 //! TLS of listeners and towards upstreams (security properties, 12).
 
-use std::sync::Arc;
-
 use edge_tests::certs::{self, Pair};
 use edge_tests::edge::Setup;
 use edge_tests::upstream::{Reply, Upstream};
@@ -80,17 +78,7 @@ fn the_certificate_follows_the_name() {
 
 /// An upstream over TLS with this pair.
 fn secure(pair: &Pair) -> Upstream {
-    use rustls::pki_types::pem::PemObject as _;
-    let chain = vec![rustls::pki_types::CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()];
-    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let config = Arc::new(config);
+    let config = certs::server_config(pair);
     Upstream::raw(move |socket, seen| {
         let session = rustls::ServerConnection::new(config.clone()).unwrap();
         let mut reader = Reader::new(rustls::StreamOwned::new(session, socket));

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A certificate and its key, in PEM.
 pub struct Pair {
@@ -58,6 +58,16 @@ pub fn self_signed(name: &str) -> Pair {
 pub fn server() -> &'static Pair {
     static SERVER: OnceLock<Pair> = OnceLock::new();
     SERVER.get_or_init(|| pair(&["localhost", "edge.test", "127.0.0.1"]))
+}
+
+/// A server that shows this pair.
+pub fn server_config(pair: &Pair) -> Arc<rustls::ServerConfig> {
+    let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.expect("versions").with_no_client_auth().with_single_cert(chain, key);
+    Arc::new(config.expect("a pair"))
 }
 
 /// A client that trusts the authority and offers these protocols.

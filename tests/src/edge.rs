@@ -59,6 +59,12 @@ impl Setup {
         self
     }
 
+    /// A listener of streams at an address that was chosen before, with more lines of its section.
+    pub fn stream(mut self, address: SocketAddr, more: &str) -> Self {
+        self.listeners.push(format!("[[listeners]]\naddress = \"{address}\"\nmode = \"stream\"\n{more}"));
+        self
+    }
+
     /// A TLS listener with the harness's certificate for `localhost`, `edge.test` and 127.0.0.1.
     pub fn tls(mut self) -> Self {
         let pair = certs::server();

@@ -3,11 +3,15 @@
 //! Nothing of the edge's own code is used here: what the tests say about bytes is judged by a second, strict reader.
 
 pub mod certs;
+pub mod dead;
+pub mod dns;
 pub mod edge;
 pub mod h2raw;
+pub mod h2upstream;
 pub mod issuer;
 pub mod log;
 pub mod mint;
 pub mod parties;
+pub mod reply;
 pub mod upstream;
 pub mod wire;

@@ -1,52 +1,22 @@
 //! A service behind the edge that keeps every byte it got and answers as it was told.
 
+use std::collections::HashMap;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use crate::reply::Reply;
 use crate::wire::{Message, PATIENCE, Reader};
-
-/// What follows an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Keep,
-    Close,
-}
-
-/// The answer to one request.
-pub struct Reply {
-    bytes: Vec<u8>,
-    then: Then,
-}
-
-impl Reply {
-    /// These bytes, and the connection stays.
-    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), then: Then::Keep }
-    }
-
-    /// A status with a body of known length.
-    pub fn new(status: &str, fields: &str, body: &str) -> Self {
-        Self::raw(format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()))
-    }
-
-    /// 200 with a body.
-    pub fn ok(body: &str) -> Self {
-        Self::new("200 OK", "Content-Type: text/plain\r\n", body)
-    }
-
-    /// The same, then the connection is closed.
-    pub fn close(mut self) -> Self {
-        self.then = Then::Close;
-        self
-    }
-}
 
 #[derive(Default)]
 struct Record {
     messages: Vec<Message>,
+    /// Requests by the connection they came on.
+    per_connection: Vec<usize>,
+    /// What closes the open connections when the upstream stops.
+    open: HashMap<usize, TcpStream>,
     faults: Vec<String>,
 }
 
@@ -55,6 +25,8 @@ struct Record {
 pub struct Seen {
     record: Arc<(Mutex<Record>, Condvar)>,
     connections: Arc<AtomicUsize>,
+    /// Which connection speaks, counted from 0.
+    connection: usize,
 }
 
 impl Seen {
@@ -64,7 +36,12 @@ impl Seen {
 
     /// Keeps a message.
     pub fn keep(&self, message: Message) {
-        self.lock().messages.push(message);
+        let mut record = self.lock();
+        if record.per_connection.len() <= self.connection {
+            record.per_connection.resize(self.connection + 1, 0);
+        }
+        record.per_connection[self.connection] += 1;
+        record.messages.push(message);
         self.record.1.notify_all();
     }
 
@@ -78,6 +55,7 @@ impl Seen {
 /// A listening upstream; its threads end with the test's process.
 pub struct Upstream {
     address: SocketAddr,
+    listener: TcpListener,
     seen: Seen,
 }
 
@@ -89,7 +67,12 @@ impl Upstream {
 
     /// Answers each whole request by a function.
     pub fn with(answer: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Self {
-        Self::raw(move |socket, seen| {
+        Self::at(([127, 0, 0, 1], 0).into(), answer)
+    }
+
+    /// The same at an address that was chosen before: where another upstream stopped, for example.
+    pub fn at(address: SocketAddr, answer: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(TcpListener::bind(address).expect("bind"), move |socket, seen| {
             let mut reader = Reader::new(socket);
             loop {
                 let mut message = match reader.head() {
@@ -105,7 +88,7 @@ impl Upstream {
                 }
                 let reply = answer(&message);
                 seen.keep(message);
-                if reader.stream().write_all(&reply.bytes).is_err() || reply.then == Then::Close {
+                if !matches!(reply.write(reader.stream()), Ok(true)) {
                     return;
                 }
             }
@@ -122,19 +105,32 @@ impl Upstream {
         let address = listener.local_addr().expect("an address");
         let seen = Seen::default();
         let (shared, serve) = (seen.clone(), Arc::new(serve));
+        let accepting = listener.try_clone().expect("a second handle");
         std::thread::spawn(move || {
-            for socket in listener.incoming().map_while(Result::ok) {
-                shared.connections.fetch_add(1, Ordering::SeqCst);
-                let (seen, serve) = (shared.clone(), serve.clone());
+            for socket in accepting.incoming().map_while(Result::ok) {
+                let connection = shared.connections.fetch_add(1, Ordering::SeqCst);
+                let (seen, serve) = (Seen { connection, ..shared.clone() }, serve.clone());
+                shared.lock().open.extend(socket.try_clone().map(|socket| (connection, socket)));
                 std::thread::spawn(move || {
                     // Kept connections stay silent for long; only writes are bounded.
                     let _ = socket.set_write_timeout(Some(PATIENCE));
                     let _ = socket.set_nodelay(true);
                     serve(socket, &seen);
+                    seen.lock().open.remove(&seen.connection);
                 });
             }
         });
-        Self { address, seen }
+        Self { address, listener, seen }
+    }
+
+    /// Closes all connections and listens no longer; others may listen at the address then.
+    pub fn stop(self) -> SocketAddr {
+        // Ends the wait for connections in the other thread; it closes its handle of the socket.
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        for (_, socket) in self.seen.lock().open.drain() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.address
     }
 
     /// Where it listens.
@@ -160,6 +156,18 @@ impl Upstream {
     /// How many connections were accepted.
     pub fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many requests came on each connection, in the order of acceptance, those without requests at the end left
+    /// out.
+    pub fn per_connection(&self) -> Vec<usize> {
+        self.seen.lock().per_connection.clone()
+    }
+
+    /// How many requests of this method and target came.
+    pub fn count(&self, method: &str, target: &str) -> usize {
+        let record = self.seen.lock();
+        record.messages.iter().filter(|seen| seen.method() == method && seen.target() == target).count()
     }
 
     /// What was wrong with the bytes that arrived.

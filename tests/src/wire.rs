@@ -296,6 +296,17 @@ impl Client {
         Ok(std::mem::take(&mut self.reader.pending))
     }
 
+    /// As many bytes as fit, of those that come next.
+    pub fn some(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.reader.pending.is_empty() {
+            self.reader.fill()?;
+        }
+        let read = to.len().min(self.reader.pending.len());
+        to[..read].copy_from_slice(&self.reader.pending[..read]);
+        self.reader.pending.drain(..read);
+        Ok(read)
+    }
+
     /// Everything until the peer closes.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.reader.pending);

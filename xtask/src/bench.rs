@@ -10,10 +10,10 @@ use crate::{ebpf, process, test};
 /// Measure the edge beside other proxies
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this: `compare` with other proxies, or `reload` under load
-    #[arg(value_parser = ["compare", "reload"], default_value = "compare")]
+    /// Only this: `compare` with other proxies, `grpc` beside nginx, `reload` or `kill` (a target) under load
+    #[arg(value_parser = ["compare", "grpc", "kill", "reload"], default_value = "compare")]
     what: String,
-    /// What runs beside each other: edge, edge-nocache, haproxy, haproxy-cache, nginx, envoy
+    /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, haproxy, haproxy-cache, nginx, envoy
     #[arg(long, value_delimiter = ',', default_value = "edge,edge-nocache,haproxy,haproxy-cache,nginx")]
     peers: Vec<String>,
     /// Only these scenarios, by their names in the table [default: all]
@@ -37,6 +37,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for program in ["taskset", "setpriv", "nginx"] {
         process::need(program)?;
     }
+    if args.what == "grpc" {
+        process::need("h2load")?;
+    }
     if args.peers.iter().any(|peer| peer.starts_with("haproxy")) {
         process::need("haproxy")?;
     }
@@ -52,6 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     process::run("building the edge as it ships (some minutes)", &mut build)?;
     bench.arg(&args.what).env("EDGE_BIN", process::target().join("dist/edge"));
+    if args.what == "grpc" {
+        bench.args(["--rounds", &args.rounds.to_string()]);
+    }
     if args.what == "compare" {
         bench.args(["--peers", &args.peers.join(","), "--rounds", &args.rounds.to_string()]);
         if !args.scenarios.is_empty() {

@@ -38,8 +38,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// The programs the end-to-end tests talk to.
 struct Parties {
-    python: PathBuf,
+    httpbin: PathBuf,
+    grpc: PathBuf,
+    websocket: PathBuf,
     nginx: PathBuf,
+    redis: PathBuf,
     oidc_provider: PathBuf,
 }
 
@@ -50,29 +53,34 @@ impl Parties {
         process::need("setpriv")?;
         process::need("ip")?;
         let nginx = process::need("nginx")?;
-        Ok(Self { nginx, python: python()?, oidc_provider: oidc_provider()? })
+        let redis = process::need("redis-server")?;
+        let (httpbin, grpc, websocket) = (python("httpbin")?, python("grpc")?, python("websocket")?);
+        Ok(Self { httpbin, grpc, websocket, nginx, redis, oidc_provider: oidc_provider()? })
     }
 
     /// Tells the tests where they are.
     fn export(&self, tests: &mut std::process::Command) {
         tests
             .env("NGINX", &self.nginx)
-            .env("TESTS_PYTHON", &self.python)
+            .env("REDIS_SERVER", &self.redis)
+            .env("TESTS_PYTHON", &self.httpbin)
+            .env("TESTS_GRPC", &self.grpc)
+            .env("TESTS_WEBSOCKET", &self.websocket)
             .env("TESTS_OIDC_PROVIDER", &self.oidc_provider);
     }
 }
 
-/// A Python with httpbin and gunicorn in an environment of its own.
-fn python() -> Result<PathBuf> {
-    let wanted = process::root().join("tests/httpbin/requirements.txt");
-    let home = process::tools().join("httpbin");
+/// A Python in an environment of its own, with what `tests/<party>/requirements.txt` pins.
+fn python(party: &str) -> Result<PathBuf> {
+    let wanted = process::root().join("tests").join(party).join("requirements.txt");
+    let home = process::tools().join(party);
     let python = home.join("bin/python");
     if same(&wanted, &home.join("requirements.txt")) && process::is_executable(&python) {
         return Ok(python);
     }
     venv(&home)?;
     process::run(
-        "installing httpbin",
+        &format!("installing {party}"),
         process::command(&python)
             .args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"])
             .arg(&wanted),

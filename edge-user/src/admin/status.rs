@@ -24,8 +24,10 @@ pub struct Node {
     pub node_id: Uuid,
     /// Threads that serve clients.
     pub workers: usize,
-    /// Listeners for clients, and whether they speak TLS.
+    /// Listeners for requests, and whether they speak TLS.
     pub listeners: Vec<(SocketAddr, bool)>,
+    /// The same for streams.
+    pub stream_listeners: Vec<(SocketAddr, bool)>,
     /// Every plugin this program has.
     pub plugins: Vec<PluginInfo>,
 }
@@ -72,6 +74,7 @@ pub(super) async fn root(State(state): State<AdminState>) -> Response {
             "database": "off",
             "admin_listen": [state.address.to_string()],
             "proxy_listen": node.listeners.iter().map(listen).collect::<Vec<_>>(),
+            "stream_listen": node.stream_listeners.iter().map(listen).collect::<Vec<_>>(),
             "worker_count": node.workers,
         },
         "pids": {"master": std::process::id()},
@@ -127,6 +130,7 @@ mod tests {
                 node_id: Uuid::nil(),
                 workers: 2,
                 listeners: vec![("0.0.0.0:8443".parse().unwrap(), true)],
+                stream_listeners: vec![("0.0.0.0:9000".parse().unwrap(), false)],
                 plugins: vec![PluginInfo { name: "openid-connect", version: "1.2.3", priority: 1050 }],
             }),
             registry: Arc::new(registry),
@@ -156,6 +160,7 @@ mod tests {
                 },
                 "configuration": {
                     "database": "off", "admin_listen": ["127.0.0.1:8001"], "proxy_listen": ["0.0.0.0:8443 ssl"],
+                    "stream_listen": ["0.0.0.0:9000"],
                     "worker_count": 2,
                 },
                 "pids": {"master": std::process::id()},

@@ -23,13 +23,13 @@ use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
 use crate::balancer::Balancers;
 use crate::config::dump::{Format, Secrets};
 use crate::config::{self, Env, problem::Problems};
+use crate::dns::Resolver;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::kernel::{self, DenyList, Kernel};
 use crate::metrics::{Exposition, Kind, Registry};
 use crate::plugin::{PLUGINS, PluginEnv};
-use crate::proxy::resolve::Resolver;
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use crate::state::State;
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog};
@@ -73,9 +73,12 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let signals = control.block_on(async { Signals::install() }).context("signal handlers")?;
     let registry = Arc::new(Registry::new(VERSION));
     let state = control.block_on(State::open(&settings.store.path));
-    let resolver = Resolver::new(control.handle().clone(), settings.timeouts.resolve);
-    let env = Env { plugins: plugin_env(&settings, &control, state), balancers: Balancers::new(resolver) };
+    let resolver =
+        Resolver::new(control.handle().clone(), &settings.dns, settings.timeouts.resolve).context("[dns]")?;
+    let balancers = Balancers::new(resolver, Some(control.handle().clone()));
+    let env = Env { plugins: plugin_env(&settings, &control, state), balancers };
     let snapshot = config::load(&settings, &env, 1)?;
+    env.balancers.activate(snapshot.balancers());
     let (store, publisher) = Store::new(snapshot);
     let verdicts = VerdictCache::new(settings.verdicts.cache_bytes);
     let (phase, phases) = watch::channel(Phase::Serve);
@@ -105,15 +108,21 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(parts));
         threads.push(thread.context("a worker's thread")?);
     }
-    for (address, tls) in &addresses {
-        tracing::info!("listening on {address}{}", if *tls { " (TLS)" } else { "" });
+    for (address, mode, tls) in &addresses {
+        let streams = if *mode == Mode::Stream { " for streams" } else { "" };
+        tracing::info!("listening on {address}{streams}{}", if *tls { " (TLS)" } else { "" });
     }
+    let listeners_of = |wanted| {
+        let of_mode = addresses.iter().filter(move |(_, mode, _)| *mode == wanted);
+        of_mode.map(|(address, _, tls)| (*address, *tls)).collect()
+    };
     let node = Arc::new(Node {
         version: VERSION,
         hostname: nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into()),
         node_id: Uuid::new_v4(),
         workers,
-        listeners: addresses,
+        listeners: listeners_of(Mode::Http),
+        stream_listeners: listeners_of(Mode::Stream),
         plugins: PLUGINS
             .iter()
             .map(|(name, priority)| PluginInfo { name, version: VERSION, priority: *priority })

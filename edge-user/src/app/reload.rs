@@ -55,6 +55,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let generation = snapshot.generation;
+        self.env.balancers.activate(snapshot.balancers());
         self.publisher.publish(snapshot);
         self.registry.configured(generation);
         self.env.plugins.warm();

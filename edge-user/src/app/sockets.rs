@@ -9,8 +9,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::tls;
 use crate::proxy::connection::ListenerInfo;
-use crate::proxy::listener::Bound;
-use crate::settings::Settings;
+use crate::proxy::listener::{Bound, Serves};
+use crate::settings::{Mode, Settings};
 use crate::store::Store;
 
 /// Connections the kernel queues per socket; `net.core.somaxconn` may lower it.
@@ -30,8 +30,8 @@ pub(super) struct Sockets {
 
 /// The listeners as workers take them.
 pub(super) struct PerWorker {
-    /// Bound addresses, and whether they speak TLS.
-    pub(super) addresses: Vec<(SocketAddr, bool)>,
+    /// Bound addresses, what they take, and whether they speak TLS.
+    pub(super) addresses: Vec<(SocketAddr, Mode, bool)>,
     /// Each worker's sockets.
     pub(super) workers: Vec<Vec<Bound>>,
 }
@@ -63,16 +63,17 @@ impl Sockets {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<Bound>> = Vec::new();
         for (index, ((address, sockets), listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
-            let tls = match listener.tls {
-                false => None,
-                true => Some(tls::server_config(index, store)?),
+            let serves = match (listener.mode, listener.tls) {
+                (Mode::Http, false) => Serves::Http(None),
+                (Mode::Http, true) => Serves::Http(Some(tls::server_config(index, store)?)),
+                (Mode::Stream, _) => Serves::Stream(tls::stream_server_config(index, store)?),
             };
-            addresses.push((address, listener.tls));
+            addresses.push((address, listener.mode, listener.tls));
             let info =
                 Arc::new(ListenerInfo { label: address.to_string().into(), port: address.port(), tls: listener.tls });
             workers.resize_with(sockets.len().max(workers.len()), Vec::new);
             for (worker, socket) in workers.iter_mut().zip(sockets) {
-                worker.push(Bound { socket, info: info.clone(), tls: tls.clone() });
+                worker.push(Bound { socket, info: info.clone(), serves: serves.clone() });
             }
         }
         Ok(PerWorker { addresses, workers })

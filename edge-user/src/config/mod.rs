@@ -29,9 +29,9 @@ use self::snapshot::{Host, Snapshot};
 use self::value::Value;
 use self::vault::Vault;
 use crate::balancer::Balancers;
+use crate::dns::Resolver;
 use crate::plugin::PluginEnv;
-use crate::proxy::resolve::Resolver;
-use crate::settings::{self, Listener, Settings};
+use crate::settings::{self, Listener, Mode, Settings};
 use crate::{crypto, tls};
 
 /// The port of a target that names none.
@@ -49,7 +49,7 @@ pub struct Env {
 /// One that asks nobody: for checks and tests.
 impl Default for Env {
     fn default() -> Self {
-        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle()) }
+        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle(), None) }
     }
 }
 
@@ -141,7 +141,7 @@ fn read_text(
         Vault { variable: &|name| std::env::var(name).ok(), directory }.fill(&mut normal, &sink);
         let document = schema::document(&normal, &sink);
         refuse_admin_as_upstream(&document, settings, &sink);
-        resolve::resolve(document, listeners, env, generation, &sink)
+        resolve::resolve(document, listeners, env, settings.proxy.upstream_http2, generation, &sink)
     });
     if snapshot.as_ref().is_some_and(|snapshot| snapshot.certificates.name_count() == 0) {
         problems.extend(listeners_without_certificate(settings));
@@ -178,7 +178,8 @@ fn listener_pairs(settings: &Settings) -> (Vec<Option<Arc<CertifiedKey>>>, Vec<P
 fn listeners_without_certificate(settings: &Settings) -> Vec<Problem> {
     let sink = Sink::new(&settings.file);
     for (index, listener) in settings.listeners.iter().enumerate() {
-        if listener.tls && listener.pair.is_none() {
+        // A listener of streams may pass all of its TLS through.
+        if listener.tls && listener.mode == Mode::Http && listener.pair.is_none() {
             let expected = "`certificate` and `key`, or a certificate entity with an sni";
             sink.problem(listener.line, &format!("listeners[{index}]"), "TLS without a certificate", expected);
         }

@@ -17,18 +17,19 @@ use self::parties::{Parties, parties};
 use self::services::Upstreams;
 use super::Env;
 use super::problem::Sink;
-use super::schema::{Document, PluginEntity, Ref, RouteEntity};
+use super::schema::{Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
 use super::scoping::{Scope, Scoping};
-use super::snapshot::{Protocols, Route, Service, Snapshot, StreamRoute};
+use super::snapshot::{Protocol, Protocols, Route, Scheme, Service, Snapshot, StreamRoute};
 use crate::plugin::Plugin;
 use crate::plugin::plan::Instance;
-use crate::router::Router;
+use crate::router::{Router, StreamProtocol, StreamRouter};
 
 /// Builds the snapshot; it is good only if the sink stays without problems.
 pub(super) fn resolve(
     mut document: Document<'_>,
     listeners: Vec<Option<Arc<CertifiedKey>>>,
     env: &Env,
+    upstream_http2: bool,
     generation: u64,
     sink: &Sink,
 ) -> Snapshot {
@@ -39,17 +40,27 @@ pub(super) fn resolve(
     let held = Held::new(&document, sink);
     let certificates = held.served(listeners, sink);
     let Parties { consumers, by_consumer, by_group } = parties(&document, sink);
-    let scopes = Scopes { services: &services, routes: &routes, consumers: &by_consumer, consumer_groups: &by_group };
+    let scopes = Scopes {
+        services: &services,
+        service_entities: &document.services,
+        routes: &routes,
+        route_entities: &document.routes,
+        consumers: &by_consumer,
+        consumer_groups: &by_group,
+    };
     let Plugins { scoping, names, owned_names } = plugins(entities, &scopes, env, sink);
     let mut plans = scoping.finish();
 
     let upstreams = Upstreams::new(&document, env, sink);
     let built: Vec<Option<Arc<Service>>> = (document.services.iter())
-        .map(|entity| services::service(entity, &upstreams, &held, env, sink).map(Arc::new))
+        .map(|entity| services::service(entity, &upstreams, &held, (env, upstream_http2), sink).map(Arc::new))
         .collect();
     let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::with_capacity(document.routes.len());
     for (index, entity) in document.routes.iter().enumerate() {
         let parent = entity.service.as_ref().map(|parent| services.find(parent, sink));
+        if let Some(Some(service)) = parent {
+            fits(entity, &document.services[service], sink);
+        }
         match parent {
             None => chosen.push((index, entity, None)),
             Some(Some(service)) if document.services[service].enabled => chosen.push((index, entity, Some(service))),
@@ -59,9 +70,21 @@ pub(super) fn resolve(
     }
     // Among equals the earlier created one wins; the file's order stands where it does not say.
     chosen.sort_by_key(|(_, entity, _)| entity.common.created_at.unwrap_or(i64::MAX));
-    let (requests, connections): (Vec<_>, Vec<_>) =
-        chosen.into_iter().partition(|(_, entity, _)| entity.protocols.are_within(Protocols::ALL_HTTP));
+    let (connections, requests): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(_, entity, _)| is_stream(entity));
     let service_of = |service: Option<usize>| service.and_then(|service| built[service].clone());
+    let stream_routes: Vec<StreamRoute> = connections
+        .into_iter()
+        .map(|(_, entity, service)| StreamRoute {
+            id: entity.common.id,
+            name: entity.name.as_deref().map(Into::into),
+            label: label(entity.name.as_deref(), entity.common.id),
+            protocols: stream_protocols(entity.protocols),
+            snis: entity.criteria.snis.clone(),
+            sources: entity.sources.clone(),
+            destinations: entity.destinations.clone(),
+            service: service_of(service),
+        })
+        .collect();
     Snapshot {
         generation,
         hash: Box::default(),
@@ -82,25 +105,42 @@ pub(super) fn resolve(
                 plugins: plans.plan(*index, *service),
             })
             .collect(),
-        stream_routes: connections
-            .iter()
-            .map(|(_, entity, service)| StreamRoute {
-                id: entity.common.id,
-                name: entity.name.as_deref().map(Into::into),
-                label: label(entity.name.as_deref(), entity.common.id),
-                protocols: entity.protocols,
-                snis: entity.criteria.snis.clone(),
-                sources: entity.sources.clone(),
-                destinations: entity.destinations.clone(),
-                service: service_of(*service),
-            })
-            .collect(),
+        stream_router: StreamRouter::new(&stream_routes.iter().map(StreamRoute::criteria).collect::<Vec<_>>()),
+        stream_routes,
         consumers,
         certificates,
         plugin_names: names.into_iter().collect(),
         owned_names: owned_names.into_iter().collect(),
         warnings: Vec::new(),
     }
+}
+
+fn is_stream(route: &RouteEntity) -> bool {
+    !route.protocols.are_within(Protocols::ALL_HTTP)
+}
+
+fn stream_protocols(protocols: Protocols) -> Vec<StreamProtocol> {
+    let all = [
+        (Protocol::Tcp, StreamProtocol::Tcp),
+        (Protocol::Tls, StreamProtocol::Tls),
+        (Protocol::TlsPassthrough, StreamProtocol::TlsPassthrough),
+    ];
+    all.into_iter().filter(|(protocol, _)| protocols.contains(*protocol)).map(|(_, stream)| stream).collect()
+}
+
+/// A route for requests goes to a service for requests, one for connections to one for connections, and TLS that is
+/// passed through is not put into TLS once more.
+fn fits(route: &RouteEntity, service: &ServiceEntity, sink: &Sink) {
+    let Some(scheme) = service.target.as_ref().map(|target| target.scheme) else { return };
+    let expected = match (is_stream(route), route.protocols.contains(Protocol::TlsPassthrough)) {
+        (false, _) if scheme.is_stream() => "a service with protocol http, https, grpc or grpcs",
+        (true, true) if !matches!(scheme, Scheme::Tcp | Scheme::TlsPassthrough) => {
+            "a service with protocol tcp or tls_passthrough"
+        }
+        (true, false) if !matches!(scheme, Scheme::Tcp | Scheme::Tls) => "a service with protocol tcp or tls",
+        _ => return,
+    };
+    sink.problem(route.common.line, &route.common.path, "a service that cannot take what the route does", expected);
 }
 
 fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
@@ -135,6 +175,12 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
             index.add(&entity.common, "instance_name", entity.instance_name.as_deref(), sink);
             continue;
         };
+        let target = service.and_then(|service| scopes.service_entities[service].target.as_ref());
+        let steers = route.is_some_and(|route| is_stream(&scopes.route_entities[route]));
+        if steers || target.is_some_and(|target| target.scheme.is_stream()) {
+            let expected = "a route or service for requests: plugins do not run on connections";
+            sink.problem(entity.common.line, &entity.common.path, "a plugin for connections", expected);
+        }
         if consumer.is_some() && group.is_some() {
             let expected = "one of `consumer` and `consumer_group`";
             sink.problem(entity.common.line, &entity.common.path, "both `consumer` and `consumer_group`", expected);
@@ -167,7 +213,9 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
 /// What plugins can be scoped to.
 struct Scopes<'a> {
     services: &'a Index,
+    service_entities: &'a [ServiceEntity],
     routes: &'a Index,
+    route_entities: &'a [RouteEntity],
     consumers: &'a Index,
     consumer_groups: &'a Index,
 }

@@ -4,21 +4,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::sign::CertifiedKey;
 use uuid::Uuid;
 
 pub use super::protocols::{Protocol, Protocols};
 use crate::balancer::Balancer;
 use crate::plugin::plan::Plan;
-use crate::router::{Router, SniPattern};
+use crate::router::{Router, SniPattern, StreamCriteria, StreamProtocol, StreamRouter};
 use crate::settings::Cidr;
-use crate::tls::{Certificates, Verify};
+use crate::tls::Certificates;
 
 /// Everything the workers need of the entities.
 pub struct Snapshot {
@@ -30,7 +27,9 @@ pub struct Snapshot {
     pub router: Router,
     /// The routes of enabled services and those without a service, in the file's order.
     pub routes: Vec<Route>,
-    /// The same of connections that are passed on without being read.
+    /// Connection to index of `stream_routes`.
+    pub stream_router: StreamRouter,
+    /// As `routes`, of those that steer connections.
     pub stream_routes: Vec<StreamRoute>,
     /// Whom tokens may stand for.
     pub consumers: Consumers,
@@ -52,6 +51,7 @@ impl Snapshot {
             hash: Box::default(),
             router: Router::default(),
             routes: Vec::new(),
+            stream_router: StreamRouter::default(),
             stream_routes: Vec::new(),
             consumers: Consumers::default(),
             certificates: Certificates::default(),
@@ -59,6 +59,12 @@ impl Snapshot {
             owned_names: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    /// The balancers of all services; one may come several times.
+    pub fn balancers(&self) -> impl Iterator<Item = &Arc<Balancer>> {
+        let services = self.routes.iter().map(|route| &route.service);
+        services.chain(self.stream_routes.iter().map(|route| &route.service)).flatten().map(|service| &service.balancer)
     }
 }
 
@@ -78,9 +84,9 @@ pub struct Route {
     pub strip_path: bool,
     /// Whether the client's `Host` goes upstream in place of the service's.
     pub preserve_host: bool,
-    /// Whether a request's body is read whole before it is forwarded.
+    /// Whether a request's body is read, up to `limits.buffer_bytes`, before an upstream is asked.
     pub request_buffering: bool,
-    /// Whether a response's body is read whole before it is passed on.
+    /// Whether the upstream is read ahead, up to `limits.buffer_bytes`, of a client that is slow.
     pub response_buffering: bool,
     /// Where requests go; a route without one can only be answered by plugins.
     pub service: Option<Arc<Service>>,
@@ -88,7 +94,7 @@ pub struct Route {
     pub plugins: Arc<Plan>,
 }
 
-/// One route of connections: `tcp`, `tls` or `tls_passthrough`. Of each list one must hold; an empty one asks nothing.
+/// One route that steers connections.
 pub struct StreamRoute {
     /// The entity's id.
     pub id: Uuid,
@@ -96,25 +102,41 @@ pub struct StreamRoute {
     pub name: Option<Box<str>>,
     /// Name or id, for logs and metrics.
     pub label: Arc<str>,
-    /// How clients may speak to it.
-    pub protocols: Protocols,
-    /// Server names of the TLS handshake.
+    /// What it takes.
+    pub protocols: Vec<StreamProtocol>,
+    /// `snis`
     pub snis: Vec<SniPattern>,
-    /// Where the client's end is.
+    /// `sources`
     pub sources: Vec<Endpoint>,
-    /// Where the edge's end is.
+    /// `destinations`
     pub destinations: Vec<Endpoint>,
-    /// Where connections go.
+    /// Where connections go; without one they are closed.
     pub service: Option<Arc<Service>>,
 }
 
-/// One entry of a route's `sources` and `destinations`: both must hold where both are said.
+impl StreamRoute {
+    /// What it asks of a connection.
+    pub fn criteria(&self) -> StreamCriteria<'_> {
+        let Self { protocols, snis, sources, destinations, .. } = self;
+        StreamCriteria { protocols, snis, sources, destinations }
+    }
+}
+
+/// One entry of `sources` and `destinations`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Endpoint {
-    /// `ip`: an address or a range.
+    /// `ip`; absent: any.
     pub network: Option<Cidr>,
-    /// `port`
+    /// `port`; absent: any.
     pub port: Option<u16>,
+}
+
+impl Endpoint {
+    /// Whether the address is meant.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.port.is_none_or(|port| port == address.port())
+            && self.network.is_none_or(|network| network.contains(address.ip()))
+    }
 }
 
 /// One upstream service.
@@ -143,40 +165,12 @@ pub struct Service {
     pub write_timeout: Duration,
     /// Longest wait between two reads.
     pub read_timeout: Duration,
-    /// Present where `scheme` has TLS. One configuration is shared by all services with the same rules.
+    /// Present where `scheme` is https, grpcs or tls. One configuration is shared by all services with the same rules.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// What that configuration is made from.
-    pub tls_settings: Option<UpstreamTls>,
     /// Equal for two services whose connections are interchangeable, also across reloads of one process.
     pub endpoint: u64,
     /// Where each try goes.
     pub balancer: Arc<Balancer>,
-}
-
-/// What TLS asks of an upstream, and shows to it.
-#[derive(Clone, Debug)]
-pub struct UpstreamTls {
-    /// `tls_verify`
-    pub verify: Verify,
-    /// `tls_verify_depth`: the most certificates between its own and a root.
-    pub depth: Option<u8>,
-    /// `ca_certificates`; `None` for the public roots and the system's.
-    pub ca_certificates: Option<Vec<CertificateDer<'static>>>,
-    /// `client_certificate`, the service's or else the upstream's.
-    pub client_certificate: Option<Arc<CertifiedKey>>,
-    /// The name it is asked for and must prove; none where only an address is known.
-    pub sni: Option<Box<str>>,
-}
-
-/// By what is on the wire: equal for connections that may be used for one another.
-impl Hash for UpstreamTls {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.verify, self.depth, &self.sni).hash(state);
-        let authorities = self.ca_certificates.as_deref().unwrap_or_default();
-        authorities.iter().for_each(|certificate| certificate.as_ref().hash(state));
-        let shown = self.client_certificate.as_ref().map(|pair| pair.cert.as_slice()).unwrap_or_default();
-        shown.iter().for_each(|certificate| certificate.as_ref().hash(state));
-    }
 }
 
 /// The protocol spoken to an upstream.
@@ -186,34 +180,19 @@ pub enum Scheme {
     Http,
     /// TLS.
     Https,
-    /// HTTP/2 in clear text.
+    /// gRPC in clear text: HTTP/2 by prior knowledge.
     Grpc,
-    /// HTTP/2 over TLS.
+    /// gRPC over TLS.
     Grpcs,
-    /// The client's bytes.
+    /// `tcp`: the bytes of a connection.
     Tcp,
-    /// The client's bytes over TLS of the edge's own.
+    /// `tls`: the same inside of TLS.
     Tls,
-    /// The client's bytes, which are TLS already.
+    /// `tls_passthrough`: the client's own TLS.
     TlsPassthrough,
 }
 
 impl Scheme {
-    /// The port that need not be named (RFC 9110, 4.2).
-    pub fn default_port(self) -> u16 {
-        if self.is_tls() || self == Self::TlsPassthrough { 443 } else { 80 }
-    }
-
-    /// Whether the edge begins TLS with the upstream.
-    pub fn is_tls(self) -> bool {
-        matches!(self, Self::Https | Self::Grpcs | Self::Tls)
-    }
-
-    /// Whether connections are passed on, not requests.
-    pub fn is_stream(self) -> bool {
-        matches!(self, Self::Tcp | Self::Tls | Self::TlsPassthrough)
-    }
-
     /// The scheme of a service's protocol; none where the edge does not speak it.
     pub(crate) fn of(protocol: Protocol) -> Option<Self> {
         match protocol {
@@ -226,6 +205,29 @@ impl Scheme {
             Protocol::TlsPassthrough => Some(Self::TlsPassthrough),
             Protocol::Udp | Protocol::Ws | Protocol::Wss => None,
         }
+    }
+
+    /// Whether the edge puts TLS around it.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs | Self::Tls)
+    }
+
+    /// Whether it speaks gRPC, and so HTTP/2.
+    pub fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
+    }
+
+    /// The port that need not be named (RFC 9110, 4.2), and that a URL without one means.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http | Self::Grpc | Self::Tcp => 80,
+            Self::Https | Self::Grpcs | Self::Tls | Self::TlsPassthrough => 443,
+        }
+    }
+
+    /// Whether connections are joined to it, in place of requests sent.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls | Self::TlsPassthrough)
     }
 }
 

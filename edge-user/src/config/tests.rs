@@ -1,6 +1,9 @@
 use super::snapshot::{Protocol, Protocols};
 use super::*;
-use crate::router::Match;
+use crate::config::snapshot::{Endpoint, Scheme, StreamRoute};
+use crate::http::head::{Head, Version};
+use crate::router::{self, StreamProtocol, StreamRequest};
+use crate::settings::Cidr;
 
 fn settings() -> Settings {
     let dir = tempfile::tempdir().unwrap();
@@ -30,6 +33,15 @@ fn bad(text: &str, expected: &[&str]) {
     let problems = load_yaml(&format!("_format_version: \"3.0\"\n{text}")).err().unwrap_or_default();
     let seen: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
     assert_eq!(seen, expected, "{text}");
+}
+
+/// The route of a GET in clear text and how much of the path it took.
+fn selected(snapshot: &Snapshot, host: &str, port: u16, path: &str) -> Option<(usize, usize)> {
+    let mut head = Head::default();
+    head.start_request(b"GET", path.as_bytes(), Version::Http11);
+    let (host, path) = (host.as_bytes(), path.as_bytes());
+    let request = router::Request { head: &head, host, port, path, tls: false, sni: None };
+    snapshot.router.select(&request).map(|found| (found.route, found.matched))
 }
 
 const SERVICE: &str = "services:\n- host: h\n"; // lines 2 and 3
@@ -153,7 +165,7 @@ fn routes_have_their_defaults_and_rules() {
         (set(&[Protocol::Https]), 301, false)
     );
     assert_eq!((&*first.label, &*second.label), ("r", &*second.id.to_string()));
-    assert_eq!(s.router.select(b"GET", b"A.example", 80, b"/x"), Some(Match { route: 0, matched: 0 }));
+    assert_eq!(selected(&s, "A.example", 80, "/x"), Some((0, 0)));
     for (fields, expected) in [
         (
             "{}",
@@ -254,8 +266,8 @@ fn routes_of_disabled_services_do_not_exist() {
     let s =
         good("services:\n- {host: a, enabled: false, routes: [{paths: [/a]}]}\n- {host: b, routes: [{paths: [/b]}]}\n");
     assert_eq!(s.routes.len(), 1);
-    assert_eq!(s.router.select(b"GET", b"x", 80, b"/b"), Some(Match { route: 0, matched: 2 }));
-    assert_eq!(s.router.select(b"GET", b"x", 80, b"/a"), None);
+    assert_eq!(selected(&s, "x", 80, "/b"), Some((0, 2)));
+    assert_eq!(selected(&s, "x", 80, "/a"), None);
 }
 
 #[test]
@@ -264,7 +276,7 @@ fn equal_routes_go_by_age_then_by_place() {
         "routes:\n- {name: c, paths: [/]}\n- {name: b, paths: [/], created_at: 20}\n- {name: a, paths: [/], created_at: 10}\n",
     );
     assert_eq!(s.routes.iter().map(|route| &*route.label).collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert_eq!(s.router.select(b"GET", b"x", 80, b"/"), Some(Match { route: 0, matched: 1 }));
+    assert_eq!(selected(&s, "x", 80, "/"), Some((0, 1)));
 }
 
 #[test]
@@ -486,7 +498,7 @@ fn both_files_are_checked_together() {
     let check = || check(&at("edge.toml"), |_| env());
     let (settings, snapshot) = check().unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((settings.listeners.len(), snapshot.generation), (2, 1));
-    assert_eq!(snapshot.router.select(b"GET", b"127.0.0.1", 9701, b"/api/v1/orders").map(|hit| hit.route), Some(1));
+    assert_eq!(selected(&snapshot, "127.0.0.1", 9701, "/api/v1/orders").map(|hit| hit.0), Some(1));
     assert!(snapshot.certificates.resolve(None, 1).is_some() && snapshot.certificates.resolve(None, 0).is_none());
 
     fs::write(at("edge.toml"), format!("{toml}bogus = 1\n")).unwrap();
@@ -519,4 +531,85 @@ fn both_files_are_checked_together() {
     fs::write(at("edge.toml"), "[[listeners]\n").unwrap();
     let problems = check().err().unwrap();
     assert!(problems.0.len() == 1 && problems.to_string().contains("edge.toml:1: found invalid TOML"), "{problems}");
+}
+
+#[test]
+fn stream_routes_have_criteria_of_their_own() {
+    let s = good(
+        "services:\n- {name: db, url: 'tcp://h:5432', routes: [{name: r, protocols: [tcp, tls], snis: ['*.x', 'A.b.'],\n    \
+         sources: [{ip: 10.0.0.0/8}], destinations: [{ip: '::1', port: 9}, {port: 8}]}]}\n\
+         - {name: up, protocol: tls, host: h, port: 5, tls_verify: false, routes: [{name: t, protocols: [tls], snis: [t]}]}\n\
+         - {name: off, enabled: false, url: 'tls_passthrough://h', routes: [{protocols: [tls_passthrough], snis: [o]}]}\n",
+    );
+    let [route, other] = &s.stream_routes[..] else { panic!("{} routes", s.stream_routes.len()) };
+    assert_eq!((&*route.label, &route.protocols), ("r", &vec![StreamProtocol::Tcp, StreamProtocol::Tls]));
+    assert!(route.snis[0].matches(b"y.x") && route.snis[1].matches(b"a.b"));
+    assert_eq!(route.sources, [Endpoint { network: Cidr::parse("10.0.0.0/8"), port: None }]);
+    assert_eq!(route.destinations[0], Endpoint { network: Cidr::parse("::1"), port: Some(9) });
+    assert_eq!(route.destinations[1], Endpoint { network: None, port: Some(8) });
+    let service = |route: &StreamRoute| route.service.as_ref().map(|service| (service.scheme, service.port));
+    assert_eq!((service(route), service(other)), (Some((Scheme::Tcp, 5432)), Some((Scheme::Tls, 5))));
+    let tls = other.service.as_ref().and_then(|service| service.tls.as_ref()).unwrap();
+    assert!(tls.alpn_protocols.is_empty() && s.routes.is_empty());
+    let request = StreamRequest {
+        source: "10.1.1.1:1".parse().unwrap(),
+        destination: "127.0.0.1:8".parse().unwrap(),
+        sni: Some("y.x"),
+        tls: true,
+    };
+    assert_eq!(s.stream_router.select(&request), Some(0));
+}
+
+#[test]
+fn wrong_stream_routes_are_refused() {
+    for (entities, expected) in [
+        (
+            "routes: [{protocols: [tcp, http], paths: [/]}]",
+            "k:2: routes[0].protocols: found protocols of several groups, \
+             expected protocols of one group: http and https, tcp and tls, or tls_passthrough",
+        ),
+        (
+            "routes: [{protocols: [tcp]}]",
+            "k:2: routes[0]: found no criterion, \
+             expected must set one of 'sources', 'destinations', 'snis' when 'protocols' is 'tcp' or 'tls'",
+        ),
+        (
+            "routes: [{protocols: [tls_passthrough], sources: [{port: 1}]}]",
+            "k:2: routes[0]: found no criterion, expected must set snis when 'protocols' is 'tls_passthrough'",
+        ),
+        (
+            "routes: [{protocols: [tcp], snis: [a], sources: [{port: 1}]}]",
+            "k:2: routes[0].snis: found it without TLS, expected nothing, or tls or tls_passthrough in `protocols`",
+        ),
+        (
+            "routes: [{protocols: [tcp], sources: [{}]}]",
+            "k:2: routes[0].sources[0]: found an endpoint without `ip` and `port`, expected one of them",
+        ),
+        (
+            "services: [{url: 'https://h', routes: [{protocols: [tcp], sources: [{port: 1}]}]}]",
+            "k:2: services[0].routes[0]: found a service that cannot take what the route does, \
+             expected a service with protocol tcp or tls",
+        ),
+        (
+            "services: [{url: 'tls://h', routes: [{protocols: [tls_passthrough], snis: [a]}]}]",
+            "k:2: services[0].routes[0]: found a service that cannot take what the route does, \
+             expected a service with protocol tcp or tls_passthrough",
+        ),
+        (
+            "services: [{url: 'tcp://h', routes: [{paths: [/]}]}]",
+            "k:2: services[0].routes[0]: found a service that cannot take what the route does, \
+             expected a service with protocol http or https",
+        ),
+        (
+            "services: [{protocol: tcp, host: h, path: /x}]",
+            "k:2: services[0].path: found it for connections, \
+             expected nothing: value must be null with tcp, tls or tls_passthrough",
+        ),
+    ] {
+        bad(entities, &[expected]);
+    }
+    let plugin = "plugins: [{name: openid-connect, config: {issuer: 'https://i', audience_required: [a]}}]";
+    let route = format!("routes: [{{protocols: [tcp], sources: [{{port: 1}}], {plugin}}}]");
+    let problems = load_yaml(&format!("_format_version: \"3.0\"\n{route}")).err().unwrap();
+    assert!(problems.to_string().contains("plugins do not run on connections"), "{problems}");
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason as Code, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -179,7 +179,7 @@ pub struct Stream {
     recv: Option<RecvStream>,
     respond: SendResponse<Bytes>,
     response: Answer,
-    pending: Vec<u8>,
+    pending: BytesMut,
     finished: bool,
     trailers: Option<HeaderMap>,
     timeouts: Timeouts,
@@ -203,7 +203,7 @@ impl Stream {
             recv: Some(recv),
             respond,
             response: Answer::None,
-            pending: Vec::new(),
+            pending: BytesMut::new(),
             finished: false,
             trailers: None,
             timeouts: *timeouts,
@@ -241,8 +241,7 @@ impl Stream {
                     if capacity == 0 {
                         continue;
                     }
-                    let rest = self.pending.split_off(capacity);
-                    let data = Bytes::from(std::mem::replace(&mut self.pending, rest));
+                    let data = self.pending.split_to(capacity).freeze();
                     let ends = self.finished && self.pending.is_empty() && self.trailers.is_none();
                     stream.send_data(data, ends).map_err(|_| Fault::Gone)?;
                     self.sent_bytes += capacity as u64;
@@ -304,7 +303,11 @@ impl Downstream for Stream {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        self.respond.poll_reset(cx).is_ready()
+        match &mut self.response {
+            Answer::None | Answer::Head(_) => self.respond.poll_reset(cx).is_ready(),
+            Answer::Body(stream) => stream.poll_reset(cx).is_ready(),
+            Answer::Done => false,
+        }
     }
 
     fn abandon_body(&mut self) {
@@ -361,7 +364,8 @@ impl Downstream for Stream {
     }
 }
 
-fn read_trailers(fields: &HeaderMap, trailers: &mut Head) -> Result<(), Fault> {
+/// Reads trailers, keeping only fields that may stand there.
+pub(super) fn read_trailers(fields: &HeaderMap, trailers: &mut Head) -> Result<(), Fault> {
     trailers.start_request(b"", b"", Version::Http2);
     for (name, value) in fields {
         if !is_field_name(name.as_str().as_bytes()) || !is_field_value(value.as_bytes()) {
@@ -391,7 +395,8 @@ fn response_of(head: &Head, declared: Framing) -> Option<Response<()>> {
     Some(response)
 }
 
-fn push_field(fields: &mut HeaderMap, name: &[u8], value: &[u8]) {
+/// Appends a field that is clean already.
+pub(super) fn push_field(fields: &mut HeaderMap, name: &[u8], value: &[u8]) {
     if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
         fields.append(name, value);
     }

@@ -102,6 +102,8 @@ pub struct WorkerCounters {
     pub upstream: Histogram,
     /// Whole requests.
     pub total: Histogram,
+    /// Whole sessions of streams.
+    pub sessions: Histogram,
     /// Client connections now.
     pub open_connections: Gauge,
     /// Client connections accepted.
@@ -137,6 +139,7 @@ impl Default for WorkerCounters {
             edge_overhead: Histogram::new(&OVERHEAD_US),
             upstream: Histogram::new(&LATENCY_US),
             total: Histogram::new(&LATENCY_US),
+            sessions: Histogram::new(&LATENCY_US),
             open_connections: Gauge::default(),
             accepted: Counter::default(),
             handshakes: Counter::default(),
@@ -239,6 +242,7 @@ pub struct Totals {
     overhead: Distribution,
     upstream: Distribution,
     total: Distribution,
+    sessions: Distribution,
     /// Client connections now.
     pub open_connections: u64,
     /// Client connections accepted.
@@ -272,6 +276,7 @@ impl Totals {
             overhead: Distribution::of(workers.iter().map(|worker| &worker.edge_overhead), &OVERHEAD_US),
             upstream: Distribution::of(workers.iter().map(|worker| &worker.upstream), &LATENCY_US),
             total: Distribution::of(workers.iter().map(|worker| &worker.total), &LATENCY_US),
+            sessions: Distribution::of(workers.iter().map(|worker| &worker.sessions), &LATENCY_US),
             open_connections: sum(|w| w.open_connections.value()),
             accepted: sum(|w| w.accepted.value()),
             handshakes: [sum(|w| w.handshakes.value()), sum(|w| w.failed_handshakes.value())],
@@ -297,7 +302,11 @@ impl Totals {
                 to.sample(&[("version", version.number()), ("class", class)], count);
             }
         }
-        to.family("edge_refusals_total", Kind::Counter, "Requests the edge answered itself, by reason.");
+        to.family(
+            "edge_refusals_total",
+            Kind::Counter,
+            "Requests the edge answered itself and connections it ended, by reason.",
+        );
         for (reason, count) in Reason::ALL.iter().zip(&self.refusals).filter(|(_, count)| **count > 0) {
             to.sample(&[("reason", reason.code())], count);
         }
@@ -308,6 +317,7 @@ impl Totals {
         self.overhead.write("edge_overhead_seconds", "The edge's own part of a request.", to);
         self.upstream.write("edge_upstream_seconds", "Waiting for the upstream.", to);
         self.total.write("edge_request_seconds", "Whole requests, first byte in to last byte out.", to);
+        self.sessions.write("edge_stream_session_seconds", "Whole sessions of stream routes.", to);
         to.family("edge_connections_open", Kind::Gauge, "Client connections now.");
         to.sample(&[], self.open_connections);
         to.family("edge_connections_accepted_total", Kind::Counter, "Client connections accepted.");

@@ -29,6 +29,8 @@ pub struct Connection {
     pub tls: bool,
     /// The TLS version, for the access log.
     pub tls_version: Option<&'static str>,
+    /// The server name the client asked for in its TLS handshake.
+    pub sni: Option<Box<str>>,
 }
 
 impl Connection {
@@ -41,7 +43,7 @@ impl Connection {
     ) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let (port, tls) = (listener.port, listener.tls);
-        Self { peer, peer_text: peer.ip().to_string().into(), trusted, listener, port, tls, tls_version }
+        Self { peer, peer_text: peer.ip().to_string().into(), trusted, listener, port, tls, tls_version, sni: None }
     }
 
     /// The peer's address.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use super::tries::Tally;
 use crate::config::snapshot::{Protocol, Route};
 use crate::plugin::{Notes, Plugin};
 use crate::reason::Reason;
@@ -74,6 +75,8 @@ pub struct Context<'a> {
     pub upstream: Option<Duration>,
     /// The upstream's address.
     pub upstream_address: Option<SocketAddr>,
+    /// What its tries came to.
+    pub tries: Tally,
     /// Body bytes from the client.
     pub request_bytes: u64,
     /// Body bytes to the client.
@@ -101,6 +104,7 @@ impl<'a> Context<'a> {
             upstream_started: None,
             upstream: None,
             upstream_address: None,
+            tries: Tally::default(),
             request_bytes: 0,
             response_bytes: 0,
         }
@@ -115,6 +119,11 @@ impl<'a> Context<'a> {
             Some((_, plugin)) => *plugin,
             None => slot.choose(self.protocol, &self.notes.caller),
         })
+    }
+
+    /// How much of this time was the edge's own: not the upstream's and not an issuer's.
+    pub fn edge_part(&self, total: Duration) -> Duration {
+        total.saturating_sub(self.upstream.unwrap_or_default() + self.notes.waited.unwrap_or_default())
     }
 
     /// Whether the reason code may be told to this client (T17).

@@ -4,22 +4,22 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::owned::{OwnedNames, imitates_forwarding};
-use super::upstream::connect;
+use super::link::Link;
+use super::owned::OwnedNames;
+use super::tries::{Tally, Tries, Try};
+use super::upload::Upload;
+use crate::balancer::{Affinity, Outcome};
 use crate::config::snapshot::Service;
 use crate::http::downstream::{self, Downstream};
 use crate::http::h1::body::Found;
 use crate::http::h1::client::{self, UpstreamConn};
-use crate::http::h1::parse::{Framing, ResponseMeta};
-use crate::http::h1::write::{self, BodyEncoder};
+use crate::http::h1::parse::ResponseMeta;
 use crate::http::head::Head;
 use crate::reason::Reason;
 use crate::worker::Worker;
 
-/// Response bytes that may wait for the client before the upstream is read further.
-const HIGH_WATER_BYTES: usize = 64 * 1024;
 /// Interim responses of one exchange; more is an upstream gone mad.
 const MAX_INTERIM: u8 = 32;
 
@@ -37,24 +37,11 @@ pub enum Failure {
 impl From<client::Fault> for Failure {
     fn from(fault: client::Fault) -> Self {
         Self::Upstream(match fault {
-            client::Fault::Closed { .. } => Reason::UpstreamReset,
+            client::Fault::Closed { .. } | client::Fault::Refused => Reason::UpstreamReset,
             client::Fault::Malformed => Reason::UpstreamMalformed,
             client::Fault::Timeout => Reason::UpstreamTimeout,
         })
     }
-}
-
-/// How far the request has come.
-struct Upload {
-    framing: Framing,
-    /// All of it is in the connection's buffer.
-    ended: bool,
-    /// All of it is sent.
-    done: bool,
-    /// The upstream takes no more of it; an answer may stand there all the same.
-    broken: bool,
-    /// Body bytes taken from the client.
-    bytes: u64,
 }
 
 /// One exchange under way.
@@ -62,13 +49,13 @@ pub struct Exchange<'a, D> {
     worker: &'a Worker,
     service: &'a Service,
     down: &'a mut D,
-    owned: &'a OwnedNames,
-    body_limit: u64,
-    upstream: UpstreamConn,
-    /// The upstream's address.
-    pub address: SocketAddr,
-    upload: Upload,
+    attempt: Try,
+    upload: Upload<'a>,
     interim: u8,
+    /// Response bytes that may wait for the client before the upstream is read further.
+    ahead_bytes: usize,
+    /// When the response's head came.
+    pub answered: Instant,
     /// Response body bytes so far.
     pub response_bytes: u64,
 }
@@ -79,68 +66,90 @@ pub struct Outgoing<'a> {
     pub head: &'a Head,
     /// Its target.
     pub target: &'a [u8],
+    /// Whether HTTP/2 is to call its scheme `https`.
+    pub https: bool,
     /// Names that no trailer of the client may bear (P1).
     pub owned: &'a OwnedNames,
     /// The longest body it may have, in bytes; zero for any.
     pub body_limit: u64,
     /// The protocol to switch to, where the client asks for one that is allowed.
     pub upgrade: Option<&'a [u8]>,
+    /// Where consistent hashing leads it.
+    pub affinity: &'a Affinity,
+    /// Body bytes read before an upstream is asked.
+    pub hold_bytes: usize,
+    /// Response bytes read while the client is slow.
+    pub ahead_bytes: usize,
+    /// When the upstream's part began.
+    pub began: Instant,
 }
 
 impl<'a, D: Downstream> Exchange<'a, D> {
     /// Sends the request and reads the response's head into `response`. A request of which the upstream can have
-    /// seen nothing, or which may be repeated (RFC 9110, 9.2.2), is tried again on another connection (D7).
+    /// seen nothing, or which may be repeated (RFC 9110, 9.2.2), is tried again elsewhere (D7).
     pub async fn start(
         worker: &'a Worker,
         service: &'a Service,
         outgoing: &Outgoing<'a>,
+        tally: &mut Tally,
         down: &'a mut D,
         response: &mut Head,
     ) -> Result<(Self, ResponseMeta), Failure> {
-        let framing = down.request_framing();
         let repeatable = matches!(outgoing.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
         let to_head = outgoing.head.method() == b"HEAD";
-        let mut tries_left = service.retries;
-        let (upstream, address) = obtain(worker, service, &mut tries_left).await?;
+        let mut upload = Upload::new(down.request_framing(), outgoing.owned, outgoing.body_limit);
+        if outgoing.hold_bytes > 0 && !upload.ended {
+            upload.hold(down, outgoing.hold_bytes).await?;
+        }
+        let upgrades = outgoing.upgrade.is_some();
+        let mut tries = Tries::new(worker, service, outgoing.affinity, upgrades, outgoing.began, tally);
+        let attempt = tries.next().await.map_err(Failure::Upstream)?;
         let mut exchange = Self {
             worker,
             service,
             down,
-            owned: outgoing.owned,
-            body_limit: outgoing.body_limit,
-            upstream,
-            address,
-            upload: Upload::new(framing),
+            attempt,
+            upload,
             interim: 0,
+            ahead_bytes: outgoing.ahead_bytes,
+            answered: outgoing.began,
             response_bytes: 0,
         };
         loop {
-            exchange.write_head(outgoing);
-            let failure =
-                match poll_fn(|cx| exchange.poll_head(cx, response, to_head, outgoing.upgrade.is_some())).await {
-                    Ok(meta) => return Ok((exchange, meta)),
-                    Err(failure) => failure,
-                };
-            // An upstream may close an idle connection in the very moment we use it: not its fault, no try lost.
-            let stale = exchange.upstream.reused;
-            let silent = failure == Failure::Upstream(Reason::UpstreamReset);
-            if !silent || exchange.upload.bytes > 0 || !repeatable || (!stale && tries_left == 0) {
+            let failure = match exchange.ask(outgoing, response, to_head).await {
+                Ok(meta) => return Ok((exchange, meta)),
+                Err(failure) => failure,
+            };
+            let Failure::Upstream(reason) = failure else { return Err(failure) };
+            let lost = matches!(reason, Reason::UpstreamReset | Reason::UpstreamTimeout);
+            let may = exchange.attempt.link.is_refused() || (repeatable && lost);
+            // Told of every failure, whether there is another try or not.
+            let goes_on = tries.failed(&exchange.attempt, reason);
+            if !may || !exchange.upload.is_whole() || !goes_on {
                 return Err(failure);
             }
-            tries_left -= u32::from(!stale);
-            (exchange.upstream, exchange.address) = obtain(worker, service, &mut tries_left).await?;
-            exchange.upload = Upload::new(framing);
+            exchange.attempt = tries.next().await.map_err(Failure::Upstream)?;
+            exchange.upload.rewind();
         }
     }
 
-    fn write_head(&mut self, outgoing: &Outgoing<'_>) {
-        let out = &mut self.upstream.out;
-        write::request(out, outgoing.head, outgoing.target, self.upload.framing);
-        if let Some(protocol) = outgoing.upgrade {
-            out.extend_from_slice(b"Connection: Upgrade\r\n");
-            write::field(out, b"Upgrade", protocol);
+    /// One try: the request out, the response's head in.
+    async fn ask(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        response: &mut Head,
+        to_head: bool,
+    ) -> Result<ResponseMeta, Failure> {
+        if !self.upload.begin(&mut self.attempt.link, outgoing)? {
+            return Err(Failure::Client(downstream::Fault::Malformed));
         }
-        out.extend_from_slice(b"\r\n");
+        let upgrade = outgoing.upgrade.is_some();
+        let meta = poll_fn(|cx| self.poll_head(cx, response, to_head, upgrade)).await?;
+        self.answered = Instant::now();
+        let took = self.answered.duration_since(self.attempt.began);
+        self.attempt.pick.report(Outcome::Answered(response.status(), took));
+        self.upload.forget();
+        Ok(meta)
     }
 
     fn poll_head(
@@ -154,7 +163,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         loop {
             // The upstream owes no answer before it has the request.
             let limit = if self.upload.done { self.service.read_timeout } else { Duration::ZERO };
-            let polled = self.upstream.poll_head(cx, response, to_head, limit);
+            let polled = self.attempt.link.poll_head(cx, response, to_head, limit);
             if polled.is_pending() && self.down.poll_gone(cx) {
                 return Poll::Ready(Err(Failure::Client(downstream::Fault::Gone)));
             }
@@ -182,43 +191,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
 
     /// Goes on with the request as far as both sides let it.
     fn drive_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        if self.upload.done || self.upload.broken {
-            return Ok(());
-        }
-        match self.poll_upload(cx) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(Ok(())) => {
-                self.upload.done = true;
-                self.upstream.await_answer();
-                Ok(())
-            }
-            // It may have answered before it closed: the reading side will tell.
-            Poll::Ready(Err(Failure::Upstream(Reason::UpstreamReset))) => {
-                self.upload.broken = true;
-                Ok(())
-            }
-            Poll::Ready(Err(failure)) => Err(failure),
-        }
-    }
-
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        loop {
-            if !self.upload.ended && self.upstream.can_take_more() {
-                let owned = self.owned;
-                let may_trail = move |name: &[u8]| !owned.owns(name) && !imitates_forwarding(name);
-                let mut sink = BodyEncoder::new(&mut self.upstream.out, self.upload.framing).trailing_only(&may_trail);
-                let polled = self.down.poll_body(cx, &mut sink);
-                self.upload.bytes += sink.data_bytes;
-                if self.body_limit > 0 && self.upload.bytes > self.body_limit {
-                    return Poll::Ready(Err(Failure::TooLarge));
-                }
-                self.upload.ended = ready!(polled).map_err(Failure::Client)?;
-            }
-            ready!(self.upstream.poll_send(cx, self.service.write_timeout))?;
-            if self.upload.ended {
-                return Poll::Ready(Ok(()));
-            }
-        }
+        self.upload.drive(cx, self.down, &mut self.attempt.link, self.service.write_timeout)
     }
 
     /// Sends the response's body, and what is left of the request's, after `Downstream::respond`.
@@ -230,24 +203,31 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     fn poll_transfer(&mut self, cx: &mut Context<'_>, finished: &mut bool) -> Poll<Result<(), Failure>> {
         self.drive_upload(cx)?;
         while !*finished {
-            if self.down.buffered() >= HIGH_WATER_BYTES {
-                ready!(self.down.poll_flush(cx)).map_err(Failure::Client)?;
-            }
             let limit = self.service.read_timeout;
-            let mut found = ready!(self.upstream.poll_data(cx, false, limit))?;
-            if found == Found::More {
+            let mut found = self.attempt.link.poll_data(cx, false, limit)?;
+            if matches!(found, Poll::Ready(Found::More)) {
                 // Nothing of what has come is held back while waiting for more.
-                ready!(self.down.poll_flush(cx)).map_err(Failure::Client)?;
-                found = ready!(self.upstream.poll_data(cx, true, limit))?;
+                let _ = self.down.poll_flush(cx).map_err(Failure::Client)?;
+                if self.down.buffered() >= self.ahead_bytes {
+                    return Poll::Pending;
+                }
+                found = self.attempt.link.poll_data(cx, true, limit)?;
             }
             match found {
-                Found::Data(n) => {
-                    self.down.write(self.upstream.data(n));
-                    self.upstream.consume(n);
-                    self.response_bytes += n as u64;
+                Poll::Pending if self.down.poll_gone(cx) => {
+                    return Poll::Ready(Err(Failure::Client(downstream::Fault::Gone)));
                 }
-                Found::End | Found::More => {
-                    self.down.finish(&self.upstream.trailers);
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Found::Data(n)) => {
+                    self.down.write(self.attempt.link.data(n));
+                    self.attempt.link.consume(n);
+                    self.response_bytes += n as u64;
+                    if self.down.buffered() >= self.ahead_bytes {
+                        ready!(self.down.poll_flush(cx)).map_err(Failure::Client)?;
+                    }
+                }
+                Poll::Ready(Found::End | Found::More) => {
+                    self.down.finish(self.attempt.link.trailers());
                     *finished = true;
                 }
             }
@@ -261,11 +241,11 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         poll_fn(|cx| {
             self.drive_upload(cx)?;
             loop {
-                match ready!(self.upstream.poll_data(cx, true, self.service.read_timeout))? {
+                match ready!(self.attempt.link.poll_data(cx, true, self.service.read_timeout))? {
                     Found::Data(n) if body.len() + n > limit => return Poll::Ready(Ok(None)),
                     Found::Data(n) => {
-                        body.extend_from_slice(self.upstream.data(n));
-                        self.upstream.consume(n);
+                        body.extend_from_slice(self.attempt.link.data(n));
+                        self.attempt.link.consume(n);
                     }
                     Found::End | Found::More => return Poll::Ready(Ok(Some(std::mem::take(&mut body)))),
                 }
@@ -283,11 +263,12 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     }
 
     /// Ends the exchange: the connection is kept if request and response both came to their ends.
-    pub fn finish(self, now: std::time::Instant) {
-        if self.upload.done {
-            self.worker.pool.put(self.service.endpoint, self.upstream, self.address, now);
-        } else {
-            self.down.abandon_body();
+    pub fn finish(self, now: Instant) {
+        if !self.upload.done {
+            return self.down.abandon_body();
+        }
+        if let Link::H1(conn) = self.attempt.link {
+            self.worker.pool.put(self.service.endpoint, conn, self.attempt.pick.address, now);
         }
     }
 
@@ -296,46 +277,21 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         self.upload.bytes
     }
 
+    /// The upstream's address.
+    pub fn address(&self) -> SocketAddr {
+        self.attempt.pick.address
+    }
+
     /// The client's side, to answer on.
     pub fn down(&mut self) -> &mut D {
         self.down
     }
 
-    /// Takes the connection out, for a tunnel.
-    pub fn into_upstream(self) -> UpstreamConn {
-        self.upstream
-    }
-}
-
-impl Upload {
-    fn new(framing: Framing) -> Self {
-        let ended = matches!(framing, Framing::None | Framing::Length(0));
-        Self { framing, ended, done: false, broken: false, bytes: 0 }
-    }
-}
-
-/// An idle connection, or a fresh one after at most `tries_left` further attempts.
-async fn obtain(
-    worker: &Worker,
-    service: &Service,
-    tries_left: &mut u32,
-) -> Result<(UpstreamConn, SocketAddr), Failure> {
-    if let Some(kept) = worker.pool.take(service.endpoint) {
-        worker.metrics.upstream_reuses.add(1);
-        return Ok(kept);
-    }
-    loop {
-        match connect(service, &worker.clock).await {
-            Ok(fresh) => {
-                worker.metrics.upstream_connects.add(1);
-                return Ok(fresh);
-            }
-            // A wait that ended has cost the client its patience; the rest fails at once and may be tried again.
-            Err(Reason::UpstreamConnect) if *tries_left > 0 => *tries_left -= 1,
-            Err(reason) => {
-                worker.metrics.upstream_failures.add(1);
-                return Err(Failure::Upstream(reason));
-            }
+    /// Takes the connection out, for a tunnel; only HTTP/1 switches protocols.
+    pub fn into_upstream(self) -> Option<UpstreamConn> {
+        match self.attempt.link {
+            Link::H1(conn) => Some(conn),
+            Link::H2(_) => None,
         }
     }
 }

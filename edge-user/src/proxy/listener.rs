@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -25,8 +26,9 @@ use crate::http::h1::parse;
 use crate::http::h2::{self, Prefixed};
 use crate::http::head::Version;
 use crate::http::io::{Io, Stream};
-use crate::http::tunnel;
+use crate::http::tunnel::End;
 use crate::reason::Reason;
+use crate::stream;
 use crate::worker::{Phase, Worker};
 
 /// How long accepting rests after the process ran out of descriptors (D5).
@@ -38,8 +40,17 @@ pub struct Bound {
     pub socket: std::net::TcpListener,
     /// What requests see of it.
     pub info: Arc<ListenerInfo>,
-    /// Present where it terminates TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What its connections are.
+    pub serves: Serves,
+}
+
+/// What the connections of a socket are, and the TLS rules they come with.
+#[derive(Clone)]
+pub enum Serves {
+    /// Requests; over TLS where there are rules for it.
+    Http(Option<Arc<ServerConfig>>),
+    /// Streams, whose routes decide what is done with TLS.
+    Stream(Arc<ServerConfig>),
 }
 
 /// Counts one client connection for as long as it lives.
@@ -68,7 +79,7 @@ pub fn accept(
     mut phase: watch::Receiver<Phase>,
 ) -> io::Result<impl Future<Output = ()>> {
     let listener = TcpListener::from_std(bound.socket)?;
-    let (info, tls) = (bound.info, bound.tls.map(TlsAcceptor::from));
+    let (info, serves) = (bound.info, bound.serves);
     worker.listeners.set(worker.listeners.get() + 1);
     Ok(async move {
         loop {
@@ -82,7 +93,7 @@ pub fn accept(
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, peer)) => spawn(&worker, tcp, peer, &info, tls.as_ref()),
+                Ok((tcp, peer)) => spawn(&worker, tcp, peer, &info, &serves),
                 Err(error) => {
                     tracing::warn!(listener = %info.label, %error, "could not accept a connection");
                     tokio::time::sleep(EXHAUSTED).await;
@@ -91,7 +102,7 @@ pub fn accept(
         }
         poll_fn(|cx| {
             while let Poll::Ready(Ok((tcp, peer))) = listener.poll_accept(cx) {
-                spawn(&worker, tcp, peer, &info, tls.as_ref());
+                spawn(&worker, tcp, peer, &info, &serves);
             }
             Poll::Ready(())
         })
@@ -102,15 +113,19 @@ pub fn accept(
     })
 }
 
-fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, tls: Option<&TlsAcceptor>) {
+fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, serves: &Serves) {
     worker.metrics.accepted.add(1);
     if worker.denied.load().contains(peer.ip()) {
         return;
     }
     let counted = Counted::new(worker);
-    let (worker, info, tls) = (worker.clone(), info.clone(), tls.cloned());
+    let (worker, info, serves) = (worker.clone(), info.clone(), serves.clone());
     tokio::task::spawn_local(async move {
-        serve(&worker, tcp, peer, info, tls).await;
+        match serves {
+            Serves::Http(tls) => serve(&worker, tcp, peer, info, tls).await,
+            // Boxed, so that requests do not carry its size.
+            Serves::Stream(tls) => Box::pin(stream::serve(&worker, tcp, peer, &info, tls)).await,
+        }
         drop(counted);
     });
 }
@@ -120,14 +135,14 @@ async fn serve(
     tcp: TcpStream,
     peer: SocketAddr,
     info: Arc<ListenerInfo>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<ServerConfig>>,
 ) {
     let trusted = worker.settings.is_trusted(peer.ip());
     let Some(tls) = tls else {
         let connection = Rc::new(Connection::new(peer, trusted, info, None));
         return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
     };
-    let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, tls.accept(tcp)).await;
+    let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, TlsAcceptor::from(tls).accept(tcp)).await;
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -143,12 +158,11 @@ async fn serve(
     };
     worker.metrics.handshakes.add(1);
     let session = stream.get_ref().1;
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLSv1.3",
-    };
+    let version = crate::tls::version(session);
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let connection = Rc::new(Connection::new(peer, trusted, info, Some(version)));
+    let mut connection = Connection::new(peer, trusted, info, Some(version));
+    connection.sni = session.server_name().map(Into::into);
+    let connection = Rc::new(connection);
     let io = Io::new(Stream::TlsServer(Box::new(stream)));
     match http2 {
         true => serve_h2(worker, connection, io, Buffer::default()).await,
@@ -185,15 +199,9 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
                 let linger = conn.has_unread();
                 return conn.close(&worker.clock, linger).await;
             }
-            After::Tunnel(upstream, total) => {
+            After::Tunnel(tunnel) => {
                 let (io, input) = conn.into_parts();
-                let client = tunnel::End { io, input };
-                let (io, input) = upstream.into_parts();
-                let bounds = tunnel::Bounds { idle: settings.timeouts.tunnel_idle, total };
-                let traffic = tunnel::join(client, tunnel::End { io, input }, &worker.clock, bounds).await;
-                worker.metrics.bytes_in.add(traffic.up_bytes);
-                worker.metrics.bytes_out.add(traffic.down_bytes);
-                return;
+                return tunnel.run(worker, &connection, &heads.request, End { io, input }).await;
             }
         }
     }

@@ -1,20 +1,25 @@
 //! One request from its head to the last byte of its answer: `handle` is the order of the phases.
 
+pub mod affinity;
 mod body;
 pub mod connection;
 pub mod context;
 pub mod forward;
+pub mod grpc;
 pub mod headers;
+mod link;
 pub mod listener;
 pub mod owned;
-pub mod resolve;
 pub mod respond;
 pub mod target;
+mod tries;
+pub mod tunnel;
+mod upload;
 pub mod upstream;
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::connection::Connection;
 use self::context::Context;
@@ -22,11 +27,11 @@ use self::forward::{Exchange, Failure, Outgoing};
 use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
+use self::tunnel::Tunnel;
 use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
-use crate::http::h1::client::UpstreamConn;
 use crate::http::h1::parse::Framing;
-use crate::http::head::{Head, Known};
+use crate::http::head::{Head, Known, Owner, Version};
 use crate::plugin::{Access, Plugin, Request};
 use crate::reason::Reason;
 use crate::router;
@@ -36,8 +41,8 @@ use crate::worker::{View, Worker};
 pub enum After {
     /// Goes on to the next request, where it may.
     Next,
-    /// Becomes a tunnel to this upstream, for at most so long (zero: no bound).
-    Tunnel(Box<UpstreamConn>, Duration),
+    /// Becomes a tunnel, at whose end the request is logged.
+    Tunnel(Box<Tunnel>),
 }
 
 /// The two heads a connection keeps for all its requests.
@@ -70,7 +75,10 @@ pub async fn handle<D: Downstream>(
             }
         },
     };
-    worker.account(&context, &heads.request);
+    match after {
+        After::Next => worker.account(&context, &heads.request),
+        After::Tunnel(_) => worker.count(&context, &heads.request, context.started.elapsed()),
+    }
     after
 }
 
@@ -83,7 +91,7 @@ async fn run<'a, D: Downstream>(
 ) -> After {
     let outcome = match route(view, context, &mut heads.request, down.request_framing()) {
         Ok(target) => match access(view, context, &mut heads.request, &target, down).await {
-            Ok(()) => proxy(view, context, heads, &target, upgrade, down).await,
+            Ok(()) => proxy_in_time(view, context, heads, &target, upgrade, down).await,
             Err(answer) => Err(Stop::Answer(answer)),
         },
         Err(answer) => Err(Stop::Answer(answer)),
@@ -124,17 +132,29 @@ fn route<'a>(
     {
         return Err(too_large());
     }
-    let selected = view.snapshot.router.select(head.method(), target.host(), target.port, target.path());
+    let selected = view.snapshot.router.select(&router::Request {
+        head,
+        host: target.host(),
+        port: target.port,
+        path: target.path(),
+        tls: context.connection.tls,
+        sni: context.connection.sni.as_deref(),
+    });
     let Some(found) = selected else {
         return Err(Local::new(404, Reason::RouteNotFound, "no Route matched with those values"));
     };
     target.matched = found.matched;
     let route = &view.snapshot.routes[found.route];
     context.route = Some(route);
+    let grpc = route.protocols.contains(Protocol::Grpc) || route.protocols.contains(Protocol::Grpcs);
+    if let Some(answer) = grpc.then(|| grpc::refuse(head)).flatten() {
+        return Err(answer);
+    }
     let proto = head.get(Known::XForwardedProto).filter(|_| trusted);
     context.https = proto.map_or(context.connection.tls, |proto| proto.eq_ignore_ascii_case(b"https"));
-    context.protocol = if context.https { Protocol::Https } else { Protocol::Http };
-    if !context.https && !route.protocols.contains(Protocol::Http) {
+    let (clear, secure) = if grpc { (Protocol::Grpc, Protocol::Grpcs) } else { (Protocol::Http, Protocol::Https) };
+    context.protocol = if context.https { secure } else { clear };
+    if !context.https && !route.protocols.contains(clear) {
         return Err(https_required(route, &target));
     }
     headers::clean_request(head, &view.owned, trusted);
@@ -204,6 +224,27 @@ async fn access<'a, D: Downstream>(
     Ok(())
 }
 
+/// As `proxy`, within the time that a gRPC client waits.
+async fn proxy_in_time<'a, D: Downstream>(
+    view: &View,
+    context: &mut Context<'a>,
+    heads: &mut Heads,
+    target: &Target,
+    upgrade: bool,
+    down: &mut D,
+) -> Result<After, Stop<'a>> {
+    let limit = if grpc::is_grpc(&heads.request) { grpc::deadline(&heads.request) } else { None };
+    let left = limit.map(|limit| limit.saturating_sub(context.started.elapsed()));
+    let exchange = proxy(view, context, heads, target, upgrade, down);
+    match left {
+        None => exchange.await,
+        Some(left) => match tokio::time::timeout(left, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Stop::Failed(Failure::Upstream(Reason::UpstreamTimeout))),
+        },
+    }
+}
+
 /// Sends the request on and the response back.
 async fn proxy<'a, D: Downstream>(
     view: &View,
@@ -245,23 +286,33 @@ async fn proxy<'a, D: Downstream>(
         upstream_target.extend_from_slice(query);
     }
     let protocol = if upgrade { target.upgrade(&context.worker.settings.proxy.upgrades) } else { None };
+    let affinity = service.balancer.affinity(&affinity::Request { head: request, target, context });
+    let began = Instant::now();
+    context.upstream_started = Some(began);
+    let worker = &**context.worker;
+    let buffer_bytes = worker.settings.limits.buffer_bytes;
+    let grpc = service.scheme.is_grpc();
     let outgoing = Outgoing {
         head: request,
         target: &upstream_target,
-        upgrade: protocol,
+        https: service.scheme.is_tls(),
+        upgrade: protocol.filter(|_| !grpc),
         owned: &view.owned,
         body_limit: body_limit(context),
+        affinity: &affinity,
+        // Both ends of a gRPC stream talk while it lasts.
+        hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
+        ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
+        began,
     };
-    context.upstream_started = Some(Instant::now());
-    let worker = &**context.worker;
-    let (mut exchange, meta) =
-        Exchange::start(worker, service, &outgoing, down, response).await.map_err(Stop::Failed)?;
-    let answered = Instant::now();
-    context.upstream = context.upstream_started.map(|began| answered.duration_since(began));
-    context.upstream_address = Some(exchange.address);
+    let started = Exchange::start(worker, service, &outgoing, &mut context.tries, down, response).await;
+    context.upstream_address = context.tries.address;
+    let (mut exchange, meta) = started.map_err(Stop::Failed)?;
+    let answered = exchange.answered;
+    context.upstream = Some(answered.duration_since(began));
     context.status = response.status();
     if response.status() == 101 {
-        return Ok(switch(context, response, exchange).await);
+        return Ok(switch(context, response, exchange, protocol.unwrap_or_default()).await);
     }
     headers::clean_response(response, false);
     if !response.has(Known::Date) {
@@ -276,6 +327,9 @@ async fn proxy<'a, D: Downstream>(
     };
     headers::add_via(response);
     headers::add_latencies(response, context, answered);
+    if let Some(cookie) = &affinity.set_cookie {
+        response.push(Owner::Edge, b"Set-Cookie", cookie.as_bytes());
+    }
     let shape = match &rewritten {
         None => ResponseShape { framing: meta.framing, declared: meta.declared },
         Some(body) => {
@@ -318,18 +372,22 @@ fn body_limit(context: &Context<'_>) -> u64 {
 }
 
 /// Tells the client of the switch; the connection's owner joins the two ends.
-async fn switch<D: Downstream>(context: &mut Context<'_>, response: &mut Head, mut exchange: Exchange<'_, D>) -> After {
+async fn switch<D: Downstream>(
+    context: &mut Context<'_>,
+    response: &mut Head,
+    mut exchange: Exchange<'_, D>,
+    protocol: &[u8],
+) -> After {
     headers::clean_response(response, true);
     headers::add_via(response);
     exchange.down().interim(response);
     if poll_fn(|cx| exchange.down().poll_flush(cx)).await.is_err() {
         return After::Next;
     }
-    let life = context.notes.caller.expires_unix_ms.map_or(Duration::ZERO, |expires| {
-        // Zero would mean no bound: a token that has just expired still bounds.
-        Duration::from_millis(expires.saturating_sub(context.now.unix_ms).max(1) as u64)
-    });
-    After::Tunnel(Box::new(exchange.into_upstream()), life)
+    match exchange.into_upstream() {
+        Some(upstream) => After::Tunnel(Box::new(Tunnel::new(context, upstream, protocol))),
+        None => After::Next,
+    }
 }
 
 /// An exchange that did not end as it should: an answer where the client has seen none yet, a cut where it has.
@@ -343,7 +401,18 @@ async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down:
             Failure::Client(Fault::Malformed) => Reason::RequestMalformed,
         });
         down.abandon_body();
-        down.abort();
+        match failure {
+            // The status of a gRPC stream stands at its end.
+            Failure::Upstream(reason) if is_grpc_stream(&heads.request) => {
+                let mut trailers = Head::default();
+                grpc::push_status(&mut trailers, respond::upstream_failure(reason).status);
+                down.finish(&trailers);
+                if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
+                    down.abort();
+                }
+            }
+            _ => down.abort(),
+        }
         return;
     }
     let answer = match failure {
@@ -374,6 +443,11 @@ async fn answer_locally<D: Downstream>(context: &mut Context<'_>, heads: &mut He
     if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
         down.abort();
     }
+}
+
+/// Whether the client reads a gRPC status from trailers.
+fn is_grpc_stream(request: &Head) -> bool {
+    request.version() == Version::Http2 && grpc::is_grpc(request)
 }
 
 /// The service a context was routed to.

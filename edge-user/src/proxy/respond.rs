@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::context::Context;
+use super::grpc;
 use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::{Framing, list};
 use crate::http::h1::write::decimal;
@@ -117,9 +118,16 @@ pub fn local<D: Downstream>(
     down.abandon_body();
     response.start_response(answer.status, reason_phrase(answer.status).as_bytes(), Version::Http11);
     response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
-    let (content_type, mut text) = body_text(context, request, answer);
+    let grpc = grpc::is_grpc(request);
+    let (content_type, mut text) = match grpc {
+        true => (Some(grpc::CONTENT_TYPE.into()), Default::default()),
+        false => body_text(context, request, answer),
+    };
     if let Some(content_type) = content_type {
         response.push_known(Known::ContentType, content_type.as_bytes());
+    }
+    if grpc {
+        grpc::push_status(response, answer.status);
     }
     for (known, value) in &answer.fields {
         response.push_known(*known, value);

@@ -1,6 +1,7 @@
-//! Connections to upstreams: one pool per worker, opened on demand, kept while both sides are in step.
+//! Connections to upstreams: one pool per worker. HTTP/1 connections are opened on demand and kept while both sides
+//! are in step; HTTP/2 connections are shared by the exchanges under way.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,40 +9,64 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
-use crate::balancer::Affinity;
-use crate::clock::Clock;
-use crate::config::snapshot::{Host, Service};
-use crate::http::h1::client::UpstreamConn;
+use super::link::Link;
+use crate::config::snapshot::Service;
+use crate::http::h1::client::{Fault, UpstreamConn};
+use crate::http::h1::parse::split_port;
+use crate::http::h2_client::{self, Connection};
 use crate::http::io::{Io, Stream};
 use crate::reason::Reason;
+use crate::worker::Worker;
 
-/// Idle connections kept per endpoint and worker.
+/// Idle connections kept per address and worker.
 const MAX_IDLE: usize = 512;
+/// HTTP/2 connections per address and worker; beyond their streams requests wait.
+const MAX_SHARED: usize = 16;
 /// How long an idle one is kept; servers usually close at 60 s or later.
 const IDLE: Duration = Duration::from_secs(55);
 
+/// What makes connections interchangeable: `Service::endpoint` and the address.
+type Key = (u64, SocketAddr);
+
 struct Idle {
     conn: UpstreamConn,
-    address: SocketAddr,
     since: Instant,
 }
 
-/// A worker's idle upstream connections, by `Service::endpoint`.
+/// The HTTP/2 connections to one address.
+#[derive(Default)]
+struct Shared {
+    connections: Vec<Connection>,
+    opening: Option<Rc<Opening>>,
+    /// What the upstream chose last, where it has the choice.
+    prefers_http1: bool,
+}
+
+/// A connection that is being opened, for all who need it.
+#[derive(Default)]
+struct Opening {
+    failed: Cell<Option<Reason>>,
+    ended: Notify,
+}
+
+/// A worker's upstream connections.
 #[derive(Default)]
 pub struct Pool {
-    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+    idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    shared: RefCell<HashMap<Key, Shared>>,
 }
 
 impl Pool {
     /// The idle connection used last that its upstream still keeps.
-    pub fn take(&self, endpoint: u64) -> Option<(UpstreamConn, SocketAddr)> {
+    fn take(&self, key: Key) -> Option<UpstreamConn> {
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(&endpoint)?;
+        let kept = idle.get_mut(&key)?;
         while let Some(candidate) = kept.pop() {
             if candidate.conn.is_quiet() {
-                return Some((candidate.conn, candidate.address));
+                return Some(candidate.conn);
             }
         }
         None
@@ -53,9 +78,9 @@ impl Pool {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(endpoint).or_default();
+        let kept = idle.entry((endpoint, address)).or_default();
         if kept.len() < MAX_IDLE {
-            kept.push(Idle { conn, address, since: now });
+            kept.push(Idle { conn, since: now });
         }
     }
 
@@ -65,30 +90,183 @@ impl Pool {
             kept.retain(|idle| now.duration_since(idle.since) < IDLE && idle.conn.is_quiet());
             !kept.is_empty()
         });
+        self.shared.borrow_mut().retain(|_, shared| {
+            let fresh = |since: Instant| now.duration_since(since) < IDLE;
+            shared
+                .connections
+                .retain(|connection| !connection.is_closed() && connection.idle_since().is_none_or(fresh));
+            !shared.connections.is_empty() || shared.opening.is_some()
+        });
+    }
+
+    fn with_shared<T>(&self, key: Key, work: impl FnOnce(&mut Shared) -> T) -> T {
+        work(self.shared.borrow_mut().entry(key).or_default())
     }
 }
 
-/// Opens a connection to the next target of a service.
-pub async fn connect(service: &Service, clock: &Rc<Clock>) -> Result<(UpstreamConn, SocketAddr), Reason> {
-    let pick = service.balancer.pick(&Affinity::default(), &[]).await?;
-    match tokio::time::timeout(service.connect_timeout, open(service, pick.address)).await {
-        Ok(io) => Ok((UpstreamConn::new(io?, clock), pick.address)),
-        Err(_) => Err(Reason::UpstreamTimeout),
+/// A connection to an address: an idle one, a place on a shared one, or a fresh one. `only_http1` where the exchange
+/// may switch protocols.
+pub async fn obtain(worker: &Worker, service: &Service, address: SocketAddr, only_http1: bool) -> Result<Link, Reason> {
+    let key = (service.endpoint, address);
+    if let Some(conn) = worker.pool.take(key) {
+        worker.metrics.upstream_reuses.add(1);
+        return Ok(Link::H1(conn));
+    }
+    if speaks_http2(service) && !only_http1 {
+        // Whoever waits for another's connection waits no longer than for its own.
+        let shared = tokio::time::timeout(service.connect_timeout, share(worker, service, key));
+        return shared.await.unwrap_or(Err(Reason::UpstreamTimeout));
+    }
+    let io = match tokio::time::timeout(service.connect_timeout, open(service, address, only_http1)).await {
+        Ok(opened) => opened?.0,
+        Err(_) => return Err(Reason::UpstreamTimeout),
+    };
+    worker.metrics.upstream_connects.add(1);
+    Ok(Link::H1(UpstreamConn::new(io, &worker.clock)))
+}
+
+/// Whether HTTP/2 is spoken, or may be chosen by ALPN.
+fn speaks_http2(service: &Service) -> bool {
+    let offered = |tls: &rustls::ClientConfig| tls.alpn_protocols.iter().any(|protocol| protocol == b"h2");
+    service.scheme.is_grpc() || service.tls.as_deref().is_some_and(offered)
+}
+
+/// What is there to share.
+enum Place {
+    Stream(Box<h2_client::Stream>),
+    Wait(Rc<Opening>),
+    Open(Rc<Opening>),
+    /// The upstream chose HTTP/1 before: nothing will come to share.
+    Alone,
+}
+
+async fn share(worker: &Worker, service: &Service, key: Key) -> Result<Link, Reason> {
+    loop {
+        match worker.pool.with_shared(key, |shared| place(worker, shared)) {
+            Place::Stream(stream) => {
+                if stream.reused {
+                    worker.metrics.upstream_reuses.add(1);
+                }
+                return Ok(Link::H2(stream));
+            }
+            Place::Wait(opening) => {
+                opening.ended.notified().await;
+                if let Some(reason) = opening.failed.get() {
+                    return Err(reason);
+                }
+            }
+            Place::Alone => return open_shared(worker, service, key).await,
+            Place::Open(opening) => {
+                let _guard = Guard { pool: &worker.pool, key, opening: &opening };
+                let opened = open_shared(worker, service, key).await;
+                opening.failed.set(opened.as_ref().err().copied());
+                return opened;
+            }
+        }
     }
 }
 
-async fn open(service: &Service, address: SocketAddr) -> Result<Io, Reason> {
+/// Lets the others go on however the opening ended, given up on included.
+struct Guard<'a> {
+    pool: &'a Pool,
+    key: Key,
+    opening: &'a Opening,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.pool.with_shared(self.key, |shared| shared.opening = None);
+        self.opening.ended.notify_waiters();
+    }
+}
+
+fn place(worker: &Worker, shared: &mut Shared) -> Place {
+    shared.connections.retain(|connection| !connection.is_closed());
+    if let Some(connection) = shared.connections.iter().find(|connection| connection.has_room()) {
+        return Place::Stream(Box::new(connection.stream(&worker.clock)));
+    }
+    if shared.prefers_http1 {
+        return Place::Alone;
+    }
+    if let Some(opening) = &shared.opening {
+        return Place::Wait(opening.clone());
+    }
+    if shared.connections.len() < MAX_SHARED {
+        let opening = Rc::<Opening>::default();
+        shared.opening = Some(opening.clone());
+        return Place::Open(opening);
+    }
+    // All are full: the stream begins once another one ends, or the time-outs end the wait.
+    let least = shared.connections.iter().min_by_key(|connection| connection.streams());
+    Place::Stream(Box::new(least.expect("`MAX_SHARED` connections").stream(&worker.clock)))
+}
+
+/// Opens a connection and takes the first place on it, or has it alone where the upstream chose HTTP/1.
+async fn open_shared(worker: &Worker, service: &Service, key: Key) -> Result<Link, Reason> {
+    let (io, http2) = open(service, key.1, false).await?;
+    worker.metrics.upstream_connects.add(1);
+    worker.pool.with_shared(key, |shared| shared.prefers_http1 = !http2);
+    if !http2 {
+        return Ok(Link::H1(UpstreamConn::new(io, &worker.clock)));
+    }
+    let connection = Connection::open(io, &worker.clock).await.map_err(|fault| {
+        tracing::debug!(service = %service.label, address = %key.1, "no HTTP/2 connection: {fault}");
+        match fault {
+            Fault::Malformed => Reason::UpstreamMalformed,
+            _ => Reason::UpstreamConnect,
+        }
+    })?;
+    let stream = connection.stream(&worker.clock);
+    worker.pool.with_shared(key, |shared| shared.connections.push(connection));
+    Ok(Link::H2(Box::new(stream)))
+}
+
+/// Connects, and tells whether HTTP/2 is spoken. The name that TLS asks for and verifies is that of `Host`.
+pub(crate) async fn open(service: &Service, address: SocketAddr, only_http1: bool) -> Result<(Io, bool), Reason> {
     let tcp = TcpStream::connect(address).await.map_err(|_| Reason::UpstreamConnect)?;
     // Every write is a whole message or as much as there is: nothing to wait for.
     let _ = tcp.set_nodelay(true);
-    let Some(tls) = &service.tls else { return Ok(Io::new(Stream::Tcp(tcp))) };
-    let name = match &service.host {
-        Host::Ip(address) => ServerName::IpAddress((*address).into()),
-        Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| Reason::UpstreamTls)?,
-    };
-    let stream = TlsConnector::from(tls.clone()).connect(name, tcp).await.map_err(|error| {
-        tracing::warn!(service = %service.label, %address, %error, "upstream TLS handshake failed");
+    let Some(tls) = &service.tls else { return Ok((Io::new(Stream::Tcp(tcp)), service.scheme.is_grpc())) };
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::warn!(service = %service.label, %address, "upstream TLS handshake failed: {error}");
         Reason::UpstreamTls
-    })?;
-    Ok(Io::new(Stream::TlsClient(Box::new(stream))))
+    };
+    let name = server_name(&service.host_header).ok_or_else(|| failed(&"its name is no server name"))?;
+    let connector = TlsConnector::from(tls.clone());
+    let handshake = match only_http1 && !service.scheme.is_stream() {
+        true => connector.with_alpn(vec![b"http/1.1".to_vec()]).connect(name, tcp),
+        false => connector.connect(name, tcp),
+    };
+    let stream = handshake.await.map_err(|error| failed(&error))?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    if service.scheme.is_grpc() && !http2 {
+        return Err(failed(&"it does not choose h2"));
+    }
+    Ok((Io::new(Stream::TlsClient(Box::new(stream))), http2))
+}
+
+fn server_name(host: &str) -> Option<ServerName<'static>> {
+    let (name, _) = split_port(host.as_bytes());
+    let name = std::str::from_utf8(name).ok()?;
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    ServerName::try_from(bare.to_owned()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_name_is_that_of_host() {
+        for (host, expected) in [
+            ("a.example", Some("a.example")),
+            ("a.example:8443", Some("a.example")),
+            ("10.0.0.1:443", Some("10.0.0.1")),
+            ("[::1]:443", Some("::1")),
+            ("", None),
+        ] {
+            let name = server_name(host).map(|name| name.to_str().into_owned());
+            assert_eq!(name.as_deref(), expected, "{host}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What one route asks of a request, each kind parsed into its type.
 
-use std::fmt;
+use super::pattern::Pattern;
 
 /// What one route asks of a request. An empty list asks nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -28,49 +28,6 @@ pub enum PathPattern {
     Regex(Pattern),
 }
 
-/// A compiled regular expression; equal where its text is.
-#[derive(Clone)]
-pub struct Pattern(regex::bytes::Regex);
-
-impl Pattern {
-    /// Memory one compiled expression may take.
-    const MAX_BYTES: usize = 1 << 20;
-
-    /// Compiles the expression of a path (without its `~`): it holds from the path's start on.
-    pub fn path(text: &str) -> Result<Self, regex::Error> {
-        Self::build(&format!("^(?:{text})"), false)
-    }
-
-    /// Compiles the expression of a field's value (without its `~*`): without regard to case, anywhere in it.
-    pub fn value(text: &str) -> Result<Self, regex::Error> {
-        Self::build(text, true)
-    }
-
-    fn build(text: &str, caseless: bool) -> Result<Self, regex::Error> {
-        let mut builder = regex::bytes::RegexBuilder::new(text);
-        builder.case_insensitive(caseless).size_limit(Self::MAX_BYTES).build().map(Self)
-    }
-
-    /// The compiled expression.
-    pub fn regex(&self) -> &regex::bytes::Regex {
-        &self.0
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
-    }
-}
-
-impl Eq for Pattern {}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}/", self.0.as_str())
-    }
-}
-
 /// One entry of a route's `headers`: the field must be there, with one of the values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeaderPattern {
@@ -91,7 +48,7 @@ pub enum ValuePattern {
 
 /// One entry of a route's `snis`: `name`, `*.name` or `name.*`, in lower case.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SniPattern(HostPattern);
+pub struct SniPattern(pub(super) HostPattern);
 
 impl SniPattern {
     /// Reads one; `None` where it is none.
@@ -114,7 +71,7 @@ pub struct HostPattern {
     pub(super) port: Option<u16>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum HostKind {
     Exact,
     /// `*.x`

@@ -1,214 +1,131 @@
-//! Request → route: hosts, methods and plain paths by Kong's priority rule (`router_flavor=traditional_compatible`).
+//! Request → route, by Kong's priority rule (`router_flavor=traditional_compatible`).
 //!
-//! What a request matches is compiled into levels of equal priority, most important first. `path` holds the rules for
-//! the path itself. Not here: what http and https mean for a route.
+//! A route stands here once for each of its paths and each port its hosts name: its candidates. They are sorted once,
+//! the best first, so that a request goes to the first candidate that matches it; `hosts` and `index` find that one
+//! without asking those before it. `path` holds the rules for the path itself. Not here: what http and https mean for a
+//! route.
 
+mod candidate;
 mod criteria;
+mod hosts;
+mod index;
 mod path;
+mod pattern;
+mod priority;
+mod stream;
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
-use criteria::HostKind;
+use candidate::{Asks, Candidate};
 pub(crate) use criteria::is_host_name;
-pub use criteria::{Criteria, HeaderPattern, HostPattern, PathPattern, Pattern, SniPattern, ValuePattern};
+pub use criteria::{Criteria, HeaderPattern, HostPattern, PathPattern, SniPattern, ValuePattern};
+use hosts::{Hosts, Ranks};
 pub use path::{BadPath, is_normalized, normalize_path, upstream_path};
+use pattern::Shared;
+pub use pattern::{BadPattern, Captures, Pattern};
+use priority::Priority;
+pub use stream::{StreamCriteria, StreamProtocol, StreamRequest, StreamRouter};
+
+use crate::http::head::Head;
+
+/// What routing looks at.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Method and fields.
+    pub head: &'a Head,
+    /// The `Host` field without its port.
+    pub host: &'a [u8],
+    /// The port it had, or else the listener's.
+    pub port: u16,
+    /// In normal form (`normalize_path`).
+    pub path: &'a [u8],
+    /// Whether the connection is encrypted: only then a route's `snis` are asked.
+    pub tls: bool,
+    /// The server name of the TLS handshake.
+    pub sni: Option<&'a str>,
+}
 
 /// The route a request goes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Match {
     /// The route's index as it was compiled.
     pub route: usize,
-    /// Bytes of the path that the route's prefix took; 0 for a route without paths.
+    /// Bytes of the path that the route's prefix or regular expression took; 0 for a route without paths.
     pub matched: usize,
+    candidate: u32,
 }
 
 /// Compiled routes.
 #[derive(Default)]
 pub struct Router {
-    /// Candidates that name this very host.
-    exact: HashMap<Box<[u8]>, Levels>,
-    /// Candidates with wildcards, or for every host.
-    open: Levels,
-}
-
-/// Candidates by descending priority.
-type Levels = Vec<Level>;
-
-/// Candidates of one priority. Their prefixes have one length, because the length is part of the priority.
-struct Level {
-    priority: u64,
-    prefix_bytes: usize,
-    /// In the order of the routes.
-    candidates: Vec<Candidate>,
-    /// The candidates by prefix, where there are many.
-    by_prefix: HashMap<Box<[u8]>, Vec<u32>>,
-}
-
-struct Candidate {
-    route: u32,
-    prefix: Box<[u8]>,
-    methods: Box<[Box<[u8]>]>,
+    /// By descending priority; a candidate's place is its rank.
+    candidates: Box<[Candidate]>,
     hosts: Hosts,
-}
-
-/// What is left to ask of the host once the level was found.
-enum Hosts {
-    Any,
-    Ports(Box<[u16]>),
-    Patterns(Box<[HostPattern]>),
-}
-
-/// From this many candidates of one priority on, a hash finds them.
-const HASH_FROM: usize = 8;
-
-struct Request<'a> {
-    method: &'a [u8],
-    host: &'a [u8],
-    port: u16,
-    path: &'a [u8],
 }
 
 impl Router {
     /// Compiles routes; among equals the earlier one wins.
     pub fn new<'a>(routes: impl IntoIterator<Item = &'a Criteria>) -> Self {
-        let mut router = Self::default();
-        for (index, criteria) in routes.into_iter().enumerate() {
-            router.add(index as u32, criteria);
+        let routes: Vec<&Criteria> = routes.into_iter().collect();
+        let candidates = candidates(&routes);
+        let mut ranks = Ranks::default();
+        for (rank, candidate) in candidates.iter().enumerate() {
+            ranks.add(rank as u32, candidate.port, &routes[candidate.route as usize].hosts);
         }
-        router.exact.values_mut().chain([&mut router.open]).for_each(finish);
-        router
+        let hosts = Hosts::new(ranks, &candidates);
+        Self { candidates, hosts }
     }
 
-    /// A route with prefixes of different length stands here once per length, each with a priority of its own.
-    fn add(&mut self, route: u32, criteria: &Criteria) {
-        let mut prefixes: Vec<&str> = Vec::new();
-        for path in &criteria.paths {
-            if let PathPattern::Prefix(prefix) = path {
-                prefixes.push(prefix);
-            }
+    /// The route for a request.
+    pub fn select(&self, request: &Request<'_>) -> Option<Match> {
+        let best = self.hosts.find(&self.candidates, request)?;
+        let route = self.candidates[best.rank as usize].route as usize;
+        Some(Match { route, matched: best.matched, candidate: best.rank })
+    }
+
+    /// What the groups of the regular expression took that made the match; `None` where a prefix made it. `path` is the
+    /// request's.
+    pub fn captures<'a>(&self, found: &Match, path: &'a [u8]) -> Option<Captures<'a>> {
+        self.candidates.get(found.candidate as usize)?.pattern.as_ref()?.captures(path)
+    }
+}
+
+/// Every way to match one of the routes, the best first.
+fn candidates(routes: &[&Criteria]) -> Box<[Candidate]> {
+    let mut all = Vec::with_capacity(routes.len());
+    let mut shared = Shared::default();
+    for (index, criteria) in routes.iter().enumerate() {
+        let asks = Asks::of(criteria, &mut shared);
+        let mut ports: BTreeSet<Option<u16>> = criteria.hosts.iter().map(|host| host.port).collect();
+        if ports.is_empty() {
+            ports.insert(None);
         }
-        if criteria.paths.is_empty() {
-            prefixes.push("");
+        let mut paths: Vec<Option<&PathPattern>> = criteria.paths.iter().map(Some).collect();
+        if paths.is_empty() {
+            paths.push(None);
         }
-        let methods: Box<[Box<[u8]>]> = criteria.methods.iter().map(|method| method.as_bytes().into()).collect();
-        let wildcards: Box<[HostPattern]> =
-            criteria.hosts.iter().filter(|host| host.kind != HostKind::Exact).cloned().collect();
-        for prefix in prefixes {
-            let priority = priority(criteria, prefix.len());
-            let candidate =
-                |hosts| Candidate { route, prefix: prefix.as_bytes().into(), methods: methods.clone(), hosts };
-            let mut named: Vec<&[u8]> = Vec::new();
-            for host in criteria.hosts.iter().filter(|host| host.kind == HostKind::Exact) {
-                if named.contains(&&*host.text) {
-                    continue;
-                }
-                named.push(&host.text);
-                let same = || criteria.hosts.iter().filter(|other| other.kind == host.kind && other.text == host.text);
-                let hosts = if same().any(|other| other.port.is_none()) {
-                    Hosts::Any
-                } else {
-                    Hosts::Ports(same().filter_map(|other| other.port).collect())
+        for port in ports {
+            for path in &paths {
+                let (start, pattern) = match path {
+                    None => (&b""[..], None),
+                    Some(PathPattern::Prefix(prefix)) => (prefix.as_bytes(), None),
+                    Some(PathPattern::Regex(pattern)) => (pattern.start(), Some(shared.one(pattern))),
                 };
-                insert(self.exact.entry(host.text.clone()).or_default(), priority, candidate(hosts));
-            }
-            if criteria.hosts.is_empty() {
-                insert(&mut self.open, priority, candidate(Hosts::Any));
-            } else if !wildcards.is_empty() {
-                insert(&mut self.open, priority, candidate(Hosts::Patterns(wildcards.clone())));
+                let candidate =
+                    Candidate { route: index as u32, port, start: start.into(), pattern, asks: asks.clone() };
+                all.push((Priority::of(criteria, *path, port.is_some()), candidate));
             }
         }
     }
-
-    /// The route for a request. `host` is the `Host` field without its port, `port` the one it had or else the
-    /// listener's, `path` is in normal form (`normalize_path`).
-    pub fn select(&self, method: &[u8], host: &[u8], port: u16, path: &[u8]) -> Option<Match> {
-        let request = Request { method, host, port, path };
-        let (mut named, mut open) = (self.named(host), self.open.as_slice());
-        loop {
-            let priority = match (named.first(), open.first()) {
-                (Some(a), Some(b)) => a.priority.max(b.priority),
-                (Some(level), None) | (None, Some(level)) => level.priority,
-                (None, None) => return None,
-            };
-            let hit = [&mut named, &mut open].into_iter().filter_map(|levels| {
-                let (level, rest) = levels.split_first().filter(|(level, _)| level.priority == priority)?;
-                *levels = rest;
-                level.find(&request)
-            });
-            if let Some(hit) = hit.min_by_key(|hit| hit.route) {
-                return Some(hit);
-            }
-        }
-    }
-
-    fn named(&self, host: &[u8]) -> &[Level] {
-        // Names are at most 253 bytes (RFC 1035, 2.3.4); a longer one is not in the table.
-        let mut buffer = [0; 255];
-        let Some(lower) = buffer.get_mut(..host.len()) else { return &[] };
-        lower.copy_from_slice(host);
-        lower.make_ascii_lowercase();
-        self.exact.get(&*lower).map_or(&[], Vec::as_slice)
-    }
+    // The sort keeps the order of the routes, and that of the paths in one.
+    all.sort_by_key(|(priority, _)| Reverse(*priority));
+    all.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// Kong's order as one number: kinds of criteria, then hosts without wildcard, then the prefix's length. The bits between
-/// are those of criteria the edge does not have yet.
-fn priority(criteria: &Criteria, prefix_bytes: usize) -> u64 {
-    let given = [criteria.methods.is_empty(), criteria.hosts.is_empty(), criteria.paths.is_empty()];
-    let kinds = given.iter().filter(|empty| !**empty).count() as u64;
-    let plain = !criteria.hosts.is_empty() && criteria.hosts.iter().all(|host| host.kind == HostKind::Exact);
-    kinds << 61 | u64::from(plain) << 60 | prefix_bytes as u64
-}
-
-fn insert(levels: &mut Levels, priority: u64, candidate: Candidate) {
-    // Descending: everything before the place is more important.
-    let at = levels.partition_point(|level| level.priority > priority);
-    if levels.get(at).is_none_or(|level| level.priority != priority) {
-        let prefix_bytes = candidate.prefix.len();
-        levels.insert(at, Level { priority, prefix_bytes, candidates: Vec::new(), by_prefix: HashMap::new() });
-    }
-    levels[at].candidates.push(candidate);
-}
-
-fn finish(levels: &mut Levels) {
-    for level in levels.iter_mut() {
-        // Among equals a host with its port is the more specific (P5); the sort keeps the order of the routes otherwise.
-        level.candidates.sort_by_key(|candidate| !matches!(candidate.hosts, Hosts::Ports(_)));
-    }
-    for level in levels.iter_mut().filter(|level| level.candidates.len() >= HASH_FROM && level.prefix_bytes > 0) {
-        for (index, candidate) in level.candidates.iter().enumerate() {
-            level.by_prefix.entry(candidate.prefix.clone()).or_default().push(index as u32);
-        }
-    }
-}
-
-impl Level {
-    fn find(&self, request: &Request<'_>) -> Option<Match> {
-        let prefix = request.path.get(..self.prefix_bytes)?;
-        let mut all = self.candidates.iter();
-        let hit = if prefix.is_empty() {
-            // An empty box has no memory behind it; comparing it costs a masked fault in libc's memcmp.
-            all.find(|candidate| candidate.matches(request))
-        } else if self.by_prefix.is_empty() {
-            all.find(|candidate| *candidate.prefix == *prefix && candidate.matches(request))
-        } else {
-            let indexes = self.by_prefix.get(prefix)?.iter();
-            indexes.map(|index| &self.candidates[*index as usize]).find(|candidate| candidate.matches(request))
-        }?;
-        Some(Match { route: hit.route as usize, matched: self.prefix_bytes })
-    }
-}
-
-impl Candidate {
-    fn matches(&self, request: &Request<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|method| **method == *request.method))
-            && match &self.hosts {
-                Hosts::Any => true,
-                Hosts::Ports(ports) => ports.contains(&request.port),
-                Hosts::Patterns(patterns) => patterns.iter().any(|host| host.matches(request.host, request.port)),
-            }
-    }
-}
-
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod property;
 #[cfg(test)]
 mod tests;

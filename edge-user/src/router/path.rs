@@ -153,8 +153,9 @@ fn hides_parent(segment: &[u8]) -> bool {
     }
 }
 
-/// Writes the path that goes upstream (`path_handling` v0). `matched` bytes of `path` belong to the route's prefix; with
-/// `strip` they are cut off. What is then a dot segment, hidden or not, is left out: a prefix may end inside a segment.
+/// Writes the path that goes upstream (`path_handling` v0). `matched` bytes of `path` are what the route's prefix or
+/// regular expression took; with `strip` they are cut off. What is then a dot segment, hidden or not, is left out: both may
+/// end inside a segment.
 pub fn upstream_path(service_path: Option<&str>, strip: bool, matched: usize, path: &[u8], out: &mut Vec<u8>) {
     let base = service_path.unwrap_or("/").as_bytes();
     out.clear();
@@ -299,6 +300,11 @@ mod tests {
             (Some("/s"), true, "/a", "/ab", "/s/b"),
             (Some("/s"), true, "", "/x", "/s/x"),
             (Some("/s"), true, "", "/", "/s"),
+            // what a regular expression matched, to the middle of a segment or of an escape, or nothing
+            (Some("/s"), true, "/users/42", "/users/42/items", "/s/items"),
+            (Some("/s/"), true, "/users/4", "/users/42/items", "/s/2/items"),
+            (Some("/s"), true, "/a%2", "/a%2Fb", "/s/Fb"),
+            (None, true, "/users/42/items", "/users/42/items", "/"),
             // base without final slash, no strip
             (Some("/s"), false, "/fv0", "/fv0/req", "/s/fv0/req"),
             (Some("/s"), false, "/", "/", "/s"),

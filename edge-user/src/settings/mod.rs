@@ -3,6 +3,7 @@
 //! Relative paths are relative to the directory of `edge.toml`. Reading stands in `read`.
 
 mod cidr;
+mod dns;
 mod identity;
 mod read;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use cidr::Cidr;
+pub use dns::{Dns, RecordType};
 pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
 pub(crate) use read::read;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[verdicts]`
     pub verdicts: Verdicts,
     /// `[issuers]`
@@ -55,17 +59,29 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
-/// One address requests come in at.
+/// One address requests or connections come in at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listener {
     /// `address`: IP address and port; port 0 lets the system choose. Required.
     pub address: SocketAddr,
-    /// `tls`, default false. Over TLS HTTP/2 is chosen by ALPN, in clear text by prior knowledge.
+    /// `mode`: `http` (default) or `stream`.
+    pub mode: Mode,
+    /// `tls`, default false. Over TLS HTTP/2 is chosen by ALPN, in clear text by prior knowledge. With mode `stream`:
+    /// only TLS is taken; without it the first bytes of each connection tell.
     pub tls: bool,
     /// The line it begins at in `edge.toml`.
     pub line: u32,
     /// `certificate` and `key`: PEM files of the pair for names that no certificate entity has. Default: none.
     pub pair: Option<PairFiles>,
+}
+
+/// What a listener takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Requests, for routes with `protocols` http and https.
+    Http,
+    /// Connections, for routes with `protocols` tcp, tls and tls_passthrough.
+    Stream,
 }
 
 /// Where a certificate and its key are.
@@ -129,6 +145,13 @@ pub struct Proxy {
     pub expose_reason: bool,
     /// `upgrades`: protocols a client may switch to once the upstream agrees. Default: websocket.
     pub upgrades: Vec<String>,
+    /// `upstream_http2`: offer HTTP/2 to upstreams over TLS. Default false; gRPC services speak it always.
+    pub upstream_http2: bool,
+    /// `cut_at_expiry`: end a WebSocket or other upgraded connection when its token expires (P8); responses that are
+    /// under way come to their end. Default true.
+    pub cut_at_expiry: bool,
+    /// `max_over_exp`: how much longer than its token's `exp` it may live, in seconds. Default 0.
+    pub max_over_exp: Duration,
 }
 
 /// `[limits]`: what is over them is refused.
@@ -149,7 +172,7 @@ pub struct Limits {
 /// `[timeouts]`: every wait has an end (D1). All in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// `handshake`: a client's TLS handshake. Default 10000.
+    /// `handshake`: a client's TLS handshake, and the first bytes by which a stream is steered. Default 10000.
     pub handshake: Duration,
     /// `request_head`: from the first byte of a request to its whole head. Default 10000.
     pub request_head: Duration,
@@ -163,7 +186,7 @@ pub struct Timeouts {
     pub request_total: Option<Duration>,
     /// `tunnel_idle`: a WebSocket or other upgraded connection without bytes either way. Default 3600000.
     pub tunnel_idle: Duration,
-    /// `resolve`: the look-up of an upstream's name. Default 5000.
+    /// `resolve`: a request that waits for the addresses of a name. Default 5000.
     pub resolve: Duration,
     /// `key_wait`: a request that waits for an issuer's keys. Default 5000.
     pub key_wait: Duration,

@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::dns::dns;
 use super::identity::identity;
 use super::{
-    Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, PairFiles,
+    Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, Mode, PairFiles,
     Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
@@ -84,9 +85,13 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
                     (is_field_name(text.as_bytes()) && !text.eq_ignore_ascii_case("h2c")).then(|| text.to_owned())
                 })
                 .unwrap_or_else(|| vec!["websocket".to_owned()]),
+            upstream_http2: r.bool("upstream_http2").unwrap_or(false),
+            cut_at_expiry: r.bool("cut_at_expiry").unwrap_or(true),
+            max_over_exp: Duration::from_secs(count(r, "max_over_exp", 0..=MAX_MS, 0) as u64),
         }),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),
+        dns: section(&mut reader, "dns", |r| dns(r, base)),
         verdicts: section(&mut reader, "verdicts", |r| Verdicts {
             cache_bytes: count(r, "cache_bytes", 0..=1 << 40, 64 << 20),
         }),
@@ -132,6 +137,7 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
         {
             section.problem("address", format!("{address} again"), "each address once");
         }
+        let mode = section.word("mode", &[("http", Mode::Http), ("stream", Mode::Stream)]).unwrap_or(Mode::Http);
         let tls = section.bool("tls").unwrap_or(false);
         let file = |reader: &mut Reader<'_>, key| {
             let path = reader.string(key).map(|path| resolve_path(base, path));
@@ -155,7 +161,7 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
         };
         let line = section.line();
         section.finish();
-        listeners.extend(address.map(|address| Listener { address, tls, line, pair }));
+        listeners.extend(address.map(|address| Listener { address, mode, tls, line, pair }));
     }
     listeners
 }

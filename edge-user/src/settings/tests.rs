@@ -23,12 +23,25 @@ const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
 #[test]
 fn every_value_has_its_default() {
     let (s, dir) = good(LISTENER);
-    assert_eq!(s.listeners, [Listener { address: "127.0.0.1:0".parse().unwrap(), tls: false, line: 1, pair: None }]);
+    assert_eq!(
+        s.listeners,
+        [Listener { address: "127.0.0.1:0".parse().unwrap(), mode: Mode::Http, tls: false, line: 1, pair: None }]
+    );
     assert_eq!((s.process.user, s.workers.count), (None, 0));
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
     assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![] });
-    assert_eq!(s.proxy, Proxy { trusted_ips: vec![], expose_reason: false, upgrades: vec!["websocket".into()] });
+    assert_eq!(
+        s.proxy,
+        Proxy {
+            trusted_ips: vec![],
+            expose_reason: false,
+            upgrades: vec!["websocket".into()],
+            upstream_http2: false,
+            cut_at_expiry: true,
+            max_over_exp: Duration::ZERO,
+        }
+    );
     assert_eq!(
         s.limits,
         Limits { head_bytes: 32768, fields: 64, body_bytes: 0, buffer_bytes: 1 << 20, connections: 100_000 }
@@ -47,6 +60,7 @@ fn every_value_has_its_default() {
         drain: ms(30_000),
     };
     assert_eq!(s.timeouts, timeouts);
+    assert_eq!(s.dns, Dns::default());
     assert_eq!(s.verdicts.cache_bytes, 67_108_864);
     assert_eq!(s.issuers.allow_http, [""; 0]);
     assert_eq!(s.log, Log { level: Level::Info, access: LogTarget::Stdout, error: LogTarget::Stderr });
@@ -79,14 +93,27 @@ deny = ["203.0.113.0/24", "2001:db8::1"]
 trusted_ips = ["10.0.0.0/8"]
 expose_reason = true
 upgrades = []
+upstream_http2 = true
+cut_at_expiry = false
+max_over_exp = 90
 [limits]
 head_bytes = 16384
 fields = 100
 body_bytes = 1000000
+buffer_bytes = 65536
 connections = 5
 [timeouts]
 request_total = 5
 idle = 6
+[dns]
+nameservers = ["10.0.0.2", "10.0.0.3:5353", "::1", "[::1]:54"]
+hosts_file = "secret"
+order = ["AAAA", "A"]
+valid_ttl = 5
+stale_ttl = 0
+not_found_ttl = 0.5
+error_ttl = 2
+cache_size = 7
 [verdicts]
 cache_bytes = 0
 [issuers]
@@ -127,19 +154,30 @@ secret_file = "secret"
     let pair = PairFiles { certificate: dir.path().join("tls.crt"), key: "/abs/tls.key".into() };
     assert_eq!(
         s.listeners[1],
-        Listener { address: "[::]:8443".parse().unwrap(), tls: true, line: 4, pair: Some(pair) }
+        Listener { address: "[::]:8443".parse().unwrap(), mode: Mode::Http, tls: true, line: 4, pair: Some(pair) }
     );
     assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));
     assert_eq!((s.kernel.mode, s.kernel.deny.len(), s.kernel.interfaces.len()), (KernelMode::Required, 2, 1));
     assert!(s.is_trusted("10.1.1.1".parse().unwrap()) && !s.is_trusted("11.1.1.1".parse().unwrap()));
-    assert!(s.proxy.expose_reason && s.proxy.upgrades.is_empty());
+    assert!(s.proxy.expose_reason && s.proxy.upgrades.is_empty() && s.proxy.upstream_http2);
     assert_eq!(
         s.limits,
-        Limits { head_bytes: 16384, fields: 100, body_bytes: 1_000_000, buffer_bytes: 1 << 20, connections: 5 }
+        Limits { head_bytes: 16384, fields: 100, body_bytes: 1_000_000, buffer_bytes: 65_536, connections: 5 }
     );
     assert_eq!(s.timeouts.request_total, Some(Duration::from_millis(5)));
     assert_eq!(s.timeouts.idle, Duration::from_millis(6));
+    let dns = Dns {
+        nameservers: ["10.0.0.2:53", "10.0.0.3:5353", "[::1]:53", "[::1]:54"].map(|text| text.parse().unwrap()).into(),
+        hosts_file: Some(dir.path().join("secret")),
+        order: vec![RecordType::Aaaa, RecordType::A],
+        valid_ttl: Some(Duration::from_secs(5)),
+        stale_ttl: Duration::ZERO,
+        not_found_ttl: Duration::from_millis(500),
+        error_ttl: Duration::from_secs(2),
+        cache_size: 7,
+    };
+    assert_eq!(s.dns, dns);
     assert_eq!((s.verdicts.cache_bytes, s.issuers.allow_http), (0, vec!["idp.example".into(), "10.0.0.9".into()]));
     let access = LogTarget::File(dir.path().join("logs/access.log"));
     assert_eq!(s.log, Log { level: Level::Info, access, error: LogTarget::Off });
@@ -201,6 +239,29 @@ fn wrong_values_are_problems_with_line_and_path() {
         (
             "[[listeners]]\naddress = \"1.2.3.4:5\"\ntls = true\ncertificate = \"a\"",
             "3: listeners[1].key: found nothing, expected the key of `certificate`",
+        ),
+        (
+            "[dns]\nnameservers = [\"ns.example\"]",
+            "4: dns.nameservers[0]: found \"ns.example\", \
+             expected an IP address, with or without a port, like 10.0.0.2:53",
+        ),
+        (
+            "[dns]\nnameservers = [\"10.0.0.2:0\"]",
+            "4: dns.nameservers[0]: found \"10.0.0.2:0\", \
+             expected an IP address, with or without a port, like 10.0.0.2:53",
+        ),
+        ("[dns]\norder = [\"LAST\"]", "4: dns.order[0]: found \"LAST\", expected one of: SRV, A, AAAA"),
+        ("[dns]\norder = []", "4: dns.order: found none, expected one or more of SRV, A, AAAA, each once"),
+        (
+            "[dns]\norder = [\"A\", \"A\"]",
+            "4: dns.order: found a type twice, expected one or more of SRV, A, AAAA, each once",
+        ),
+        ("[dns]\nerror_ttl = 0", "4: dns.error_ttl: found 0, expected a number between 0.1 and 2147483647"),
+        ("[dns]\ncache_size = 0", "4: dns.cache_size: found 0, expected an integer between 1 and 10000000"),
+        (
+            "[dns]\nhosts_file = \"none\"",
+            "4: dns.hosts_file: found no readable file (No such file or directory (os error 2)), \
+             expected a file of addresses and their names",
         ),
         ("key = 1", "3: listeners[0].key: found an integer, expected a string that is not empty"),
         (

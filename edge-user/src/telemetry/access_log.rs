@@ -1,4 +1,4 @@
-//! The access log: one JSON object a line, one line a request.
+//! The access log: one JSON object a line, one line a request or a session of a stream.
 //!
 //! Each worker formats into a buffer of its own and hands full batches to the sink, so a line costs its bytes and no
 //! allocation. Fields without a value are left out.
@@ -72,6 +72,41 @@ pub struct Record<'a> {
     /// Response bytes sent to the client.
     pub bytes_out: u64,
     /// The target that answered.
+    pub upstream_address: Option<SocketAddr>,
+}
+
+/// One finished session of a stream, whatever its outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionRecord<'a> {
+    /// When it ended.
+    pub time: SystemTime,
+    /// Its id: the upstream never sees it.
+    pub request_id: &'a str,
+    /// The client.
+    pub client: SocketAddr,
+    /// The listener's address as configured.
+    pub listener: &'a str,
+    /// What was done with the connection, absent before there was a route.
+    pub protocol: Option<&'a str>,
+    /// The TLS version's name, absent where TLS did not end here.
+    pub tls: Option<&'a str>,
+    /// The server name the client asked for.
+    pub sni: Option<&'a str>,
+    /// The route's name, or its id.
+    pub route: Option<&'a str>,
+    /// The service's name, or its id.
+    pub service: Option<&'a str>,
+    /// Why the edge ended it.
+    pub reason: Option<Reason>,
+    /// From the connection to its end.
+    pub total: Duration,
+    /// Waiting for the upstream's connection, absent when none was asked.
+    pub upstream: Option<Duration>,
+    /// Bytes from the client to the upstream.
+    pub bytes_in: u64,
+    /// Bytes from the upstream to the client.
+    pub bytes_out: u64,
+    /// The target.
     pub upstream_address: Option<SocketAddr>,
 }
 
@@ -157,6 +192,19 @@ impl AccessWriter {
             return;
         }
         self.format(record);
+        self.written();
+    }
+
+    /// The same for a session.
+    pub fn write_session(&mut self, record: &SessionRecord<'_>) {
+        if !self.enabled() {
+            return;
+        }
+        self.format_session(record);
+        self.written();
+    }
+
+    fn written(&mut self) {
         self.lines += 1;
         if self.buffer.len() >= BATCH_BYTES {
             self.flush();
@@ -173,16 +221,8 @@ impl AccessWriter {
     }
 
     fn format(&mut self, record: &Record<'_>) {
+        self.begin(record.time, record.request_id, record.client, record.listener);
         let out = &mut self.buffer;
-        out.extend_from_slice(b"{\"time\":\"");
-        self.clock.write(record.time, out);
-        out.push(b'"');
-        string(out, text_key!("request_id"), record.request_id.as_bytes());
-        out.extend_from_slice(text_key!("client").as_bytes());
-        address(record.client.ip(), out);
-        out.push(b'"');
-        number(out, key!("client_port"), u64::from(record.client.port()));
-        string(out, text_key!("listener"), record.listener.as_bytes());
         optional(out, text_key!("version"), record.version.map(Version::number));
         optional(out, text_key!("tls"), record.tls);
         string(out, text_key!("method"), record.method);
@@ -205,13 +245,46 @@ impl AccessWriter {
         optional(out, text_key!("correlation_id"), record.correlation_id);
         number(out, key!("bytes_in"), record.bytes_in);
         number(out, key!("bytes_out"), record.bytes_out);
-        if let Some(upstream) = record.upstream_address {
-            out.extend_from_slice(text_key!("upstream").as_bytes());
-            socket(upstream, out);
-            out.push(b'"');
-        }
-        out.extend_from_slice(b"}\n");
+        end(out, record.upstream_address);
     }
+
+    fn format_session(&mut self, record: &SessionRecord<'_>) {
+        self.begin(record.time, record.request_id, record.client, record.listener);
+        let out = &mut self.buffer;
+        optional(out, text_key!("protocol"), record.protocol);
+        optional(out, text_key!("tls"), record.tls);
+        optional(out, text_key!("host"), record.sni);
+        optional(out, text_key!("route"), record.route);
+        optional(out, text_key!("service"), record.service);
+        optional(out, text_key!("reason"), record.reason.map(Reason::code));
+        duration(out, key!("total_ms"), Some(record.total));
+        duration(out, key!("upstream_ms"), record.upstream);
+        number(out, key!("bytes_in"), record.bytes_in);
+        number(out, key!("bytes_out"), record.bytes_out);
+        end(out, record.upstream_address);
+    }
+
+    fn begin(&mut self, time: SystemTime, request_id: &str, client: SocketAddr, listener: &str) {
+        let out = &mut self.buffer;
+        out.extend_from_slice(b"{\"time\":\"");
+        self.clock.write(time, out);
+        out.push(b'"');
+        string(out, text_key!("request_id"), request_id.as_bytes());
+        out.extend_from_slice(text_key!("client").as_bytes());
+        address(client.ip(), out);
+        out.push(b'"');
+        number(out, key!("client_port"), u64::from(client.port()));
+        string(out, text_key!("listener"), listener.as_bytes());
+    }
+}
+
+fn end(out: &mut Vec<u8>, upstream_address: Option<SocketAddr>) {
+    if let Some(upstream) = upstream_address {
+        out.extend_from_slice(text_key!("upstream").as_bytes());
+        socket(upstream, out);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"}\n");
 }
 
 impl Drop for AccessWriter {
@@ -346,6 +419,40 @@ mod tests {
             assert_eq!(value[field], expected);
         }
         assert_eq!((value["upstream_ms"].as_f64(), value["issuer_ms"].as_f64()), (Some(3.0), Some(20.0)));
+    }
+
+    #[test]
+    fn a_session_has_its_line() {
+        let log = AccessLog { sink: Some(Arc::new(Sink::open(&LogTarget::Off, 1).unwrap())) };
+        let mut writer = log.writer();
+        let full = SessionRecord {
+            time: UNIX_EPOCH,
+            request_id: "0f3a",
+            client: "192.0.2.7:4711".parse().unwrap(),
+            listener: "0.0.0.0:9000",
+            protocol: Some("tls"),
+            tls: Some("TLSv1.3"),
+            sni: Some("db.example"),
+            route: Some("db"),
+            service: Some("postgres"),
+            reason: Some(Reason::TunnelIdle),
+            total: Duration::from_millis(5),
+            upstream: Some(Duration::from_millis(1)),
+            bytes_in: 12,
+            bytes_out: 34,
+            upstream_address: Some("10.0.0.1:5432".parse().unwrap()),
+        };
+        writer.format_session(&full);
+        assert_eq!(
+            String::from_utf8_lossy(&writer.buffer),
+            concat!(
+                r#"{"time":"1970-01-01T00:00:00.000Z","request_id":"0f3a","client":"192.0.2.7","client_port":4711,"#,
+                r#""listener":"0.0.0.0:9000","protocol":"tls","tls":"TLSv1.3","host":"db.example","route":"db","#,
+                r#""service":"postgres","reason":"tunnel_idle","total_ms":5.000,"upstream_ms":1.000,"#,
+                r#""bytes_in":12,"bytes_out":34,"upstream":"10.0.0.1:5432"}"#,
+                "\n"
+            )
+        );
     }
 
     /// L2.

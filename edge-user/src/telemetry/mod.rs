@@ -13,7 +13,7 @@ mod refusal_log;
 mod scrub;
 mod sink;
 
-pub use access_log::{AccessLog, AccessWriter, Record};
+pub use access_log::{AccessLog, AccessWriter, Record, SessionRecord};
 pub use error_log::{ErrorLog, init};
 pub use refusal_log::{Refusal, RefusalLog};
 pub use scrub::scrub_query;

@@ -72,8 +72,9 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
     assert_eq!(host, logged, "log and upstream see one host");
     assert!(host.starts_with(target.host()), "routing and upstream see one host");
     reference::check_normal(target.path());
-    let found =
-        SNAPSHOT.router.select(head.method(), target.host(), target.port, target.path()).expect("`/` is a route");
+    let (host_name, port, path) = (target.host(), target.port, target.path());
+    let request = router::Request { head, host: host_name, port, path, tls: false, sni: None };
+    let found = SNAPSHOT.router.select(&request).expect("`/` is a route");
     let route = &SNAPSHOT.routes[found.route];
     let service = route.service.as_ref().expect("every route has a service");
     headers::clean_request(head, &OWNED, trusted);

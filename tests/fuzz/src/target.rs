@@ -1,8 +1,10 @@
 //! Paths: one normal form, from which nothing climbs out.
 
+use std::sync::LazyLock;
+
 use edge_user::http::head::{Head, Known, Owner, Version};
 use edge_user::proxy::target;
-use edge_user::router::{normalize_path, upstream_path};
+use edge_user::router::{Criteria, PathPattern, Pattern, Request, Router, normalize_path, upstream_path};
 
 /// A request target. Its path is the same to the edge and to a slow second reader, whatever prefix a route takes off.
 pub fn path(data: &[u8]) {
@@ -13,7 +15,8 @@ pub fn path(data: &[u8]) {
         let mut again = Vec::new();
         assert_eq!(normalize_path(normal, &mut again), Ok(normal), "the normal form has a normal form");
         assert_eq!(String::from_utf8_lossy(normal), slowly(raw));
-        for matched in (0..=normal.len()).filter(|at| !splits_escape(normal, *at)) {
+        routed(normal);
+        for matched in 0..=normal.len() {
             for base in [None, Some("/base"), Some("/base/")] {
                 let mut up = Vec::new();
                 upstream_path(base, true, matched, normal, &mut up);
@@ -25,6 +28,24 @@ pub fn path(data: &[u8]) {
     if !data.is_empty() && data.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
         resolved(data);
     }
+}
+
+static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+    let route =
+        |text| Criteria { paths: vec![PathPattern::Regex(Pattern::path(text).expect("good"))], ..Criteria::default() };
+    Router::new(&["/(?<name>[^/.]+)/\\d+", "(?i)/a.*?(%2F|;)", "/\\w*", ".*"].map(route))
+});
+
+/// A regular expression takes a part of the path, and its groups parts of that.
+fn routed(path: &[u8]) {
+    let head = Head::default();
+    let request = Request { head: &head, host: b"client.example", port: 80, path, tls: false, sni: None };
+    let found = ROUTER.select(&request).expect("one takes everything");
+    let captures = ROUTER.captures(&found, path).expect("all have expressions");
+    assert_eq!(captures.by_index(0), Some(&path[..found.matched]), "route and groups see one match");
+    let name = captures.by_name("name");
+    assert_eq!((name.is_some(), name), (found.route == 0, captures.by_index(1).filter(|_| found.route == 0)));
+    assert!(!name.unwrap_or_default().contains(&b'/'));
 }
 
 fn resolved(data: &[u8]) {
@@ -60,10 +81,6 @@ pub fn check_normal(path: &[u8]) {
     }
     assert!(!text.split('/').any(|segment| segment == "."), "{text}");
     assert!(!text.contains("//"), "{text}");
-}
-
-fn splits_escape(path: &[u8], at: usize) -> bool {
-    (1..=2).any(|back| at >= back && at < path.len() && path[at - back] == b'%')
 }
 
 fn unescape(text: &str) -> Vec<u8> {

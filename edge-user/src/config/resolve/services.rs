@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::super::Env;
 use super::super::problem::Sink;
-use super::super::schema::{Document, Ref, ServiceEntity, UpstreamEntity};
-use super::super::snapshot::{Host, Service, UpstreamTls};
+use super::super::schema::{Document, ServiceEntity, UpstreamEntity};
+use super::super::snapshot::{Host, Scheme, Service};
 use super::certificates::Held;
 use super::index::Index;
 use super::label;
 use crate::balancer::{Balancer, settings};
-use crate::tls;
+use crate::tls::{self, Alpn, ClientTls};
 
 /// The upstreams by name, ready to serve.
 pub(super) struct Upstreams<'a> {
@@ -58,36 +58,43 @@ impl<'a> Upstreams<'a> {
     }
 }
 
-/// Builds one service; `None` where a problem says why not.
+/// Builds one service; `None` where a problem says why not. The flag is `[proxy] upstream_http2`.
 pub(super) fn service(
     entity: &ServiceEntity,
     upstreams: &Upstreams<'_>,
     held: &Held<'_>,
-    env: &Env,
+    (env, upstream_http2): (&Env, bool),
     sink: &Sink,
 ) -> Option<Service> {
     let target = entity.target.as_ref()?;
     let upstream = upstreams.of(&target.host);
     let own_host = upstream.and_then(|(entity, _)| entity.host_header.as_deref());
-    let tls_settings = target.scheme.is_tls().then(|| {
-        let shared = upstream.and_then(|(entity, _)| entity.client_certificate.as_ref());
-        upstream_tls(entity, shared, server_name(own_host, &target.host), held, sink)
-    });
-    let tls = match &tls_settings {
-        None => None,
-        Some(settings) => match tls::client_config(settings.verify) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
-                None
-            }
+    let shared = upstream.and_then(|(entity, _)| entity.client_certificate.as_ref());
+    let client = entity.client_certificate.as_ref().or(shared);
+    let rules = ClientTls {
+        verify: entity.verify,
+        verify_depth: entity.verify_depth,
+        roots: entity.ca_certificates.as_ref().map(|ids| held.authorities(ids, sink).into()),
+        identity: client.and_then(|reference| held.client(reference, sink)),
+        alpn: match target.scheme {
+            Scheme::Grpc | Scheme::Grpcs => Alpn::Http2,
+            Scheme::Tcp | Scheme::Tls | Scheme::TlsPassthrough => Alpn::Nothing,
+            _ if upstream_http2 => Alpn::Either,
+            _ => Alpn::Http1,
         },
     };
+    let tls = match target.scheme.is_tls().then(|| tls::client_config(&rules)) {
+        None => None,
+        Some(Ok(config)) => Some(config),
+        Some(Err(error)) => {
+            sink.problem(entity.common.line, &entity.common.path, error.to_string(), "TLS towards the upstream");
+            None
+        }
+    };
     let mut endpoint = DefaultHasher::new();
-    (target.scheme, &target.host, target.port).hash(&mut endpoint);
-    if let Some(tls) = &tls_settings {
-        tls.hash(&mut endpoint);
-    }
+    // The name that TLS asks for is that of `Host`.
+    let secured = tls.as_ref().map(|_| (rules, own_host));
+    (target.scheme, &target.host, target.port, secured).hash(&mut endpoint);
     let host_header = match own_host {
         Some(host) => host.to_owned(),
         None if target.port == target.scheme.default_port() => target.host.to_string(),
@@ -107,43 +114,10 @@ pub(super) fn service(
         write_timeout: Duration::from_millis(entity.write_timeout_ms),
         read_timeout: Duration::from_millis(entity.read_timeout_ms),
         tls,
-        tls_settings,
         endpoint: endpoint.finish(),
         balancer: match upstream {
             Some((_, balancer)) => Arc::clone(balancer),
             None => env.balancers.single(target.host.clone(), target.port),
         },
     })
-}
-
-fn upstream_tls(
-    entity: &ServiceEntity,
-    shared: Option<&Ref>,
-    sni: Option<Box<str>>,
-    held: &Held<'_>,
-    sink: &Sink,
-) -> UpstreamTls {
-    let client = entity.client_certificate.as_ref().or(shared);
-    UpstreamTls {
-        verify: entity.verify,
-        depth: entity.verify_depth,
-        ca_certificates: entity.ca_certificates.as_ref().map(|ids| held.authorities(ids, sink)),
-        client_certificate: client.and_then(|reference| held.client(reference, sink)),
-        sni,
-    }
-}
-
-/// The name an upstream goes by: that of its `Host`, without the port.
-fn server_name(own_host: Option<&str>, host: &Host) -> Option<Box<str>> {
-    let own = own_host.map(|own| match own.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => own,
-    });
-    let name = match (own, host) {
-        (Some(own), _) => own,
-        (None, Host::Name(name)) => name,
-        (None, Host::Ip(_)) => return None,
-    };
-    let is_address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    (!is_address).then(|| name.to_ascii_lowercase().into())
 }

@@ -133,7 +133,7 @@ fn line_of(reader: &mut Reader<'_>, key: &'static str, index: usize) -> u32 {
 }
 
 /// The last line of what a regular expression's error says; the others draw a picture of it.
-fn reason(error: &regex::Error) -> String {
+fn reason(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }

@@ -27,6 +27,9 @@ pub enum Fault {
     /// Its answer is not HTTP/1, or lies about its framing.
     #[error("upstream's answer is malformed")]
     Malformed,
+    /// It says that it has not looked at the request, which may go elsewhere (RFC 9113, 8.7).
+    #[error("upstream refused the request unseen")]
+    Refused,
     /// A wait ended.
     #[error("upstream too slow")]
     Timeout,

@@ -18,7 +18,7 @@ use crate::settings::{Limits, Timeouts};
 
 /// Body bytes taken in one go.
 pub const BODY_BUFFER_BYTES: usize = 64 * 1024;
-/// Response bytes that may wait for the client before the upstream is read further.
+/// What the buffer towards the client keeps between responses.
 const KEEP_OUT_BYTES: usize = 64 * 1024;
 /// The first half of HTTP/2's connection preface: no HTTP/1 request begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -35,6 +35,32 @@ pub enum HeadFault {
     Timeout,
     /// The first bytes are HTTP/2's preface (RFC 9113, 3.3); they still stand in the buffer.
     Http2,
+}
+
+/// Ends our direction, then reads and drops what the peer still sends, for a while: a reset must not overtake the last
+/// bytes.
+pub(crate) async fn lingering_close(io: &Io, clock: &Rc<Clock>) {
+    let mut wait = Wait::new(clock);
+    let mut dropped = 0;
+    let mut scratch = [0; 4096];
+    let mut shut = false;
+    poll_fn(|cx| {
+        if !shut {
+            shut = io.poll_shutdown(cx).is_ready();
+        }
+        loop {
+            match io.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(n)) => dropped += n,
+                Poll::Pending if wait.is_over(LINGER, cx) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+            if dropped > LINGER_BYTES {
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
 }
 
 /// One client connection.
@@ -188,27 +214,7 @@ impl Conn {
             })
             .await;
         }
-        let mut wait = Wait::new(clock);
-        let mut dropped = 0;
-        let mut scratch = [0; 4096];
-        let mut shut = false;
-        poll_fn(|cx| {
-            if !shut {
-                shut = self.io.poll_shutdown(cx).is_ready();
-            }
-            loop {
-                match self.io.poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(n)) => dropped += n,
-                    Poll::Pending if wait.is_over(LINGER, cx) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-                if dropped > LINGER_BYTES {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
+        lingering_close(&self.io, clock).await;
     }
 
     /// The stream and what was read ahead, for a tunnel after 101.
@@ -311,6 +317,11 @@ impl Downstream for Conn {
     }
 
     fn write(&mut self, data: &[u8]) {
+        // A slow client never takes everything: what it has taken goes once it is the greater part.
+        if self.sent > KEEP_OUT_BYTES && self.sent > self.out.len() / 2 {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
         BodyEncoder::new(&mut self.out, self.response).data(data);
     }
 

@@ -1,7 +1,7 @@
 //! HTTP/1 on the way out: heads, chunks and the few answers that need no head object.
 
 use super::parse::Framing;
-use crate::http::head::{FieldRef, Head, Known};
+use crate::http::head::{FieldRef, Head, Known, Owner};
 
 /// Appends a request head. Framing fields are written from `framing`, in the place where the client had them.
 pub fn request(out: &mut Vec<u8>, head: &Head, target: &[u8], framing: Framing) {
@@ -97,6 +97,9 @@ pub struct BodyEncoder<'a> {
     out: &'a mut Vec<u8>,
     chunked: bool,
     may_trail: Option<MayTrail<'a>>,
+    kept: Option<&'a mut Head>,
+    /// Where what is pending begins.
+    start: usize,
     /// Bytes of data since this encoder was made.
     pub data_bytes: u64,
 }
@@ -104,12 +107,24 @@ pub struct BodyEncoder<'a> {
 impl<'a> BodyEncoder<'a> {
     /// An encoder that appends to `out`.
     pub fn new(out: &'a mut Vec<u8>, framing: Framing) -> Self {
-        Self { out, chunked: framing == Framing::Chunked, may_trail: None, data_bytes: 0 }
+        Self { out, chunked: framing == Framing::Chunked, may_trail: None, kept: None, start: 0, data_bytes: 0 }
     }
 
     /// Lets only trailers of these names through.
     pub fn trailing_only(mut self, may_trail: MayTrail<'a>) -> Self {
         self.may_trail = Some(may_trail);
+        self
+    }
+
+    /// Puts trailers there, where the framing has no place for them.
+    pub fn keeping(mut self, trailers: &'a mut Head) -> Self {
+        self.kept = Some(trailers);
+        self
+    }
+
+    /// Takes what stands before for nobody's: not pending.
+    pub fn from_here(mut self) -> Self {
+        self.start = self.out.len();
         self
     }
 
@@ -125,14 +140,19 @@ impl<'a> BodyEncoder<'a> {
 
     /// Appends the end.
     pub fn end(&mut self, trailers: &Head) {
+        let may_trail = |name: &[u8]| self.may_trail.is_none_or(|may_trail| may_trail(name));
         if self.chunked {
-            last_chunk(self.out, trailers, |name| self.may_trail.is_none_or(|may_trail| may_trail(name)));
+            last_chunk(self.out, trailers, may_trail);
+        } else if let Some(kept) = &mut self.kept {
+            for field in trailers.fields().filter(|field| may_trail(field.name)) {
+                kept.push(Owner::Peer, field.name, field.value);
+            }
         }
     }
 
-    /// Bytes that wait to be written, those of the head included.
+    /// Bytes that wait to be written, those of a head before them included.
     pub fn pending(&self) -> usize {
-        self.out.len()
+        self.out.len() - self.start
     }
 }
 
@@ -154,7 +174,7 @@ pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::{Owner, Version};
+    use crate::http::head::Version;
 
     #[test]
     fn framing_stands_where_the_sender_had_it() {
@@ -183,5 +203,22 @@ mod tests {
             decimal(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
         }
+    }
+
+    #[test]
+    fn trailers_without_a_place_in_the_framing_are_kept_apart() {
+        let mut trailers = Head::default();
+        trailers.push(Owner::Peer, b"x-sum", b"1");
+        trailers.push(Owner::Peer, b"x-not", b"2");
+        let (mut out, mut kept) = (b"before".to_vec(), Head::default());
+        let may_trail = |name: &[u8]| name != b"x-not";
+        let mut body =
+            BodyEncoder::new(&mut out, Framing::None).trailing_only(&may_trail).keeping(&mut kept).from_here();
+        assert_eq!(body.pending(), 0);
+        body.data(b"data");
+        body.end(&trailers);
+        assert_eq!((body.pending(), body.data_bytes), (4, 4));
+        assert_eq!(out, b"beforedata");
+        assert_eq!(kept.fields().map(|field| field.name).collect::<Vec<_>>(), [b"x-sum"]);
     }
 }

@@ -1,4 +1,9 @@
-//! Real programs as parties: curl, nginx, httpbin and a certified issuer. `cargo xtask test` brings them.
+//! Real programs as parties: curl, nginx, httpbin, a certified issuer and, in files of their own, gRPC, WebSocket and
+//! Redis. `cargo xtask test` brings them.
+
+pub mod grpc;
+pub mod redis;
+pub mod websocket;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};

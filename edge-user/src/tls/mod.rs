@@ -2,23 +2,22 @@
 //!
 //! TLS 1.2 is the least, with the provider's suites: forward secrecy and AEAD alone (S1). No early data (S7).
 
+mod client;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
-};
+use rustls::{InconsistentKeys, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 use crate::crypto;
 use crate::store::Store;
+
+pub use client::{Alpn, ClientTls, Verify, client_config};
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
@@ -37,6 +36,9 @@ pub enum Error {
     /// The provider cannot use one of them.
     #[error("unusable certificate or key ({0})")]
     Unusable(#[source] rustls::Error),
+    /// No root is left to verify by.
+    #[error("no usable root certificate")]
+    Roots,
     /// The provider cannot make tickets or take the versions.
     #[error("the TLS configuration is unusable")]
     Config(#[source] rustls::Error),
@@ -137,13 +139,23 @@ impl ResolvesServerCert for BySnapshot {
 
 /// The TLS rules of one listener, by its index in the settings: HTTP/2 or HTTP/1.1 by ALPN, sessions resumed by tickets.
 pub fn server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = any_server_config(listener, store)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The same for a listener of streams: what is spoken inside is between client and upstream, so no ALPN.
+pub fn stream_server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
+    any_server_config(listener, store).map(Arc::new)
+}
+
+fn any_server_config(listener: usize, store: &Arc<Store>) -> Result<ServerConfig, Error> {
     let resolver = BySnapshot { store: Arc::clone(store), listener };
     let mut config = ServerConfig::builder_with_provider(crypto::tls_provider())
         .with_protocol_versions(VERSIONS)
         .map_err(Error::Config)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Tickets keep nothing on this side; their keys change every six hours. Each handshake gives the next ticket.
     #[cfg(feature = "aws-lc")]
     let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
@@ -151,87 +163,14 @@ pub fn server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerCo
     let ticketer = rustls::crypto::ring::Ticketer::new();
     config.ticketer = ticketer.map_err(Error::Config)?;
     config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
-/// Whether an upstream must prove who it is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Verify {
-    /// Chain, host name and validity, by the public roots and the system's (`SSL_CERT_FILE` names another bundle).
-    Full,
-    /// Not at all: `tls_verify: false`.
-    Off,
-}
-
-/// The TLS rules towards upstreams, made once per process, so that sessions are resumed across reloads.
-pub fn client_config(verify: Verify) -> Result<Arc<ClientConfig>, Error> {
-    static FULL: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    static OFF: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let slot = match verify {
-        Verify::Full => &FULL,
-        Verify::Off => &OFF,
-    };
-    if let Some(config) = slot.get() {
-        return Ok(Arc::clone(config));
-    }
-    let provider = crypto::tls_provider();
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(VERSIONS)
-        .map_err(Error::Config)?;
-    let mut config = match verify {
-        Verify::Full => builder.with_root_certificates(roots()).with_no_client_auth(),
-        Verify::Off => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::clone(slot.get_or_init(|| Arc::new(config))))
-}
-
-/// The public roots and the system's. A system without a bundle has the public ones; broken entries are left out.
-fn roots() -> RootCertStore {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
-/// Takes any certificate; the peer must still own its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+/// The name of a client's TLS version, for logs.
+pub fn version(session: &rustls::ServerConnection) -> &'static str {
+    match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
     }
 }
 
@@ -239,7 +178,8 @@ impl ServerCertVerifier for AnyCertificate {
 mod tests {
     use std::io;
 
-    use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
 
     use super::*;
     use crate::config::snapshot::Snapshot;
@@ -309,7 +249,7 @@ mod tests {
     }
 
     /// One handshake in memory, until both have nothing more to say.
-    fn handshake(
+    pub(super) fn handshake(
         server: &Arc<ServerConfig>,
         client: &Arc<ClientConfig>,
         name: &str,
@@ -337,7 +277,7 @@ mod tests {
         let (first, second, default) = (pair_for("a.example"), pair_for("a.example"), pair_for("d"));
         let (store, mut publisher) = Store::new(snapshot(1, &[("a.example", &first)], Some(&default)));
         let server = server_config(0, &store).unwrap();
-        let client = client_config(Verify::Off).unwrap();
+        let client = client_config(&ClientTls { verify: Verify::Off, ..ClientTls::default() }).unwrap();
         let shown = |name: &str| {
             // A client that keeps no session: a resumed one shows no certificate.
             let mut client = (*client).clone();
@@ -359,7 +299,7 @@ mod tests {
         let (store, _publisher) = Store::new(snapshot(1, &[], Some(&default)));
         let server = server_config(0, &store).unwrap();
         assert_eq!(server.max_early_data_size, 0);
-        let any = Arc::new(AnyCertificate(crypto::tls_provider()));
+        let any = Arc::new(client::AnyCertificate(crypto::tls_provider()));
         for (version, kind) in
             [(&rustls::version::TLS13, ProtocolVersion::TLSv1_3), (&rustls::version::TLS12, ProtocolVersion::TLSv1_2)]
         {
@@ -387,10 +327,15 @@ mod tests {
         let default = pair_for("a.example");
         let (store, _publisher) = Store::new(snapshot(1, &[], Some(&default)));
         let server = server_config(0, &store).unwrap();
-        let full = client_config(Verify::Full).unwrap();
+        let full = client_config(&ClientTls::default()).unwrap();
         assert!(matches!(handshake(&server, &full, "a.example"), Err(rustls::Error::InvalidCertificate(_))));
-        let off = handshake(&server, &client_config(Verify::Off).unwrap(), "a.example").unwrap();
+        let off = handshake(
+            &server,
+            &client_config(&ClientTls { verify: Verify::Off, ..ClientTls::default() }).unwrap(),
+            "a.example",
+        )
+        .unwrap();
         assert_eq!(off.alpn_protocol(), Some(&b"http/1.1"[..]));
-        assert!(Arc::ptr_eq(&full, &client_config(Verify::Full).unwrap()));
+        assert!(Arc::ptr_eq(&full, &client_config(&ClientTls::default()).unwrap()));
     }
 }

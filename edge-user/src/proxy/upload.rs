@@ -1,0 +1,164 @@
+//! The request's body on its way up: held first where its route buffers, then as fast as both sides let it.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::forward::{Failure, Outgoing};
+use super::link::Link;
+use super::owned::{OwnedNames, imitates_forwarding};
+use crate::http::downstream::Downstream;
+use crate::http::h1::parse::Framing;
+use crate::http::h1::write::BodyEncoder;
+use crate::http::head::Head;
+use crate::reason::Reason;
+
+/// How far the request has come.
+pub(super) struct Upload<'a> {
+    framing: Framing,
+    owned: &'a OwnedNames,
+    limit_bytes: u64,
+    held: Option<Box<Held>>,
+    /// All of it was given to the link.
+    pub ended: bool,
+    /// All of it is sent.
+    pub done: bool,
+    /// The upstream takes no more of it; an answer may stand there all the same.
+    broken: bool,
+    /// Body bytes taken from the client.
+    pub bytes: u64,
+}
+
+/// What was read of a body before an upstream was asked; every try begins with it.
+#[derive(Default)]
+struct Held {
+    data: Vec<u8>,
+    trailers: Head,
+    ended: bool,
+}
+
+impl<'a> Upload<'a> {
+    /// A body framed so, of which nothing was read; over `limit_bytes`, where that is not 0, it is too large.
+    pub(super) fn new(framing: Framing, owned: &'a OwnedNames, limit_bytes: u64) -> Self {
+        let ended = matches!(framing, Framing::None | Framing::Length(0));
+        Self { framing, owned, limit_bytes, held: None, ended, done: false, broken: false, bytes: 0 }
+    }
+
+    /// Reads the body up to about so many bytes, so that a slow client costs no upstream anything, and a request that
+    /// may be repeated can be.
+    pub(super) async fn hold<D: Downstream>(&mut self, down: &mut D, bytes: usize) -> Result<(), Failure> {
+        let mut held = Box::<Held>::default();
+        if let Framing::Length(length) = self.framing {
+            held.data.reserve_exact(usize::try_from(length).unwrap_or(bytes).min(bytes));
+        }
+        poll_fn(|cx| {
+            while !held.ended && held.data.len() < bytes {
+                let Held { data, trailers, .. } = &mut *held;
+                let mut sink = BodyEncoder::new(data, Framing::None).keeping(trailers).from_here();
+                let polled = down.poll_body(cx, &mut sink);
+                self.took(sink.data_bytes)?;
+                held.ended = ready!(polled).map_err(Failure::Client)?;
+            }
+            Poll::Ready(Ok::<_, Failure>(()))
+        })
+        .await?;
+        self.held = Some(held);
+        Ok(())
+    }
+
+    fn took(&mut self, bytes: u64) -> Result<(), Failure> {
+        self.bytes += bytes;
+        match self.limit_bytes > 0 && self.bytes > self.limit_bytes {
+            true => Err(Failure::TooLarge),
+            false => Ok(()),
+        }
+    }
+
+    /// Begins a try: the head, and what is held. False where the link cannot carry the request's target.
+    pub(super) fn begin(&mut self, link: &mut Link, outgoing: &Outgoing<'_>) -> Result<bool, Failure> {
+        if !link.begin(outgoing, self.framing, self.ended)? {
+            return Ok(false);
+        }
+        if let Some(held) = &self.held {
+            let may_trail = may_trail(self.owned);
+            let mut sink = link.sink(self.framing, &may_trail);
+            sink.data(&held.data);
+            if held.ended {
+                sink.end(&held.trailers);
+                self.ended = true;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether everything taken from the client is held still, so that another try can have it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.bytes == self.held.as_ref().map_or(0, |held| held.data.len() as u64)
+    }
+
+    /// Makes ready for another try.
+    pub(super) fn rewind(&mut self) {
+        self.ended = matches!(self.framing, Framing::None | Framing::Length(0));
+        (self.done, self.broken) = (false, false);
+    }
+
+    /// There is no other try: what is held is needed no more.
+    pub(super) fn forget(&mut self) {
+        self.held = None;
+    }
+
+    /// Goes on with the request as far as both sides let it.
+    pub(super) fn drive<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        link: &mut Link,
+        write_timeout: Duration,
+    ) -> Result<(), Failure> {
+        if self.done || self.broken {
+            return Ok(());
+        }
+        match self.poll(cx, down, link, write_timeout) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.done = true;
+                link.await_answer();
+                Ok(())
+            }
+            // It may have answered before it closed: the reading side will tell.
+            Poll::Ready(Err(Failure::Upstream(Reason::UpstreamReset))) => {
+                self.broken = true;
+                Ok(())
+            }
+            Poll::Ready(Err(failure)) => Err(failure),
+        }
+    }
+
+    fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        link: &mut Link,
+        write_timeout: Duration,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            if !self.ended && link.can_take_more() {
+                let may_trail = may_trail(self.owned);
+                let mut sink = link.sink(self.framing, &may_trail);
+                let polled = down.poll_body(cx, &mut sink);
+                let bytes = sink.data_bytes;
+                self.took(bytes)?;
+                self.ended = ready!(polled).map_err(Failure::Client)?;
+            }
+            ready!(link.poll_send(cx, write_timeout, self.ended))?;
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// Whether a client's trailer of a name may go up (P1).
+fn may_trail(owned: &OwnedNames) -> impl Fn(&[u8]) -> bool {
+    move |name| !owned.owns(name) && !imitates_forwarding(name)
+}

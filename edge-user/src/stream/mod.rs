@@ -1,0 +1,206 @@
+//! One connection for a stream route, from its first bytes to its end: steered by server name, source and destination,
+//! then joined with an upstream. TLS ends here, or goes through untouched.
+
+mod hello;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::time::{timeout, timeout_at};
+use tokio_rustls::StartHandshake;
+
+use self::hello::Opening;
+use crate::balancer::{Affinity, Outcome, Pick};
+use crate::config::snapshot::Service;
+use crate::http::buffer::Buffer;
+use crate::http::io::{Io, Stream};
+use crate::http::tunnel::{self, Bounds, End, Traffic};
+use crate::proxy::connection::ListenerInfo;
+use crate::proxy::context::RequestId;
+use crate::proxy::upstream;
+use crate::reason::Reason;
+use crate::router::{StreamProtocol, StreamRequest};
+use crate::telemetry::SessionRecord;
+use crate::worker::Worker;
+
+/// What becomes of one connection, for the log. It keeps no snapshot: sessions outlive reloads.
+struct Session<'a> {
+    worker: &'a Rc<Worker>,
+    listener: &'a ListenerInfo,
+    request_id: RequestId,
+    started: Instant,
+    client: SocketAddr,
+    protocol: Option<&'static str>,
+    tls: Option<&'static str>,
+    sni: Option<String>,
+    route: Option<Arc<str>>,
+    service: Option<Arc<str>>,
+    upstream: Option<Duration>,
+    upstream_address: Option<SocketAddr>,
+    traffic: Traffic,
+}
+
+/// Serves one connection and logs it.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    listener: &ListenerInfo,
+    tls: Arc<ServerConfig>,
+) {
+    let mut session = Session {
+        worker,
+        listener,
+        request_id: worker.next_request_id(),
+        started: Instant::now(),
+        client: canonical(peer),
+        protocol: None,
+        tls: None,
+        sni: None,
+        route: None,
+        service: None,
+        upstream: None,
+        upstream_address: None,
+        traffic: Traffic::default(),
+    };
+    let reason = session.run(tcp, tls).await.err();
+    session.account(reason);
+}
+
+impl Session<'_> {
+    async fn run(&mut self, tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<(), Reason> {
+        let (client, service) = self.steer(tcp, tls).await?;
+        let worker = self.worker;
+        // The pick stays until the end: some balancers count what is under way.
+        let (io, _pick) = self.connect(&service).await?;
+        let bounds = Bounds {
+            idle: service.read_timeout,
+            write: service.write_timeout,
+            total: Duration::ZERO,
+            websocket: false,
+            draining: &worker.draining,
+            drain: worker.settings.timeouts.drain,
+        };
+        let upstream = End { io, input: Buffer::default() };
+        let (traffic, ending) = tunnel::join(client, upstream, &worker.clock, &bounds).await;
+        self.traffic = traffic;
+        ending.reason().map_or(Ok(()), Err)
+    }
+
+    /// Finds the route, and takes the client's TLS off where the route ends it.
+    async fn steer(&mut self, tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<(End, Arc<Service>), Reason> {
+        let view = self.worker.view();
+        let deadline = tokio::time::Instant::now() + self.worker.settings.timeouts.handshake;
+        let destination = tcp.local_addr().map(canonical).map_err(|_| Reason::ClientGone)?;
+        let router = &view.snapshot.stream_router;
+        let opening = match self.listener.tls || router.asks_for_tls(self.client, destination) {
+            // Nobody asks for TLS, so nothing is waited for: the upstream may have to speak first.
+            false => Opening::default(),
+            true => timeout_at(deadline, hello::read(&tcp)).await.map_err(|_| Reason::ClientHelloTimeout)??,
+        };
+        self.sni = opening.sni();
+        if self.listener.tls && opening.hello.is_none() {
+            return Err(Reason::TlsRequired);
+        }
+        let request =
+            StreamRequest { source: self.client, destination, sni: self.sni.as_deref(), tls: opening.hello.is_some() };
+        let route = router.select(&request).map(|index| &view.snapshot.stream_routes[index]);
+        let route = route.ok_or(Reason::StreamRouteNotFound)?;
+        self.route = Some(route.label.clone());
+        let service = route.service.clone().ok_or(Reason::ServiceNotFound)?;
+        self.service = Some(service.label.clone());
+        let Opening { bytes, hello } = opening;
+        let (protocol, ends_here) = match hello {
+            Some(hello) if route.protocols.contains(&StreamProtocol::Tls) => ("tls", Some(hello)),
+            Some(_) if route.protocols.contains(&StreamProtocol::TlsPassthrough) => ("tls_passthrough", None),
+            _ => ("tcp", None),
+        };
+        self.protocol = Some(protocol);
+        drop(view);
+        let Some(hello) = ends_here else {
+            let mut input = Buffer::default();
+            input.prefill(&bytes);
+            return Ok((End { io: Io::new(Stream::Tcp(tcp)), input }, service));
+        };
+        let metrics = &self.worker.metrics;
+        let handshake = StartHandshake::from_parts(*hello, tcp).into_stream(tls);
+        let stream = timeout_at(deadline, handshake).await.map_err(|_| None).and_then(|made| made.map_err(Some));
+        let stream = stream.map_err(|error| {
+            metrics.failed_handshakes.add(1);
+            tracing::debug!(client = %self.client, error = error.as_ref().map(tracing::field::display), "TLS handshake failed");
+            Reason::TlsHandshakeFailed
+        })?;
+        metrics.handshakes.add(1);
+        self.tls = Some(crate::tls::version(stream.get_ref().1));
+        Ok((End { io: Io::new(Stream::TlsServer(Box::new(stream))), input: Buffer::default() }, service))
+    }
+
+    /// A connection to one of the service's targets. One that fails at once costs a try; a wait that ended has cost the
+    /// client its patience.
+    async fn connect(&mut self, service: &Service) -> Result<(Io, Pick), Reason> {
+        let (began, affinity) = (Instant::now(), Affinity::default());
+        let mut tried = Vec::new();
+        loop {
+            let pick = service.balancer.pick(&affinity, &tried).await?;
+            self.upstream_address = Some(pick.address);
+            let opened = timeout(service.connect_timeout, upstream::open(service, pick.address, true)).await;
+            self.upstream = Some(began.elapsed());
+            let failure = match opened {
+                Ok(Ok((io, _))) => {
+                    self.worker.metrics.upstream_connects.add(1);
+                    pick.report(Outcome::Answered(200, began.elapsed()));
+                    return Ok((io, pick));
+                }
+                Ok(Err(reason)) => {
+                    pick.report(Outcome::Failed);
+                    reason
+                }
+                Err(_) => {
+                    pick.report(Outcome::TimedOut);
+                    Reason::UpstreamTimeout
+                }
+            };
+            tried.push(pick.address);
+            if failure == Reason::UpstreamTimeout || tried.len() > service.retries as usize {
+                self.worker.metrics.upstream_failures.add(1);
+                return Err(failure);
+            }
+        }
+    }
+
+    fn account(&self, reason: Option<Reason>) {
+        let (metrics, total) = (&self.worker.metrics, self.started.elapsed());
+        metrics.bytes_in.add(self.traffic.up_bytes);
+        metrics.bytes_out.add(self.traffic.down_bytes);
+        metrics.sessions.observe(total);
+        if let Some(reason) = reason {
+            metrics.refused(reason, self.route.as_deref());
+        }
+        self.worker.log_session(&SessionRecord {
+            time: SystemTime::now(),
+            request_id: self.request_id.as_str(),
+            client: self.client,
+            listener: &self.listener.label,
+            protocol: self.protocol,
+            tls: self.tls,
+            sni: self.sni.as_deref(),
+            route: self.route.as_deref(),
+            service: self.service.as_deref(),
+            reason,
+            total,
+            upstream: self.upstream,
+            bytes_in: self.traffic.up_bytes,
+            bytes_out: self.traffic.down_bytes,
+            upstream_address: self.upstream_address,
+        });
+    }
+}
+
+/// An IPv4 address mapped into IPv6 is the IPv4 one.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
