@@ -68,6 +68,7 @@ reasons! {
     UpstreamTls = "upstream_tls", "the upstream's TLS handshake failed";
     UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
+    UpstreamUnhealthy = "upstream_unhealthy", "no target of the upstream is healthy";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
     ResponseTooLarge = "response_too_large", "the response is over limits.buffer_bytes and a plugin must rewrite it whole";
     RequestTerminated = "request_terminated", "request-termination answered";

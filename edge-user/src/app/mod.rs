@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
@@ -118,8 +117,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     };
     let node = Arc::new(Node {
         version: VERSION,
-        hostname: nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into()),
-        node_id: Uuid::new_v4(),
+        hostname: env.plugins.node().hostname.to_string(),
+        node_id: env.plugins.node().id,
         workers,
         listeners: listeners_of(Mode::Http),
         stream_listeners: listeners_of(Mode::Stream),

@@ -69,8 +69,12 @@ impl Sockets {
                 (Mode::Stream, _) => Serves::Stream(tls::stream_server_config(index, store)?),
             };
             addresses.push((address, listener.mode, listener.tls));
-            let info =
-                Arc::new(ListenerInfo { label: address.to_string().into(), port: address.port(), tls: listener.tls });
+            let info = Arc::new(ListenerInfo {
+                label: address.to_string().into(),
+                address: address.ip(),
+                port: address.port(),
+                tls: listener.tls,
+            });
             workers.resize_with(sockets.len().max(workers.len()), Vec::new);
             for (worker, socket) in workers.iter_mut().zip(sockets) {
                 worker.push(Bound { socket, info: info.clone(), serves: serves.clone() });

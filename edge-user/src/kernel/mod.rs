@@ -2,7 +2,6 @@
 //! cheaper and decide nothing: all that is lost without them is speed.
 
 mod counters;
-mod deny;
 mod loader;
 mod log;
 mod publisher;
@@ -13,7 +12,10 @@ use aya::Ebpf;
 use tracing::{info, warn};
 
 use self::{counters::Counters, publisher::Publisher};
-pub use self::{deny::DenyList, loader::OBJECT, log::LogReader, publisher::Changes};
+pub use self::{loader::OBJECT, log::LogReader, publisher::Changes};
+/// Which sources the operator denies, asked in userspace: the kernel only answers earlier, so that no one gets in
+/// without a program who would not have got in otherwise (X1).
+pub use crate::settings::CidrSet as DenyList;
 use crate::settings::{self, Cidr, KernelMode};
 
 /// Why the kernel programs do not run, or do not run as told.

@@ -1,12 +1,22 @@
 //! Plugins: one closed enum, run by descending PRIORITY. One file or folder per plugin, named as in the configuration.
 
+mod acl;
+mod correlation_id;
+mod cors;
+mod fields;
+mod ip_restriction;
 pub mod openid_connect;
 pub mod plan;
 mod request;
+pub(crate) mod request_size_limiting;
+mod request_termination;
+mod response_transformer;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use crate::config::reader::Reader;
 use crate::http::head::Head;
@@ -15,28 +25,65 @@ use crate::reason::Reason;
 use crate::state::State;
 use crate::token::keys::KeySources;
 use crate::token::source::FetchPolicy;
+use acl::Acl;
+use correlation_id::CorrelationId;
+use cors::Cors;
+use ip_restriction::IpRestriction;
 use openid_connect::OpenidConnect;
 use openid_connect::refusal::Detail;
 pub use request::{Access, Answer, AnswerBody, Caller, Notes, Request, RequestBody, Response};
+use request_size_limiting::RequestSizeLimiting;
+use request_termination::RequestTermination;
+use response_transformer::ResponseTransformer;
 
 /// Every plugin this program has, with its PRIORITY.
-pub const PLUGINS: &[(&str, u32)] = &[(openid_connect::NAME, openid_connect::PRIORITY)];
+pub const PLUGINS: &[(&str, u32)] = &[
+    (acl::NAME, acl::PRIORITY),
+    (correlation_id::NAME, correlation_id::PRIORITY),
+    (cors::NAME, cors::PRIORITY),
+    (ip_restriction::NAME, ip_restriction::PRIORITY),
+    (openid_connect::NAME, openid_connect::PRIORITY),
+    (request_size_limiting::NAME, request_size_limiting::PRIORITY),
+    (request_termination::NAME, request_termination::PRIORITY),
+    (response_transformer::NAME, response_transformer::PRIORITY),
+];
 
 /// What plugins need beside their own configuration; one for the process, kept across reloads.
 #[derive(Clone)]
 pub struct PluginEnv {
     keys: Arc<KeySources>,
+    node: Arc<Node>,
+}
+
+/// Which node this is.
+pub struct Node {
+    /// Made anew at each start.
+    pub id: Uuid,
+    /// The machine's name.
+    pub hostname: Box<str>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into());
+        Self { id: Uuid::new_v4(), hostname: hostname.unwrap_or_else(|_| "localhost".into()) }
+    }
 }
 
 impl PluginEnv {
     /// The environment whose issuers' keys come from here.
     pub fn new(keys: KeySources) -> Self {
-        Self { keys: Arc::new(keys) }
+        Self { keys: Arc::new(keys), node: Arc::new(Node::new()) }
     }
 
     /// Where issuers' keys come from.
     pub fn keys(&self) -> &KeySources {
         &self.keys
+    }
+
+    /// Which node this is.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
     /// Starts fetching for the configuration in force, so that the first request finds keys.
@@ -82,16 +129,43 @@ impl Refusal<'_> {
 /// One configured plugin. Clones share one instance.
 #[derive(Clone)]
 pub enum Plugin {
+    /// `acl`
+    Acl(Arc<Acl>),
+    /// `correlation-id`
+    CorrelationId(Arc<CorrelationId>),
+    /// `cors`
+    Cors(Arc<Cors>),
+    /// `ip-restriction`
+    IpRestriction(Arc<IpRestriction>),
     /// `openid-connect`
     OpenidConnect(Arc<OpenidConnect>),
+    /// `request-size-limiting`
+    RequestSizeLimiting(Arc<RequestSizeLimiting>),
+    /// `request-termination`
+    RequestTermination(Arc<RequestTermination>),
+    /// `response-transformer`
+    ResponseTransformer(Arc<ResponseTransformer>),
 }
 
 impl Plugin {
     /// Reads one plugin's `config`; `None` and a problem where it is wrong or the name unknown.
     pub fn parse(name: &str, config: Reader<'_>, env: &PluginEnv) -> Option<Plugin> {
         match name {
+            acl::NAME => Acl::parse(config).map(|plugin| Self::Acl(Arc::new(plugin))),
+            correlation_id::NAME => CorrelationId::parse(config).map(|plugin| Self::CorrelationId(Arc::new(plugin))),
+            cors::NAME => Cors::parse(config).map(|plugin| Self::Cors(Arc::new(plugin))),
+            ip_restriction::NAME => IpRestriction::parse(config).map(|plugin| Self::IpRestriction(Arc::new(plugin))),
             openid_connect::NAME => {
                 OpenidConnect::parse(config, env).map(|plugin| Self::OpenidConnect(Arc::new(plugin)))
+            }
+            request_size_limiting::NAME => {
+                RequestSizeLimiting::parse(config).map(|plugin| Self::RequestSizeLimiting(Arc::new(plugin)))
+            }
+            request_termination::NAME => {
+                RequestTermination::parse(config, env).map(|plugin| Self::RequestTermination(Arc::new(plugin)))
+            }
+            response_transformer::NAME => {
+                ResponseTransformer::parse(config).map(|plugin| Self::ResponseTransformer(Arc::new(plugin)))
             }
             _ => {
                 let expected = format!("a plugin the edge has: plugin '{name}' not enabled");
@@ -104,14 +178,28 @@ impl Plugin {
     /// The name as in the configuration.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Acl(_) => acl::NAME,
+            Self::CorrelationId(_) => correlation_id::NAME,
+            Self::Cors(_) => cors::NAME,
+            Self::IpRestriction(_) => ip_restriction::NAME,
             Self::OpenidConnect(_) => openid_connect::NAME,
+            Self::RequestSizeLimiting(_) => request_size_limiting::NAME,
+            Self::RequestTermination(_) => request_termination::NAME,
+            Self::ResponseTransformer(_) => response_transformer::NAME,
         }
     }
 
     /// Kong's PRIORITY: higher runs first.
     pub fn priority(&self) -> u32 {
         match self {
+            Self::Acl(_) => acl::PRIORITY,
+            Self::CorrelationId(_) => correlation_id::PRIORITY,
+            Self::Cors(_) => cors::PRIORITY,
+            Self::IpRestriction(_) => ip_restriction::PRIORITY,
             Self::OpenidConnect(_) => openid_connect::PRIORITY,
+            Self::RequestSizeLimiting(_) => request_size_limiting::PRIORITY,
+            Self::RequestTermination(_) => request_termination::PRIORITY,
+            Self::ResponseTransformer(_) => response_transformer::PRIORITY,
         }
     }
 
@@ -119,48 +207,62 @@ impl Plugin {
     pub fn owned_names(&self) -> Vec<Box<str>> {
         match self {
             Self::OpenidConnect(plugin) => plugin.owned_names(),
+            // Those of `acl` are the edge's whatever is configured.
+            _ => Vec::new(),
         }
     }
 
     /// Whether an instance may be for a consumer or group (`scope` says which): it must run after one is known.
-    pub fn may_be_for(&self, _scope: &str) -> bool {
+    pub fn may_be_for(&self, scope: &str) -> bool {
         match self {
-            Self::OpenidConnect(_) => false,
+            Self::Acl(_) | Self::Cors(_) | Self::OpenidConnect(_) => false,
+            Self::CorrelationId(_) | Self::RequestSizeLimiting(_) => scope == "consumer",
+            Self::IpRestriction(_) | Self::RequestTermination(_) | Self::ResponseTransformer(_) => true,
         }
     }
 
     /// Whether it looks at responses.
     pub fn answers(&self) -> bool {
-        match self {
-            Self::OpenidConnect(_) => false,
-        }
+        matches!(self, Self::CorrelationId(_) | Self::Cors(_) | Self::ResponseTransformer(_))
     }
 
     /// The access phase: before the request is forwarded.
     pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
         match self {
+            Self::Acl(plugin) => plugin.access(request),
+            Self::CorrelationId(plugin) => plugin.access(request),
+            Self::Cors(plugin) => plugin.access(request),
+            Self::IpRestriction(plugin) => plugin.access(request),
             Self::OpenidConnect(plugin) => plugin.access(request).await,
+            Self::RequestSizeLimiting(plugin) => plugin.access(request),
+            Self::RequestTermination(plugin) => plugin.access(request).await,
+            Self::ResponseTransformer(_) => Access::Continue,
         }
     }
 
     /// The response phase: before the head of any response is sent, the edge's own included.
-    pub fn respond(&self, _response: &mut Response<'_>) {
+    pub fn respond(&self, response: &mut Response<'_>) {
         match self {
-            Self::OpenidConnect(_) => {}
+            Self::CorrelationId(plugin) => plugin.respond(response),
+            Self::Cors(plugin) => plugin.respond(response),
+            Self::ResponseTransformer(plugin) => plugin.respond(response),
+            _ => {}
         }
     }
 
     /// Whether it will rewrite the body of this response, which is then read whole.
-    pub fn rewrites_body(&self, _response: &Head) -> bool {
+    pub fn rewrites_body(&self, response: &Head) -> bool {
         match self {
-            Self::OpenidConnect(_) => false,
+            Self::ResponseTransformer(plugin) => plugin.rewrites_body(response),
+            _ => false,
         }
     }
 
     /// The response's body rewritten, or nothing where it stays as it is.
-    pub fn rewrite_body(&self, _body: &[u8]) -> Option<Vec<u8>> {
+    pub fn rewrite_body(&self, body: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Self::OpenidConnect(_) => None,
+            Self::ResponseTransformer(plugin) => plugin.rewrite_body(body),
+            _ => None,
         }
     }
 }

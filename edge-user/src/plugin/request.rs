@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub port: u16,
     /// Whether the client uses TLS, by the rules of `trusted_ips`.
     pub https: bool,
+    /// Whether the client waits to be asked for the body (RFC 9110, 10.1.1).
+    pub expects_continue: bool,
     /// The client by the rules of `trusted_ips`.
     pub client: IpAddr,
     /// The connection it came over.
@@ -163,6 +165,8 @@ pub struct Response<'a> {
     pub request: &'a Head,
     /// Whether the client uses TLS, by the rules of `trusted_ips`.
     pub https: bool,
+    /// The connection it goes back over.
+    pub connection: &'a Connection,
     /// Whether an upstream answered.
     pub is_proxied: bool,
     /// What the access phase left.

@@ -1,6 +1,6 @@
 //! What unit tests of plugins stand on: one request with everything around it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,19 +28,22 @@ pub(crate) fn parse(name: &str, yaml: &str) -> Result<Plugin, Vec<String>> {
 }
 
 /// A body that has come already.
-pub(crate) struct Bytes(pub(crate) Vec<u8>);
+pub(crate) struct Bytes {
+    pub(crate) framing: Framing,
+    pub(crate) bytes: Vec<u8>,
+}
 
 impl RequestBody for Bytes {
     fn framing(&self) -> Framing {
-        if self.0.is_empty() { Framing::None } else { Framing::Length(self.0.len() as u64) }
+        self.framing
     }
 
     fn poll_collect(&mut self, _cx: &mut Context<'_>, limit: usize) -> Poll<Result<bool, Fault>> {
-        Poll::Ready(Ok(self.0.len() <= limit))
+        Poll::Ready(Ok(self.bytes.len() <= limit))
     }
 
     fn collected(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
@@ -50,6 +53,7 @@ pub(crate) struct Scene {
     pub(crate) path: String,
     pub(crate) query: Option<String>,
     pub(crate) https: bool,
+    pub(crate) expects_continue: bool,
     pub(crate) client: IpAddr,
     pub(crate) now: Now,
     pub(crate) connection: Connection,
@@ -68,15 +72,17 @@ impl Scene {
         for (name, value) in fields {
             head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
         }
-        let listener = Arc::new(ListenerInfo { label: "127.0.0.1:8000".into(), port: 8000, tls: false });
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let listener = ListenerInfo { label: "127.0.0.1:8000".into(), address: local, port: 8000, tls: false };
         Self {
             head,
             path: "/path".into(),
             query: Some("a=1".into()),
             https: false,
+            expects_continue: false,
             client: IpAddr::from([192, 0, 2, 7]),
             now: Now::read(),
-            connection: Connection::new(SocketAddr::from(([192, 0, 2, 7], 1234)), false, listener, None),
+            connection: Connection::new(([192, 0, 2, 7], 1234).into(), local, false, Arc::new(listener), None),
             route: Route {
                 id: uuid::Uuid::from_u128(1),
                 name: Some("route".into()),
@@ -92,7 +98,7 @@ impl Scene {
             },
             consumers: Consumers::default(),
             cache: VerdictCache::new(1 << 20).local(),
-            body: Bytes(Vec::new()),
+            body: Bytes { framing: Framing::None, bytes: Vec::new() },
             notes: Notes::default(),
         }
     }
@@ -106,6 +112,7 @@ impl Scene {
             host: b"api.example",
             port: 8000,
             https: self.https,
+            expects_continue: self.expects_continue,
             client: self.client,
             connection: &self.connection,
             id: "0123456789abcdef0123456789abcdef",
@@ -135,6 +142,7 @@ impl Scene {
             head: &mut head,
             request: &self.head,
             https: self.https,
+            connection: &self.connection,
             is_proxied: true,
             notes: &self.notes,
         });

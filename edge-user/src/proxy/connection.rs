@@ -1,16 +1,36 @@
 //! What is known of a client connection before its first request.
 
+use std::cell::Cell;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::net::TcpStream;
+
+/// The serial number of the next connection of the process.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// One listener as requests see it.
 pub struct ListenerInfo {
     /// The bound address, for logs.
     pub label: Box<str>,
+    /// The bound address.
+    pub address: IpAddr,
     /// The bound port.
     pub port: u16,
     /// Whether it terminates TLS.
     pub tls: bool,
+}
+
+impl ListenerInfo {
+    /// The address a connection came to. Only one bound to all addresses has to ask the kernel.
+    pub fn local(&self, tcp: &TcpStream) -> io::Result<IpAddr> {
+        match self.address.is_unspecified() {
+            false => Ok(self.address),
+            true => tcp.local_addr().map(|local| local.ip()),
+        }
+    }
 }
 
 /// One client connection.
@@ -19,6 +39,12 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The peer's address as text: `X-Forwarded-For`, `X-Real-IP`.
     pub peer_text: Box<str>,
+    /// The address it was accepted at.
+    pub local: IpAddr,
+    /// Its number among the process's connections.
+    pub serial: u64,
+    /// How many requests came over it so far.
+    pub requests: Cell<u64>,
     /// Whether the peer is one of `proxy.trusted_ips`.
     pub trusted: bool,
     /// Where it was accepted.
@@ -37,13 +63,26 @@ impl Connection {
     /// A connection from `peer`, an IPv4 address mapped into IPv6 taken as IPv4.
     pub fn new(
         peer: SocketAddr,
+        local: IpAddr,
         trusted: bool,
         listener: Arc<ListenerInfo>,
         tls_version: Option<&'static str>,
     ) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let (port, tls) = (listener.port, listener.tls);
-        Self { peer, peer_text: peer.ip().to_string().into(), trusted, listener, port, tls, tls_version, sni: None }
+        Self {
+            peer,
+            peer_text: peer.ip().to_string().into(),
+            local: local.to_canonical(),
+            serial: NEXT.fetch_add(1, Ordering::Relaxed),
+            requests: Cell::new(0),
+            trusted,
+            listener,
+            port,
+            tls,
+            tls_version,
+            sni: None,
+        }
     }
 
     /// The peer's address.

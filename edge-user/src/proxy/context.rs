@@ -59,6 +59,8 @@ pub struct Context<'a> {
     pub route: Option<&'a Route>,
     /// Whether the client uses TLS, by the rules of `trusted_ips`.
     pub https: bool,
+    /// Whether the client waits to be asked for the body (RFC 9110, 10.1.1).
+    pub expects_continue: bool,
     /// What it speaks: http or grpc, over TLS or not.
     pub protocol: Protocol,
     /// What plugins leave.
@@ -96,6 +98,7 @@ impl<'a> Context<'a> {
             host: Vec::new(),
             route: None,
             https: connection.tls,
+            expects_continue: false,
             protocol: if connection.tls { Protocol::Https } else { Protocol::Http },
             notes: Notes::default(),
             chosen: Vec::new(),

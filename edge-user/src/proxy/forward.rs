@@ -28,7 +28,7 @@ const MAX_INTERIM: u8 = 32;
 pub enum Failure {
     /// The client's side failed.
     Client(downstream::Fault),
-    /// The request body is over `limits.body_bytes`.
+    /// The request body is over `limits.body_bytes` or a plugin's limit.
     TooLarge,
     /// The upstream's side failed.
     Upstream(Reason),
@@ -70,7 +70,7 @@ pub struct Outgoing<'a> {
     pub https: bool,
     /// Names that no trailer of the client may bear (P1).
     pub owned: &'a OwnedNames,
-    /// The longest body it may have, in bytes; zero for any.
+    /// The longest body it may have, in bytes.
     pub body_limit: u64,
     /// The protocol to switch to, where the client asks for one that is allowed.
     pub upgrade: Option<&'a [u8]>,

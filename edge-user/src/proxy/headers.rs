@@ -105,9 +105,9 @@ pub fn add_latencies(response: &mut Head, context: &Context<'_>, answered: Insta
     for (known, value) in [(Known::XKongUpstreamLatency, upstream), (Known::XKongProxyLatency, edge)] {
         number.clear();
         decimal(&mut number, value.as_millis() as u64);
-        response.push_known(known, &number);
+        response.set_known(known, &number);
     }
-    response.push_known(Known::XKongRequestId, context.request_id.as_bytes());
+    response.set_known(Known::XKongRequestId, context.request_id.as_bytes());
 }
 
 /// Drops the fields of the hop from an upstream's response.

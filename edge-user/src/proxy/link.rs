@@ -12,6 +12,7 @@ use crate::http::h2_client::{self, Stream};
 use crate::http::head::Head;
 
 /// A connection for one exchange, or a stream of one that others share. Methods mean what those of `UpstreamConn` do.
+#[allow(clippy::large_enum_variant, reason = "HTTP/1, the usual case, is not to pay an allocation a request")]
 pub enum Link {
     /// HTTP/1.
     H1(UpstreamConn),

@@ -138,8 +138,10 @@ async fn serve(
     tls: Option<Arc<ServerConfig>>,
 ) {
     let trusted = worker.settings.is_trusted(peer.ip());
+    // It fails for a client that has gone already.
+    let Ok(local) = info.local(&tcp) else { return };
     let Some(tls) = tls else {
-        let connection = Rc::new(Connection::new(peer, trusted, info, None));
+        let connection = Rc::new(Connection::new(peer, local, trusted, info, None));
         return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
     };
     let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, TlsAcceptor::from(tls).accept(tcp)).await;
@@ -160,7 +162,7 @@ async fn serve(
     let session = stream.get_ref().1;
     let version = crate::tls::version(session);
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let mut connection = Connection::new(peer, trusted, info, Some(version));
+    let mut connection = Connection::new(peer, local, trusted, info, Some(version));
     connection.sni = session.server_name().map(Into::into);
     let connection = Rc::new(connection);
     let io = Io::new(Stream::TlsServer(Box::new(stream)));

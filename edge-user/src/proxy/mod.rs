@@ -32,7 +32,7 @@ use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known, Owner, Version};
-use crate::plugin::{Access, Plugin, Request};
+use crate::plugin::{Access, Plugin, Request, request_size_limiting};
 use crate::reason::Reason;
 use crate::router;
 use crate::worker::{View, Worker};
@@ -63,6 +63,7 @@ pub async fn handle<D: Downstream>(
     down: &mut D,
 ) -> After {
     let view = worker.view();
+    connection.requests.set(connection.requests.get() + 1);
     let mut context = Context::new(worker, connection);
     let phases = run(&view, &mut context, heads, upgrade, down);
     let after = match worker.settings.timeouts.request_total {
@@ -157,6 +158,7 @@ fn route<'a>(
     if !context.https && !route.protocols.contains(clear) {
         return Err(https_required(route, &target));
     }
+    context.expects_continue = head.has(Known::Expect);
     headers::clean_request(head, &view.owned, trusted);
     Ok(target)
 }
@@ -199,6 +201,7 @@ async fn access<'a, D: Downstream>(
             host: target.host(),
             port: target.port,
             https: context.https,
+            expects_continue: context.expects_continue,
             client: context.client,
             connection: context.connection,
             id: context.request_id.as_str(),
@@ -331,7 +334,9 @@ async fn proxy<'a, D: Downstream>(
         response.push(Owner::Edge, b"Set-Cookie", cookie.as_bytes());
     }
     let shape = match &rewritten {
-        None => ResponseShape { framing: meta.framing, declared: meta.declared },
+        None if rewriters.is_empty() => ResponseShape { framing: meta.framing, declared: meta.declared },
+        // The answer to HEAD: nobody knows the length that a body would get (RFC 9110, 8.6).
+        None => ResponseShape { framing: meta.framing, declared: Framing::None },
         Some(body) => {
             let framing = Framing::Length(body.len() as u64);
             ResponseShape { framing, declared: framing }
@@ -365,10 +370,10 @@ async fn rewrite<D: Downstream>(
     Ok(body)
 }
 
-/// The longest body this request may have, in bytes; zero for any.
+/// The longest body this request may have, in bytes.
 fn body_limit(context: &Context<'_>) -> u64 {
     let limits = [context.notes.body_limit, Some(context.worker.settings.limits.body_bytes).filter(|limit| *limit > 0)];
-    limits.into_iter().flatten().min().unwrap_or(0)
+    limits.into_iter().flatten().min().unwrap_or(u64::MAX)
 }
 
 /// Tells the client of the switch; the connection's owner joins the two ends.
@@ -417,8 +422,9 @@ async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down:
     }
     let answer = match failure {
         Failure::Upstream(reason) => respond::upstream_failure(reason),
-        Failure::TooLarge if context.notes.body_limit.is_some() => {
-            Local::new(413, Reason::PayloadTooLarge, "Request size limit exceeded").close()
+        Failure::TooLarge if context.notes.body_limit == Some(body_limit(context)) => {
+            let status = if context.expects_continue { 417 } else { 413 };
+            Local::new(status, Reason::PayloadTooLarge, request_size_limiting::MESSAGE).close()
         }
         Failure::TooLarge => too_large(),
         Failure::Client(Fault::Timeout) => {

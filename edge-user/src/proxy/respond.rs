@@ -120,7 +120,7 @@ pub fn local<D: Downstream>(
     response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
     let grpc = grpc::is_grpc(request);
     let (content_type, mut text) = match grpc {
-        true => (Some(grpc::CONTENT_TYPE.into()), Default::default()),
+        true => (Some(grpc::CONTENT_TYPE), Default::default()),
         false => body_text(context, request, answer),
     };
     if let Some(content_type) = content_type {
@@ -144,9 +144,9 @@ pub fn local<D: Downstream>(
     }
     let mut latency = Vec::with_capacity(4);
     decimal(&mut latency, context.started.elapsed().as_millis() as u64);
-    response.push(Owner::Edge, b"X-Kong-Response-Latency", &latency);
-    response.push_known(Known::Server, b"edge");
-    response.push_known(Known::XKongRequestId, context.request_id.as_bytes());
+    response.replace(b"X-Kong-Response-Latency", &latency);
+    response.set_known(Known::Server, b"edge");
+    response.set_known(Known::XKongRequestId, context.request_id.as_bytes());
     let declared = Framing::Length(text.len() as u64);
     let bodiless = request.method() == b"HEAD" || matches!(answer.status, 204 | 304);
     let framing = if bodiless { Framing::None } else { declared };
@@ -168,6 +168,7 @@ pub fn plugin_fields(context: &Context<'_>, request: &Head, response: &mut Head,
             head: response,
             request,
             https: context.https,
+            connection: context.connection,
             is_proxied,
             notes: &context.notes,
         });
@@ -184,18 +185,47 @@ enum Form {
 }
 
 impl Form {
-    fn of(media_types: &[u8]) -> Option<Self> {
-        list(media_types).find_map(|member| {
-            let media_type = member.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-            let is = |name: &str| media_type.eq_ignore_ascii_case(name.as_bytes());
-            match () {
-                () if is("application/json") || is("application/problem+json") => Some(Self::Json),
-                () if is("text/html") || is("application/xhtml+xml") => Some(Self::Html),
-                () if is("application/xml") || is("text/xml") => Some(Self::Xml),
-                () if is("text/plain") => Some(Self::Text),
-                () => None,
+    /// The form the client likes best, the first of those it likes equally; nothing where it knows none of them.
+    fn of(accept: &[u8]) -> Option<Self> {
+        let mut best: Option<(u16, Self)> = None;
+        for member in list(accept) {
+            let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let Some(form) = parts.next().and_then(Self::of_range) else { continue };
+            let weight = parts.find_map(|part| part.strip_prefix(b"q=").or(part.strip_prefix(b"Q=")));
+            let weight = weight.map_or(1000, thousandths);
+            if weight > best.map_or(0, |(weight, _)| weight) {
+                best = Some((weight, form));
             }
-        })
+        }
+        best.map(|(_, form)| form)
+    }
+
+    fn of_range(range: &[u8]) -> Option<Self> {
+        let is = |name: &str| range.eq_ignore_ascii_case(name.as_bytes());
+        match () {
+            () if is("application/json") || is("application/*") || is("*/*") => Some(Self::Json),
+            () if is("text/plain") || is("text/*") => Some(Self::Text),
+            () if is("text/html") => Some(Self::Html),
+            () if is("application/xml") => Some(Self::Xml),
+            () => None,
+        }
+    }
+
+    fn text(self, message: &str, id: &str) -> String {
+        match self {
+            Self::Json => format!("{{\n  \"message\":{},\n  \"request_id\":\"{id}\"\n}}", json_string(message)),
+            Self::Text => format!("{message}\nrequest_id: {id}\n"),
+            Self::Html => format!(
+                "<!doctype html>\n<html>\n<head><meta charset=\"utf-8\"><title>Error</title></head>\n<body>\n\
+                 <h1>Error</h1>\n<p>{}.</p>\n<p>request_id: {id}</p>\n</body>\n</html>\n",
+                escaped(message)
+            ),
+            Self::Xml => format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error>\n  <message>{}</message>\n  \
+                 <requestid>{id}</requestid>\n</error>\n",
+                escaped(message)
+            ),
+        }
     }
 
     fn content_type(self) -> &'static str {
@@ -218,27 +248,28 @@ fn body_text<'a>(context: &Context<'_>, request: &Head, answer: &'a Local<'_>) -
         return (Some(Form::Json.content_type()), text.into_bytes().into());
     }
     let accepted = request.get(Known::Accept).and_then(Form::of);
-    let any = request.get(Known::Accept).is_some_and(|accept| accept.trim_ascii() == b"*/*");
     let form = match &answer.body {
-        Body::ProxyError => accepted.or_else(|| match any {
-            true => Some(Form::Json),
-            false => request.get(Known::ContentType).and_then(Form::of),
-        }),
-        _ => accepted.or(Some(Form::Json)),
-    }
-    .unwrap_or(Form::Text);
-    let text = match form {
-        Form::Json => format!("{{\n  \"message\":{},\n  \"request_id\":\"{id}\"\n}}", json_string(message)),
-        Form::Text => format!("{message}\nrequest_id: {id}\n"),
-        Form::Html => format!(
-            "<!doctype html>\n<html><head><meta charset=\"utf-8\"><title>Error</title></head>\
-             <body><h1>{message}</h1><p>request_id: {id}</p></body></html>\n"
-        ),
-        Form::Xml => format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error><message>{message}</message><requestid>{id}</requestid></error>\n"
-        ),
+        Body::ProxyError => {
+            accepted.or_else(|| request.get(Known::ContentType).and_then(Form::of)).unwrap_or(Form::Text)
+        }
+        _ => accepted.unwrap_or(Form::Json),
     };
-    (Some(form.content_type()), text.into_bytes().into())
+    (Some(form.content_type()), form.text(message, id).into_bytes().into())
+}
+
+/// A weight in thousandths (RFC 9110, 12.4.2); zero where it is none.
+fn thousandths(weight: &[u8]) -> u16 {
+    let weight = std::str::from_utf8(weight).ok().and_then(|weight| weight.parse::<f32>().ok());
+    weight.filter(|weight| (0.0..=1.0).contains(weight)).map_or(0, |weight| (weight * 1000.0) as u16)
+}
+
+/// A text that no browser takes for markup: messages may hold what a client or a configuration put there.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(['<', '>', '&', '"', '\'']) {
+        return text.into();
+    }
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&#39;").into()
 }
 
 /// Messages are the edge's or the configuration's; the latter may hold anything.
@@ -256,16 +287,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_follow_the_first_known_media_type() {
+    fn forms_follow_the_media_type_liked_best() {
         for (accept, expected) in [
             ("application/json", Some(Form::Json)),
-            ("text/html;q=0.9, application/json", Some(Form::Html)),
-            ("image/png, text/plain", Some(Form::Text)),
-            ("application/xml", Some(Form::Xml)),
+            ("*/*", Some(Form::Json)),
+            ("application/*", Some(Form::Json)),
+            ("text/*", Some(Form::Text)),
+            ("text/plain", Some(Form::Text)),
+            ("APPLICATION/XML", Some(Form::Xml)),
+            ("text/html;q=0.9, application/json", Some(Form::Json)),
+            ("text/html, application/json", Some(Form::Html)),
+            ("text/html;q=0.5;x=1, application/xml; q=0.5", Some(Form::Html)),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Some(Form::Html)),
+            ("image/png, text/plain;q=0.1", Some(Form::Text)),
+            ("text/html;q=0", None),
+            ("text/html;q=x", None),
             ("image/png", None),
             ("", None),
         ] {
             assert!(Form::of(accept.as_bytes()) == expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn every_form_bears_message_and_id_and_no_markup_of_others() {
+        for (form, expected) in [
+            (Form::Json, "{\n  \"message\":\"a <b> \\\"&\\\"\",\n  \"request_id\":\"7\"\n}"),
+            (Form::Text, "a <b> \"&\"\nrequest_id: 7\n"),
+            (Form::Html, "<h1>Error</h1>\n<p>a &lt;b&gt; &quot;&amp;&quot;.</p>\n<p>request_id: 7</p>\n"),
+            (Form::Xml, "<message>a &lt;b&gt; &quot;&amp;&quot;</message>\n  <requestid>7</requestid>\n</error>\n"),
+        ] {
+            let text = form.text("a <b> \"&\"", "7");
+            assert!(text.contains(expected), "{text}");
         }
     }
 }

@@ -81,7 +81,7 @@ impl Pattern {
     }
 
     /// How many bytes of a path it matches, if it does.
-    pub(super) fn match_path(&self, path: &[u8]) -> Option<usize> {
+    pub(crate) fn match_path(&self, path: &[u8]) -> Option<usize> {
         self.regex().search_half(&Input::new(path).anchored(Anchored::Yes)).map(|end| end.offset())
     }
 

@@ -191,7 +191,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         head_bytes: count(reader, "head_bytes", 1024..=1 << 20, 32768),
         fields: count(reader, "fields", 8..=1000, 64),
         body_bytes: count(reader, "body_bytes", 0..=1 << 50, 0) as u64,
-        buffer_bytes: count(reader, "buffer_bytes", 4096..=1 << 30, 1 << 20) as usize,
+        buffer_bytes: count(reader, "buffer_bytes", 4096..=1 << 30, 1 << 20),
         connections: count(reader, "connections", 1..=10_000_000, 100_000),
     }
 }

@@ -3,7 +3,7 @@
 use super::cache::{LocalCache, VerdictCache};
 use super::keys::KeySources;
 use super::source::{Discovery, FetchPolicy, SourceSettings};
-use super::{Attempt, Issuers, Judgement, Now, Settings, Validator};
+use super::{Attempt, Issuers, Judgement, Now, Settings, Validator, Verified};
 use crate::crypto::sign::{Signer, SigningKey};
 use crate::http_client::{HttpClient, Options};
 use crate::reason::Reason;
@@ -248,5 +248,17 @@ pub(crate) async fn judge(validator: &Validator, cache: &LocalCache, token: &str
         Judgement::Verified(_) => Ok(()),
         Judgement::Refused(refused) => Err(refused.reason),
         Judgement::Wait(_) => panic!("a second wait"),
+    }
+}
+
+/// The facts of some good token.
+pub(crate) async fn verified() -> Verified {
+    let key = TestKey::new(Algorithm::ES256, "k");
+    let bench = Bench::new(&[&key]).await;
+    let token = key.mint(&bench.claims(serde_json::json!({})));
+    bench.judge(&token).await.expect("a good token");
+    match bench.judge_now(&token) {
+        Judgement::Verified(facts) => facts,
+        _ => panic!("judged already"),
     }
 }
