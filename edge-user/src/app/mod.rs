@@ -20,6 +20,7 @@ use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
 use crate::balancer::Balancers;
+use crate::config::dump::{Format, Secrets};
 use crate::config::{self, Env, problem::Problems};
 use crate::dns::Resolver;
 use crate::http_client::HttpClient;
@@ -184,6 +185,15 @@ pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
         return Err(Problems(unreadable).into());
     }
     Ok(settings.warnings.into_iter().chain(snapshot.warnings).collect())
+}
+
+/// Prints the entities in normal form, as `edge run` would take them.
+pub fn dump(path: &Path, format: Format, secrets: Secrets) -> anyhow::Result<String> {
+    crypto::install();
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let env =
+        |settings: &Settings| Env { plugins: plugin_env(settings, &control, State::in_memory()), ..Env::default() };
+    Ok(config::dump(path, env, format, secrets)?)
 }
 
 fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv {

@@ -1,15 +1,20 @@
 //! From text to `Snapshot`: what the files say, all problems at once, each with its place.
 //!
-//! `value` reads text into one tree with line numbers, `reader` takes typed fields out of it and reports the rest,
-//! `schema` knows the fields of each entity, `resolve` follows references and builds the `Snapshot`.
+//! `value` reads text into one tree with line numbers, `normal` makes flat lists of it with ids and defaults, `vault`
+//! fills in values that stand elsewhere, `reader` takes typed fields out of the tree and reports the rest, `schema` knows
+//! the fields of each entity, `resolve` follows references and builds the `Snapshot`. `dump` prints the normal form.
 
+pub mod dump;
+mod normal;
 pub mod problem;
+mod protocols;
 pub mod reader;
 mod resolve;
 mod schema;
 mod scoping;
 pub mod snapshot;
 pub mod value;
+mod vault;
 
 use std::fs;
 use std::path::Path;
@@ -17,16 +22,20 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
+use self::dump::{Format, Secrets};
 use self::problem::{Problem, Problems, Sink};
-use self::reader::Reader;
 use self::schema::Document;
 use self::snapshot::{Host, Snapshot};
 use self::value::Value;
+use self::vault::Vault;
 use crate::balancer::Balancers;
 use crate::dns::Resolver;
 use crate::plugin::PluginEnv;
 use crate::settings::{self, Listener, Mode, Settings};
 use crate::{crypto, tls};
+
+/// The port of a target that names none.
+const DEFAULT_TARGET_PORT: u16 = 8000;
 
 /// What lives longer than one configuration and the next one takes over: one for the process.
 #[derive(Clone)]
@@ -83,6 +92,24 @@ pub fn check(path: &Path, env: impl FnOnce(&Settings) -> Env) -> Result<(Setting
     }
 }
 
+/// Prints the entities of a file in normal form; one with problems is not printed.
+pub fn dump(
+    path: &Path,
+    env: impl FnOnce(&Settings) -> Env,
+    format: Format,
+    secrets: Secrets,
+) -> Result<String, Problems> {
+    let (settings, _) = check(path, env)?;
+    let name = settings.entities.file.display().to_string();
+    let sink = Sink::new(&name);
+    let text = fs::read_to_string(&settings.entities.file).unwrap_or_default();
+    let normal = Value::from_yaml(&text, &sink).and_then(|value| normal::normalize(value, &sink));
+    match normal {
+        Some(normal) if sink.count() == 0 => Ok(dump::dump(normal, format, secrets)),
+        _ => Err(Problems(sink.into_parts().0)),
+    }
+}
+
 fn read(settings: &Settings, env: &Env, generation: u64) -> (Option<Snapshot>, Vec<Problem>) {
     let file = &settings.entities.file;
     read_text(fs::read_to_string(file), &file.display().to_string(), settings, env, generation)
@@ -109,12 +136,12 @@ fn read_text(
             None
         }
     };
-    let snapshot = value.as_ref().and_then(|value| {
-        let reader = Reader::new(value, "", &sink)?;
-        schema::refuse_references(value, "", &sink);
-        let document = schema::document(reader);
+    let snapshot = value.and_then(|value| normal::normalize(value, &sink)).map(|mut normal| {
+        let directory = settings.entities.file.parent().unwrap_or(Path::new("."));
+        Vault { variable: &|name| std::env::var(name).ok(), directory }.fill(&mut normal, &sink);
+        let document = schema::document(&normal, &sink);
         refuse_admin_as_upstream(&document, settings, &sink);
-        Some(resolve::resolve(document, listeners, env, settings.proxy.upstream_http2, generation, &sink))
+        resolve::resolve(document, listeners, env, settings.proxy.upstream_http2, generation, &sink)
     });
     if snapshot.as_ref().is_some_and(|snapshot| snapshot.certificates.name_count() == 0) {
         problems.extend(listeners_without_certificate(settings));
@@ -164,21 +191,30 @@ fn listeners_without_certificate(settings: &Settings) -> Vec<Problem> {
 fn refuse_admin_as_upstream(document: &Document<'_>, settings: &Settings, sink: &Sink) {
     let Some(admin) = settings.admin else { return };
     let (port, ip) = (admin.address.port(), admin.address.ip().to_canonical());
-    for service in &document.services {
-        let Some(target) = &service.target else { continue };
-        let here = match &target.host {
+    let leads_here = |host: &Host, to: u16| {
+        let here = match host {
             Host::Ip(address) => {
                 let address = address.to_canonical();
                 address == ip || address.is_loopback() || address.is_unspecified()
             }
             Host::Name(name) => &**name == "localhost" || name.ends_with(".localhost"),
         };
-        if here && target.port == port && port != 0 {
-            let expected = "another upstream: requests from outside must not reach the Admin API";
-            sink.problem(service.common.line, &service.common.path, "the Admin API's address", expected);
-        }
+        here && to == port && port != 0
+    };
+    let services = document.services.iter().filter_map(|entity| {
+        let target = entity.target.as_ref()?;
+        leads_here(&target.host, target.port).then_some(&entity.common)
+    });
+    let targets = document.targets.iter().filter_map(|entity| {
+        leads_here(&entity.host, entity.port.unwrap_or(DEFAULT_TARGET_PORT)).then_some(&entity.common)
+    });
+    for common in services.chain(targets) {
+        let expected = "another upstream: requests from outside must not reach the Admin API";
+        sink.problem(common.line, &common.path, "the Admin API's address", expected);
     }
 }
 
+#[cfg(test)]
+mod fixture_tests;
 #[cfg(test)]
 mod tests;

@@ -57,22 +57,49 @@ pub struct Sink {
     file: Arc<str>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    /// Values that no text may show.
+    hidden: RefCell<Vec<String>>,
 }
 
 impl Sink {
     /// An empty sink for the file of this name.
     pub fn new(file: &str) -> Self {
-        Self { file: file.into(), problems: RefCell::default(), warnings: RefCell::default() }
+        Self {
+            file: file.into(),
+            problems: RefCell::default(),
+            warnings: RefCell::default(),
+            hidden: RefCell::default(),
+        }
+    }
+
+    /// The file's name.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Keeps a value that came from a vault out of everything that is said from here on.
+    pub(super) fn hide(&self, value: &str) {
+        self.hidden.borrow_mut().push(value.to_owned());
+    }
+
+    /// Whether a text shows a hidden value, whole, escaped, or cut as quotes are.
+    fn shows_hidden(&self, text: &str) -> bool {
+        self.hidden.borrow().iter().any(|value| {
+            let cut: String = value.chars().take(super::value::MAX_QUOTED_CHARS).collect();
+            text.contains(&cut) || text.contains(&*format!("{cut:?}").trim_matches('"'))
+        })
     }
 
     /// Adds a problem.
     pub fn problem(&self, line: u32, path: &str, found: impl Into<String>, expected: impl Into<String>) {
+        const HIDDEN: &str = "a value from a vault that does not fit";
+        let said = |text: String| if self.shows_hidden(&text) { HIDDEN.to_owned() } else { text };
         self.problems.borrow_mut().push(Problem {
             file: Arc::clone(&self.file),
             line,
             path: path.to_owned(),
-            found: found.into(),
-            expected: expected.into(),
+            found: said(found.into()),
+            expected: said(expected.into()),
         });
     }
 
@@ -83,6 +110,7 @@ impl Sink {
             (false, 0) => format!("{}: ", self.file),
             (false, line) => format!("{}:{line}: ", self.file),
         };
+        let text = if self.shows_hidden(text) { "a value from a vault is odd" } else { text };
         self.warnings.borrow_mut().push(format!("{place}{path}: {text}"));
     }
 

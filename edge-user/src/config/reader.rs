@@ -99,8 +99,8 @@ impl<'a> Reader<'a> {
         missing
     }
 
-    fn wrong(&self, value: &Value, path: &str, expected: impl Into<String>) {
-        self.sink.problem(value.line, path, found(value, path), expected);
+    fn wrong(&self, value: &Value, line: u32, path: &str, expected: impl Into<String>) {
+        self.sink.problem(line, path, found(value, path), expected);
     }
 
     fn typed<T>(
@@ -112,7 +112,8 @@ impl<'a> Reader<'a> {
         let value = self.raw(key)?;
         let converted = convert(value);
         if converted.is_none() {
-            self.wrong(value, &self.path_of(key), expected);
+            // A list or object in block style begins on the line after its key.
+            self.wrong(value, self.line_of(key), &self.path_of(key), expected);
         }
         converted
     }
@@ -222,7 +223,7 @@ impl<'a> Reader<'a> {
         for (index, item) in items.iter().enumerate() {
             match convert(item) {
                 Some(value) => converted.push(value),
-                None => self.wrong(item, &format!("{}[{index}]", self.path_of(key)), expected),
+                None => self.wrong(item, item.line, &format!("{}[{index}]", self.path_of(key)), expected),
             }
         }
         (converted.len() == items.len()).then_some(converted)
@@ -253,7 +254,7 @@ impl<'a> Reader<'a> {
             serde_json::Value::Null => "nothing: not supported yet".to_owned(),
             default => format!("{default}: anything else is not supported yet"),
         };
-        self.wrong(value, &path, expected);
+        self.wrong(value, self.line_of(key), &path, expected);
     }
 
     /// Says which field is right for an unknown one whose name is not close to it.
@@ -308,10 +309,39 @@ fn one_of<T>(words: &[(&str, T)]) -> String {
     format!("one of: {}", words.join(", "))
 }
 
+/// The name that an unknown one was meant to be, if one is near enough.
 fn nearest<'k>(unknown: &str, known: &[&'k str]) -> Option<&'k str> {
-    let likeness = |name: &&str| strsim::jaro_winkler(unknown, name);
-    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(&best) > 0.8).then_some(best)
+    const NEAR: f64 = 0.7;
+    let best = known.iter().copied().max_by(|a, b| likeness(unknown, a).total_cmp(&likeness(unknown, b)))?;
+    (likeness(unknown, best) >= NEAR).then_some(best)
+}
+
+/// How alike two names are, from 0 to 1: by letters, or by words, which may stand in another order.
+fn likeness(a: &str, b: &str) -> f64 {
+    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
+    letters(&a, &b).max(words(&a, &b))
+}
+
+/// Edits, against the longer name.
+fn letters(a: &str, b: &str) -> f64 {
+    strsim::normalized_damerau_levenshtein(a, b)
+}
+
+/// The likeness of the words of each that fit best, against the name with more of them. A word may be cut short.
+fn words(a: &str, b: &str) -> f64 {
+    let split = |name: &str| -> Vec<String> { name.split(['_', '-', '.']).map(str::to_owned).collect() };
+    let (a, b) = (split(a), split(b));
+    if a.len() < 2 && b.len() < 2 {
+        return 0.0;
+    }
+    let (many, few) = if a.len() >= b.len() { (&a, &b) } else { (&b, &a) };
+    let alike = |word: &String, other: &String| {
+        let cut =
+            word.len().min(other.len()) >= 4 && (word.starts_with(other.as_str()) || other.starts_with(word.as_str()));
+        if cut { 0.9 } else { letters(word, other) }
+    };
+    let best = |word: &String| few.iter().map(|other| alike(word, other)).fold(0.0, f64::max);
+    many.iter().map(best).sum::<f64>() / many.len() as f64
 }
 
 /// What a problem may say of a value: the value itself, or only its type where it may be a secret (L1).
@@ -323,7 +353,7 @@ fn found(value: &Value, path: &str) -> String {
     value.quote()
 }
 
-fn is_sensitive(segment: &str) -> bool {
+pub(super) fn is_sensitive(segment: &str) -> bool {
     let name = segment.split('[').next().unwrap_or_default().trim_matches('"').to_ascii_lowercase();
     let anywhere = ["secret", "password", "passphrase", "private", "credential", "authorization", "_values", "jwk"];
     let at_end = ["key", "keys", "token", "assertion", "cert", "args"];

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use super::protocols::{Protocol, Protocols};
 use crate::balancer::Balancer;
 use crate::plugin::plan::Plan;
 use crate::router::{Router, SniPattern, StreamCriteria, StreamProtocol, StreamRouter};
@@ -62,7 +63,8 @@ impl Snapshot {
 
     /// The balancers of all services; one may come several times.
     pub fn balancers(&self) -> impl Iterator<Item = &Arc<Balancer>> {
-        self.routes.iter().filter_map(|route| Some(&route.service.as_ref()?.balancer))
+        let services = self.routes.iter().map(|route| &route.service);
+        services.chain(self.stream_routes.iter().map(|route| &route.service)).flatten().map(|service| &service.balancer)
     }
 }
 
@@ -121,7 +123,7 @@ impl StreamRoute {
 }
 
 /// One entry of `sources` and `destinations`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Endpoint {
     /// `ip`; absent: any.
     pub network: Option<Cidr>,
@@ -151,7 +153,7 @@ pub struct Service {
     pub host: Host,
     /// Its port.
     pub port: u16,
-    /// The value of `Host` sent to it: with the port where that is not the scheme's own.
+    /// The value of `Host` sent to it: the upstream's own, or the host with the port where that is not the scheme's.
     pub host_header: Box<str>,
     /// What is put before request paths.
     pub path: Option<Box<str>>,
@@ -169,47 +171,6 @@ pub struct Service {
     pub endpoint: u64,
     /// Where each try goes.
     pub balancer: Arc<Balancer>,
-}
-
-/// What a route answers to and a plugin is for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs, reason = "Kong's names")]
-pub enum Protocol {
-    Http,
-    Https,
-    Grpc,
-    Grpcs,
-    Tcp,
-    Tls,
-    TlsPassthrough,
-    Udp,
-    Ws,
-    Wss,
-}
-
-/// A set of protocols.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Protocols(u16);
-
-impl Protocols {
-    /// http, https, grpc and grpcs: what most plugins are for where nothing is said.
-    pub const ALL_HTTP: Self = Self(0b1111);
-
-    /// Whether the protocol is in the set.
-    pub fn contains(self, protocol: Protocol) -> bool {
-        self.0 & (1 << protocol as u16) != 0
-    }
-
-    /// Whether every HTTP protocol is in the set.
-    pub fn are_all_http(self) -> bool {
-        self.0 & Self::ALL_HTTP.0 == Self::ALL_HTTP.0
-    }
-}
-
-impl FromIterator<Protocol> for Protocols {
-    fn from_iter<I: IntoIterator<Item = Protocol>>(protocols: I) -> Self {
-        Self(protocols.into_iter().fold(0, |set, protocol| set | 1 << protocol as u16))
-    }
 }
 
 /// The protocol spoken to an upstream.
@@ -232,6 +193,20 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// The scheme of a service's protocol; none where the edge does not speak it.
+    pub(crate) fn of(protocol: Protocol) -> Option<Self> {
+        match protocol {
+            Protocol::Http => Some(Self::Http),
+            Protocol::Https => Some(Self::Https),
+            Protocol::Grpc => Some(Self::Grpc),
+            Protocol::Grpcs => Some(Self::Grpcs),
+            Protocol::Tcp => Some(Self::Tcp),
+            Protocol::Tls => Some(Self::Tls),
+            Protocol::TlsPassthrough => Some(Self::TlsPassthrough),
+            Protocol::Udp | Protocol::Ws | Protocol::Wss => None,
+        }
+    }
+
     /// Whether the edge puts TLS around it.
     pub fn is_tls(self) -> bool {
         matches!(self, Self::Https | Self::Grpcs | Self::Tls)

@@ -82,9 +82,14 @@ fn services_have_their_defaults_and_rules() {
             "k:2: services[0].read_timeout: found 0, expected an integer between 1 and 2147483646",
         ),
         (
-            "{host: h, protocol: grpc}",
-            "k:2: services[0].protocol: found another protocol than http, \
-             expected http, https, tcp, tls or tls_passthrough: others are not supported yet",
+            "{host: h, protocol: udp}",
+            "k:2: services[0].protocol: found a protocol the edge does not speak, \
+             expected a protocol over TCP: the edge forwards no datagrams",
+        ),
+        (
+            "{host: h, protocol: grpc, path: /a}",
+            "k:2: services[0].path: found a string, \
+             expected nothing: value must be null unless the protocol is http or https",
         ),
         (
             "{host: h, path: a}",
@@ -94,12 +99,12 @@ fn services_have_their_defaults_and_rules() {
         (
             "{url: 'http://h/a?b'}",
             "k:2: services[0].url: found \"http://h/a?b\", \
-             expected a URL like https://host:port/path, with http, https, tcp or tls, a normal path and no query",
+             expected a URL like https://host:port/path, with a service's protocol, a normal path and no query",
         ),
         (
             "{url: 'http://me:pw@h/'}",
             "k:2: services[0].url: found a string, \
-             expected a URL like https://host:port/path, with http, https, tcp or tls, a normal path and no query",
+             expected a URL like https://host:port/path, with a service's protocol, a normal path and no query",
         ),
         ("{url: 'http://h', port: 1}", "k:2: services[0].port: found it beside `url`, expected one of the two"),
         ("{host: h, hots: x}", "k:2: services[0].hots: found an unknown field, expected `host`"),
@@ -107,13 +112,14 @@ fn services_have_their_defaults_and_rules() {
         ("{host: h, name: a b}", "k:2: services[0].name: found \"a b\", expected letters, digits and . - _ ~"),
         ("{host: h, tags: ['a,b']}", "k:2: services[0].tags[0]: found \"a,b\", expected a tag without `,` and `/`"),
         (
-            "{host: h, ca_certificates: [x]}",
-            "k:2: services[0].ca_certificates: found a list, expected nothing: not supported yet",
+            "{host: h, protocol: tls, ca_certificates: [x]}",
+            "k:2: services[0].ca_certificates[0]: found \"x\", \
+             expected the id or name of one of the file's 'ca_certificates'",
         ),
         (
             "{host: h, tls_verify: true}",
-            "k:2: services[0].tls_verify: found true, \
-             expected nothing: value must be null unless the protocol is https or tls",
+            "k:2: services[0].tls_verify: found a boolean, \
+             expected nothing: value must be null unless the protocol is https, grpcs or tls",
         ),
         (
             "{host: 127.0.0.1, port: 8001}",
@@ -178,28 +184,54 @@ fn routes_have_their_defaults_and_rules() {
             "{paths: ['/%zz']}",
             "k:2: routes[0].paths[0]: found \"/%zz\", expected a normal path: the path has a broken percent escape",
         ),
-        (
-            "{paths: ['~/a']}",
-            "k:2: routes[0].paths[0]: found \"~/a\", expected a prefix: regular expressions are not supported yet",
-        ),
+        ("{paths: ['~/(a']}", "k:2: routes[0].paths[0]: found \"~/(a\", expected a regular expression: unclosed group"),
         ("{methods: [get]}", "k:2: routes[0].methods[0]: found \"get\", expected a method in capital letters"),
         (
             "{hosts: ['a.*.b']}",
             "k:2: routes[0].hosts[0]: found \"a.*.b\", expected a host, *.host or host.*, each with or without :port",
         ),
         (
-            "{paths: [/], headers: {a: [b]}}",
-            "k:2: routes[0].headers: found an object, expected nothing: not supported yet",
-        ),
-        ("{snis: [a]}", "k:2: routes[0].snis: found a list, expected nothing: not supported yet"),
-        (
-            "{paths: [/], path_handling: v1}",
-            "k:2: routes[0].path_handling: found \"v1\", expected \"v0\": anything else is not supported yet",
+            "{paths: [/], headers: {Host: [b]}}",
+            "k:2: routes[0].headers.Host: found the header host, \
+             expected it in `hosts`: cannot contain 'host' header",
         ),
         (
-            "{paths: [/], protocols: [udp]}",
-            "k:2: routes[0].protocols: found another protocol, expected protocols of one group: http and https, \
-             grpc and grpcs, tcp and tls, or tls_passthrough: others are not supported yet",
+            "{paths: [/], headers: {a: b}}",
+            "k:2: routes[0].headers.a: found a string, expected a list of values, at least one",
+        ),
+        (
+            "{protocols: [http], snis: [a], paths: [/]}",
+            "k:2: routes[0].snis: found a list, expected nothing: \
+             'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
+        ),
+        ("{paths: [/], path_handling: v2}", "k:2: routes[0].path_handling: found \"v2\", expected one of: v0, v1"),
+        (
+            "{paths: [/], protocols: [http, grpc]}",
+            "k:2: routes[0].protocols: found http, grpc, expected those of one group: \
+             http and https, tcp and tls, tls_passthrough, or grpc and grpcs",
+        ),
+        (
+            "{paths: [/], protocols: [grpc], strip_path: true}",
+            "k:2: routes[0].strip_path: found true, \
+             expected false: cannot set 'strip_path' when 'protocols' is 'grpc'",
+        ),
+        (
+            "{protocols: [tls_passthrough]}",
+            "k:2: routes[0]: found no criterion, \
+             expected it: must set 'snis' when 'protocols' is 'tls_passthrough'",
+        ),
+        (
+            "{protocols: [tcp], paths: [/], sources: [{ip: 10.0.0.0/8}]}",
+            "k:2: routes[0].paths: found a list, expected nothing: cannot set 'paths' when 'protocols' is 'tcp'",
+        ),
+        (
+            "{protocols: [wss], paths: [/]}",
+            "k:2: routes[0].protocols: found the protocol wss, expected https: WebSocket connections pass on it",
+        ),
+        (
+            "{paths: [/], expression: 'true'}",
+            "k:2: routes[0].expression: found a string, \
+             expected nothing: routes match by their criteria (router_flavor traditional_compatible)",
         ),
         (
             "{paths: [/], https_redirect_status_code: 303}",
@@ -300,8 +332,8 @@ fn consumers_need_a_name() {
            expected at least one of these fields must be non-empty: 'custom_id', 'username'"],
     );
     bad(
-        "consumers: [{username: a, plugins: [{name: x}]}]",
-        &["k:2: consumers[0].plugins: found a list, expected []: anything else is not supported yet"],
+        "consumers: [{username: a, keyauth_credentials: [{key: x}]}]",
+        &["k:2: consumers[0].keyauth_credentials: found a list, expected []: anything else is not supported yet"],
     );
 }
 
@@ -323,18 +355,22 @@ fn plugins_that_are_not_there_are_refused_wherever_they_stand() {
 #[test]
 fn top_level_fields_are_known_or_refused() {
     for (text, expected) in [
-        ("_transform: false", "k:2: _transform: found false, expected true: entities are always transformed"),
-        ("upstreams: [{name: u}]", "k:2: upstreams: found a list, expected []: anything else is not supported yet"),
-        ("_workspace: w", "k:2: _workspace: found \"w\", expected \"default\": anything else is not supported yet"),
         (
-            "_info: {defaults: {service: {}}}",
-            "k:2: _info.defaults: found an object, expected {}: anything else is not supported yet",
+            "_transform: false\nservices: [{url: 'http://h'}]",
+            "k:3: services[0].url: found `_transform: false` beside a `url`, \
+             expected true: `url` must be taken apart, which is a transformation",
+        ),
+        ("vaults: [{name: u}]", "k:2: vaults: found a list, expected []: anything else is not supported yet"),
+        (
+            "_info: {defaults: {service: {retrys: 1}}}\nservices: [{host: a}, {host: b}]",
+            "k:2: _info.defaults.service.retrys: found an unknown field, expected `retries`",
         ),
         ("service: []", "k:2: service: found an unknown field, expected `services`"),
         ("services: {}", "k:2: services: found an object, expected a list"),
         (
             "services: [{host: '{vault://env/x}'}]",
-            "k:2: services[0].host: found a vault reference, expected the value itself: not supported yet",
+            "k:2: services[0].host: found a vault reference, \
+             expected the value itself: this field may not be a reference",
         ),
     ] {
         let problems = load_yaml(&format!("_format_version: \"3.0\"\n{text}")).err().unwrap();
@@ -346,11 +382,12 @@ fn top_level_fields_are_known_or_refused() {
     good(
         "_transform: true\n_comment: hello\n_ignore: [1]\n_workspace: default\n_info: {select_tags: [a], defaults: {}}\nupstreams: []",
     );
-    for (version, good) in [("\"3.0\"", true), ("3.0", false), ("\"2.1\"", false), ("\"1.1\"", false)] {
+    for (version, good) in [("\"3.0\"", true), ("3.0", false), ("\"2.1\"", true), ("\"1.1\"", true), ("\"2.0\"", false)]
+    {
         assert_eq!(load_yaml(&format!("_format_version: {version}")).is_ok(), good, "{version}");
     }
     let no_version = load_yaml("services: []").err().unwrap().to_string();
-    assert_eq!(no_version, "k:1: _format_version: found nothing, expected \"3.0\", in quotes");
+    assert_eq!(no_version, "k:1: _format_version: found nothing, expected \"3.0\", \"2.1\" or \"1.1\", in quotes");
     assert_eq!(load_yaml("").err().unwrap().to_string(), "k:1: found null, expected an object");
 }
 

@@ -16,6 +16,8 @@ const MAX_DEPTH: usize = 64;
 /// Bytes that all aliases of one file may expand to, counting `NODE_BYTES` per node.
 const MAX_ALIAS_BYTES: usize = 64 << 20;
 const NODE_BYTES: usize = 64;
+/// What a problem quotes of a longer text.
+pub(super) const MAX_QUOTED_CHARS: usize = 60;
 
 /// A value and the line it stands on.
 #[derive(Clone, PartialEq)]
@@ -109,6 +111,17 @@ impl Value {
         }
     }
 
+    /// A member of an object.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        let Kind::Object(entries) = &self.kind else { return None };
+        entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// Whether a string may stand in it.
+    pub(crate) fn may_hold_text(&self) -> bool {
+        matches!(self.kind, Kind::String(_) | Kind::Array(_) | Kind::Object(_))
+    }
+
     /// The type, as a problem names it.
     pub fn type_word(&self) -> &'static str {
         match self.kind {
@@ -157,11 +170,10 @@ impl Value {
 
 /// A text in quotes, escaped, cut where it is long.
 pub fn quote_text(text: &str) -> String {
-    const MAX_CHARS: usize = 60;
-    if text.chars().nth(MAX_CHARS).is_none() {
+    if text.chars().nth(MAX_QUOTED_CHARS).is_none() {
         return format!("{text:?}");
     }
-    format!("{:?}…", text.chars().take(MAX_CHARS).collect::<String>())
+    format!("{:?}…", text.chars().take(MAX_QUOTED_CHARS).collect::<String>())
 }
 
 /// Prints the shape alone: values may be secrets.
@@ -380,6 +392,11 @@ impl YamlBuilder<'_> {
         };
         kind.ok_or_else(|| self.stop(line, &format!("the tag {tag}"), "a plain value or one that fits its tag"))
     }
+}
+
+/// Whether a text without quotes is a string, and not a number or word of YAML's.
+pub(super) fn is_plain_string(text: &str) -> bool {
+    matches!(resolve_plain(text), Kind::String(_))
 }
 
 fn resolve_plain(text: &str) -> Kind {

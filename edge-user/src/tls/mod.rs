@@ -12,7 +12,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, ServerConfig, SupportedProtocolVersion};
+use rustls::{InconsistentKeys, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 use crate::crypto;
 use crate::store::Store;
@@ -60,21 +60,42 @@ pub fn pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Arc<CertifiedKey>,
     }
 }
 
+/// A certificate and key, and a second pair for clients that cannot verify the first.
+#[derive(Clone, Debug)]
+pub struct Pairs {
+    first: Arc<CertifiedKey>,
+    second: Option<Arc<CertifiedKey>>,
+}
+
+impl Pairs {
+    /// One pair or two, whose keys are of different types.
+    pub fn new(first: Arc<CertifiedKey>, second: Option<Arc<CertifiedKey>>) -> Self {
+        Self { first, second }
+    }
+
+    /// The pair a client of these schemes, its favourite first, gets.
+    fn choose(&self, schemes: &[SignatureScheme]) -> &Arc<CertifiedKey> {
+        let Some(second) = &self.second else { return &self.first };
+        let both = [&self.first, second];
+        let signs =
+            |scheme: &SignatureScheme| both.into_iter().find(|pair| pair.key.choose_scheme(&[*scheme]).is_some());
+        schemes.iter().find_map(signs).unwrap_or(&self.first)
+    }
+}
+
 /// Server certificates: those of the entities by name, and each listener's own.
 #[derive(Default)]
 pub struct Certificates {
     /// By lower-case name: `a.b`, `*.b`, `a.*` or `*` for all.
-    names: HashMap<Box<str>, Arc<CertifiedKey>>,
+    names: HashMap<Box<str>, Pairs>,
     /// By index of the listener.
-    listeners: Vec<Option<Arc<CertifiedKey>>>,
+    listeners: Vec<Option<Pairs>>,
 }
 
 impl Certificates {
     /// Certificates by lower-case SNI names, and the pair of each listener.
-    pub fn new(
-        names: impl IntoIterator<Item = (Box<str>, Arc<CertifiedKey>)>,
-        listeners: Vec<Option<Arc<CertifiedKey>>>,
-    ) -> Self {
+    pub fn new(names: impl IntoIterator<Item = (Box<str>, Pairs)>, listeners: Vec<Option<Arc<CertifiedKey>>>) -> Self {
+        let listeners = listeners.into_iter().map(|pair| pair.map(|pair| Pairs::new(pair, None))).collect();
         Self { names: names.into_iter().collect(), listeners }
     }
 
@@ -85,7 +106,7 @@ impl Certificates {
 
     /// The certificate for a client that asks for `sni` at a listener: the name's own, then one whose first, then one
     /// whose last label is a wildcard, then the listener's, then the one for all names.
-    pub fn resolve(&self, sni: Option<&str>, listener: usize) -> Option<&Arc<CertifiedKey>> {
+    pub fn resolve(&self, sni: Option<&str>, listener: usize) -> Option<&Pairs> {
         let named = sni.and_then(|sni| {
             let name = sni.strip_suffix('.').unwrap_or(sni).to_ascii_lowercase();
             let first = || self.names.get(format!("*.{}", name.split_once('.')?.1).as_str());
@@ -110,7 +131,9 @@ impl fmt::Debug for BySnapshot {
 
 impl ResolvesServerCert for BySnapshot {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.store.load().certificates.resolve(hello.server_name(), self.listener).cloned()
+        let snapshot = self.store.load();
+        let pairs = snapshot.certificates.resolve(hello.server_name(), self.listener)?;
+        Some(Arc::clone(pairs.choose(hello.signature_schemes())))
     }
 }
 
@@ -177,7 +200,7 @@ mod tests {
         names: &[(&str, &Arc<CertifiedKey>)],
         listener: Option<&Arc<CertifiedKey>>,
     ) -> Snapshot {
-        let names = names.iter().map(|(name, pair)| ((*name).into(), Arc::clone(pair)));
+        let names = names.iter().map(|(name, pair)| ((*name).into(), Pairs::new(Arc::clone(pair), None)));
         let certificates = Certificates::new(names, vec![listener.cloned()]);
         Snapshot { certificates, ..Snapshot::empty(generation) }
     }
@@ -201,10 +224,12 @@ mod tests {
     fn the_nearest_name_wins() {
         let pairs: Vec<_> = (0..6).map(|n| pair_for(&format!("{n}"))).collect();
         let names = ["a.example", "*.example", "a.*", "*"].map(Box::from);
-        let all =
-            Certificates::new(names.into_iter().zip(pairs.iter().cloned()), vec![Some(Arc::clone(&pairs[4])), None]);
-        let place = |found: Option<&Arc<CertifiedKey>>| {
-            pairs.iter().position(|pair| found.is_some_and(|f| Arc::ptr_eq(f, pair)))
+        let all = Certificates::new(
+            names.into_iter().zip(pairs.iter().map(|pair| Pairs::new(Arc::clone(pair), None))),
+            vec![Some(Arc::clone(&pairs[4])), None],
+        );
+        let place = |found: Option<&Pairs>| {
+            pairs.iter().position(|pair| found.is_some_and(|found| Arc::ptr_eq(&found.first, pair)))
         };
         for (sni, listener, expected) in [
             (Some("a.example"), 0, Some(0)),

@@ -37,7 +37,7 @@ async fn serve(server: Server) -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
     let kept = seen.clone();
     let minted = rcgen::generate_simple_self_signed(["good.test".to_owned()]).unwrap();
     let pair = tls::pair(minted.cert.pem().as_bytes(), minted.signing_key.serialize_pem().as_bytes()).unwrap();
-    let certificates = tls::Certificates::new([("good.test".into(), pair)], vec![None]);
+    let certificates = tls::Certificates::new([("good.test".into(), tls::Pairs::new(pair, None))], vec![None]);
     let snapshot = crate::config::snapshot::Snapshot { certificates, ..crate::config::snapshot::Snapshot::empty(1) };
     let (store, _publisher) = crate::store::Store::new(snapshot);
     let acceptor = TlsAcceptor::from(tls::server_config(0, &store).unwrap());

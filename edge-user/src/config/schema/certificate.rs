@@ -1,79 +1,75 @@
-//! Server certificates and the names they are shown for.
+//! Certificates with their keys, and the server names they are shown for.
 
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
-use serde_json::json;
 
 use super::super::reader::Reader;
-use super::{Common, Document, Ref, common, reference};
+use super::{Common, Ref, required_reference};
 use crate::router::HostPattern;
 use crate::tls;
 
-/// One certificate with its key.
-pub(crate) struct CertificateEntity {
-    pub(crate) common: Common,
-    /// The chain as written: what a missing id is made from.
-    pub(crate) pem: String,
-    pub(crate) pair: Option<Arc<CertifiedKey>>,
+/// One certificate with its key, and a second pair with a key of another type.
+pub(in crate::config) struct CertificateEntity {
+    pub(in crate::config) common: Common,
+    pub(in crate::config) pair: Option<Arc<CertifiedKey>>,
+    pub(in crate::config) alternative: Option<Arc<CertifiedKey>>,
 }
 
 /// One name, in lower case.
-pub(crate) struct SniEntity {
-    pub(crate) common: Common,
-    pub(crate) name: String,
-    pub(crate) certificate: Ref,
+pub(in crate::config) struct SniEntity {
+    pub(in crate::config) common: Common,
+    pub(in crate::config) name: String,
+    pub(in crate::config) certificate: Ref,
 }
 
-/// Reads one certificate with the names inside it.
-pub(super) fn read(mut reader: Reader<'_>, document: &mut Document<'_>) {
-    let index = document.certificates.len();
-    let common = common(&mut reader);
+/// Reads one certificate.
+pub(super) fn read(reader: &mut Reader<'_>, common: Common) -> CertificateEntity {
     let certificate = reader.required_string("cert", "a certificate in PEM form");
     let key = reader.required_string("key", "a private key in PEM form");
-    let pair = match (certificate, key) {
-        (Some(certificate), Some(key)) => match tls::pair(certificate.as_bytes(), key.as_bytes()) {
-            Ok(pair) => Some(pair),
-            Err(error) => {
-                let field = if matches!(error, tls::Error::Certificate) { "cert" } else { "key" };
-                reader.problem(field, error.to_string(), "a certificate and its private key, both PEM");
-                None
-            }
-        },
-        _ => None,
-    };
-    for key in ["cert_alt", "key_alt"] {
-        reader.unsupported(key, json!(null));
+    let pair = pair(reader, ("cert", certificate), ("key", key));
+    let (certificate, key) = (reader.string("cert_alt"), reader.string("key_alt"));
+    if reader.has("cert_alt") != reader.has("key_alt") {
+        let (given, other) = if reader.has("cert_alt") { ("cert_alt", "`key_alt`") } else { ("key_alt", "`cert_alt`") };
+        let expected = "both or neither: all or none of these fields must be set: 'cert_alt', 'key_alt'";
+        reader.problem(given, format!("no {other} beside it"), expected);
     }
-    document.certificates.push(CertificateEntity { common, pem: certificate.unwrap_or_default().to_owned(), pair });
-    for entry in reader.objects("snis") {
-        document.snis.extend(sni(entry, Some(index)));
+    let alternative = self::pair(reader, ("cert_alt", certificate), ("key_alt", key));
+    if let (Some(first), Some(second)) = (&pair, &alternative)
+        && first.key.algorithm() == second.key.algorithm()
+    {
+        let expected = "a key of another type, such as ECDSA beside RSA: \
+            certificate and alternative certificate need to have different type";
+        reader.problem("cert_alt", "a key of the same type as `key`", expected);
     }
-    reader.finish();
+    reader.raw("snis");
+    CertificateEntity { common, pair, alternative }
 }
 
-/// Reads one name, alone or inside its certificate.
-pub(super) fn sni(mut reader: Reader<'_>, parent: Option<usize>) -> Option<SniEntity> {
-    const NAME: &str = "a host name, *.name, name.* or *";
-    let common = common(&mut reader);
-    let name = if reader.missing("name", NAME) {
-        None
-    } else {
-        reader.parsed("name", NAME, |text| {
-            let good = text == "*" || !text.contains(':') && HostPattern::parse(text).is_some();
-            good.then(|| text.to_ascii_lowercase())
-        })
-    };
-    let certificate = match parent {
-        Some(index) => {
-            if reader.raw("certificate").is_some() {
-                reader.problem("certificate", "a reference inside its parent", "nothing");
-            }
-            Some(Ref::Parent(index))
+fn pair(
+    reader: &Reader<'_>,
+    (certificate_field, certificate): (&'static str, Option<&str>),
+    (key_field, key): (&'static str, Option<&str>),
+) -> Option<Arc<CertifiedKey>> {
+    match tls::pair(certificate?.as_bytes(), key?.as_bytes()) {
+        Ok(pair) => Some(pair),
+        Err(error) => {
+            let field = if matches!(error, tls::Error::Certificate) { certificate_field } else { key_field };
+            reader.problem(field, error.to_string(), "a certificate and its private key, both PEM");
+            None
         }
-        None if reader.missing("certificate", "the id of its certificate") => None,
-        None => reference(&mut reader, "certificate"),
-    };
-    reader.finish();
+    }
+}
+
+/// Reads one name.
+pub(super) fn sni(reader: &mut Reader<'_>, common: Common) -> Option<SniEntity> {
+    const NAME: &str = "a host name, *.name, name.* or *";
+    let name = if reader.missing("name", NAME) { None } else { reader.parsed("name", NAME, server_name) };
+    let certificate = required_reference(reader, "certificate", "the id of its certificate");
     Some(SniEntity { common, name: name?, certificate: certificate? })
+}
+
+fn server_name(text: &str) -> Option<String> {
+    let good = text == "*" || !text.contains(':') && HostPattern::parse(text).is_some();
+    good.then(|| text.to_ascii_lowercase())
 }

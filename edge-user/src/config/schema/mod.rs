@@ -1,80 +1,68 @@
-//! The declarative file as it is written (Kong's format 3.0): every field with its type, rule and default.
+//! The entities as they are written (Kong's format 3.0): every field with its type and rule.
 //!
-//! What the edge does not honour yet is refused by name. References stay names here; `resolve` follows them.
+//! `normal` brought every file to one form and filled the defaults in. What the edge does not honour is refused by
+//! name. References stay names here; `resolve` follows them.
 
+mod authority;
 mod certificate;
+mod consumer;
+mod plugin;
 mod route;
 mod service;
+mod upstream;
 
-pub(crate) use certificate::{CertificateEntity, SniEntity};
-pub(crate) use route::RouteEntity;
+pub(super) use authority::AuthorityEntity;
+pub(super) use certificate::{CertificateEntity, SniEntity};
+pub(super) use consumer::{AclEntity, ConsumerEntity, GroupEntity, MemberEntity};
+pub(super) use plugin::PluginEntity;
+pub(super) use route::RouteEntity;
+pub(super) use service::{ServiceEntity, parse_url};
+pub(super) use upstream::{TargetEntity, UpstreamEntity};
+
 use serde_json::json;
-pub(crate) use service::ServiceEntity;
 use uuid::Uuid;
 
+use super::normal::{Collection, Entity, Normal};
+use super::problem::Sink;
 use super::reader::Reader;
 use super::snapshot::{Protocol, Protocols};
 use super::value::{Kind, Value};
 
 /// All entities of a file.
 #[derive(Default)]
-pub(crate) struct Document<'a> {
-    pub(crate) services: Vec<ServiceEntity>,
-    pub(crate) routes: Vec<RouteEntity>,
-    pub(crate) plugins: Vec<PluginEntity<'a>>,
-    pub(crate) consumers: Vec<ConsumerEntity>,
-    pub(crate) certificates: Vec<CertificateEntity>,
-    pub(crate) snis: Vec<SniEntity>,
+pub(super) struct Document<'a> {
+    pub(super) services: Vec<ServiceEntity>,
+    pub(super) routes: Vec<RouteEntity>,
+    pub(super) plugins: Vec<PluginEntity<'a>>,
+    pub(super) consumers: Vec<ConsumerEntity>,
+    pub(super) groups: Vec<GroupEntity>,
+    pub(super) members: Vec<MemberEntity>,
+    pub(super) acls: Vec<AclEntity>,
+    pub(super) upstreams: Vec<UpstreamEntity>,
+    pub(super) targets: Vec<TargetEntity>,
+    pub(super) certificates: Vec<CertificateEntity>,
+    pub(super) snis: Vec<SniEntity>,
+    pub(super) authorities: Vec<AuthorityEntity>,
 }
 
 /// What every entity has.
-pub(crate) struct Common {
-    pub(crate) line: u32,
-    pub(crate) path: String,
-    pub(crate) id: Option<Uuid>,
+pub(super) struct Common {
+    pub(super) line: u32,
+    pub(super) path: String,
+    pub(super) id: Uuid,
     /// Seconds since 1970; the order among equal routes.
-    pub(crate) created_at: Option<i64>,
+    pub(super) created_at: Option<i64>,
 }
 
-/// Another entity, as the file points at it.
-pub(crate) enum Ref {
-    /// The one this entity stands inside of, by its index.
-    Parent(usize),
-    /// A name or id.
-    Named { text: String, line: u32, path: String },
+/// Another entity, as the file points at it: by name or id.
+pub(super) struct Ref {
+    pub(super) text: String,
+    pub(super) line: u32,
+    pub(super) path: String,
 }
 
-/// One plugin instance.
-pub(crate) struct PluginEntity<'a> {
-    pub(crate) common: Common,
-    pub(crate) name: String,
-    pub(crate) instance_name: Option<String>,
-    pub(crate) enabled: bool,
-    pub(crate) protocols: Protocols,
-    pub(crate) service: Option<Ref>,
-    pub(crate) route: Option<Ref>,
-    pub(crate) consumer: Option<Ref>,
-    pub(crate) consumer_group: Option<Ref>,
-    pub(crate) config: Reader<'a>,
-}
-
-/// One consumer.
-pub(crate) struct ConsumerEntity {
-    pub(crate) common: Common,
-    pub(crate) username: Option<String>,
-    pub(crate) custom_id: Option<String>,
-}
-
-/// Kinds of entities and decK's own keys that are not honoured yet.
-const NOT_YET: [&str; 27] = [
-    "_konnect",
-    "_plugin_configs",
-    "upstreams",
-    "targets",
-    "ca_certificates",
-    "consumer_groups",
-    "consumer_group_plugins",
-    "consumer_group_consumers",
+/// Kinds of entities that are not honoured.
+const NOT_YET: [&str; 19] = [
     "vaults",
     "keys",
     "key_sets",
@@ -84,8 +72,8 @@ const NOT_YET: [&str; 27] = [
     "custom_entities",
     "cloned_plugins",
     "rbac_roles",
+    "rbac_role_endpoints",
     "service_packages",
-    "acls",
     "basicauth_credentials",
     "hmacauth_credentials",
     "jwt_secrets",
@@ -96,93 +84,80 @@ const NOT_YET: [&str; 27] = [
     "degraphql_routes",
 ];
 
-/// Reads the whole file.
-pub(super) fn document<'a>(mut reader: Reader<'a>) -> Document<'a> {
+/// Reads the whole file. What stands beside the entities was read by `normal`; here it is only known.
+pub(super) fn document<'a>(normal: &'a Normal, sink: &'a Sink) -> Document<'a> {
+    if let Some(mut reader) = Reader::new(&normal.rest, "", sink) {
+        // `_comment` and `_ignore` are for people and for YAML anchors; nobody looks at either.
+        for key in [
+            "_format_version",
+            "_transform",
+            "_info",
+            "_konnect",
+            "_plugin_configs",
+            "_workspace",
+            "_comment",
+            "_ignore",
+        ] {
+            reader.raw(key);
+        }
+        for collection in Collection::ALL {
+            reader.raw(collection.key());
+        }
+        reader.raw("consumer_group_plugins");
+        for key in NOT_YET {
+            reader.unsupported(key, json!([]));
+        }
+        reader.finish();
+    }
     let mut document = Document::default();
-    format_version(&mut reader);
-    if reader.bool("_transform") == Some(false) {
-        reader.problem("_transform", "false", "true: entities are always transformed");
+    for collection in Collection::ALL {
+        for entity in normal.list(collection) {
+            read(collection, entity, sink, &mut document);
+        }
     }
-    // Both are for people and for YAML anchors; Kong looks at neither.
-    reader.raw("_comment");
-    reader.raw("_ignore");
-    reader.unsupported("_workspace", json!("default"));
-    if let Some(mut info) = reader.object("_info") {
-        tags(&mut info, "select_tags");
-        info.unsupported("defaults", json!({}));
-        info.unsupported("default_lookup_tags", json!({}));
-        info.finish();
-    }
-    for key in NOT_YET {
-        reader.unsupported(key, json!([]));
-    }
-    for service in reader.objects("services") {
-        service::read(service, &mut document);
-    }
-    for route in reader.objects("routes") {
-        route::read(route, None, &mut document);
-    }
-    for plugin in reader.objects("plugins") {
-        document.plugins.extend(self::plugin(plugin, None, None));
-    }
-    for consumer in reader.objects("consumers") {
-        document.consumers.push(self::consumer(consumer));
-    }
-    for certificate in reader.objects("certificates") {
-        certificate::read(certificate, &mut document);
-    }
-    for sni in reader.objects("snis") {
-        document.snis.extend(certificate::sni(sni, None));
-    }
-    reader.finish();
     document
 }
 
-fn format_version(reader: &mut Reader<'_>) {
-    const EXPECTED: &str = "\"3.0\", in quotes";
-    if reader.missing("_format_version", EXPECTED) {
-        return;
-    }
-    reader.parsed("_format_version", EXPECTED, |version| (version == "3.0").then_some(()));
+/// Reads one value as an entity would be read, for the problems alone.
+pub(super) fn trial(collection: Collection, value: &Value, path: &str, sink: &Sink) {
+    let entity = Entity { path: path.to_owned(), id: Uuid::nil(), value: value.clone() };
+    read(collection, &entity, sink, &mut Document::default());
 }
 
-/// Refuses values that somebody else was to fill in.
-pub(super) fn refuse_references(value: &Value, path: &str, sink: &super::problem::Sink) {
-    match &value.kind {
-        Kind::String(text) if text.starts_with("{vault://") => {
-            sink.problem(value.line, path, "a vault reference", "the value itself: not supported yet");
-        }
-        Kind::String(text) if text.contains("${{") => {
-            let expected = "the value itself: `${{ … }}` is filled in by decK; not supported yet";
-            sink.problem(value.line, path, "a decK variable", expected);
-        }
-        Kind::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                refuse_references(item, &format!("{path}[{index}]"), sink);
-            }
-        }
-        Kind::Object(entries) => {
-            for entry in entries {
-                refuse_references(&entry.value, &super::value::join(path, &entry.key), sink);
-            }
-        }
-        _ => {}
+fn read<'a>(collection: Collection, entity: &'a Entity, sink: &'a Sink, document: &mut Document<'a>) {
+    let Some(mut reader) = Reader::new(&entity.value, &entity.path, sink) else { return };
+    let common = common(&mut reader, entity.id);
+    match collection {
+        Collection::Services => document.services.push(service::read(&mut reader, common)),
+        Collection::Routes => document.routes.push(route::read(&mut reader, common)),
+        Collection::Plugins => document.plugins.extend(plugin::read(&mut reader, common)),
+        Collection::Consumers => document.consumers.push(consumer::read(&mut reader, common)),
+        Collection::ConsumerGroups => document.groups.push(consumer::group(&mut reader, common)),
+        Collection::ConsumerGroupConsumers => document.members.extend(consumer::member(&mut reader, common)),
+        Collection::Acls => document.acls.extend(consumer::acl(&mut reader, common)),
+        Collection::Upstreams => document.upstreams.push(upstream::read(&mut reader, common)),
+        Collection::Targets => document.targets.extend(upstream::target(&mut reader, common)),
+        Collection::Certificates => document.certificates.push(certificate::read(&mut reader, common)),
+        Collection::Snis => document.snis.extend(certificate::sni(&mut reader, common)),
+        Collection::CaCertificates => document.authorities.push(authority::read(&mut reader, common)),
     }
+    reader.finish();
 }
 
-fn common(reader: &mut Reader<'_>) -> Common {
+fn common(reader: &mut Reader<'_>, id: Uuid) -> Common {
     tags(reader, "tags");
     reader.number("updated_at", 0.0..=1e15);
+    reader.parsed("id", "a UUID", |text| Uuid::try_parse(text).ok());
     Common {
         line: reader.line(),
         path: reader.path().to_owned(),
-        id: reader.parsed("id", "a UUID", |text| Uuid::try_parse(text).ok()),
+        id,
         created_at: reader.number("created_at", 0.0..=1e15).map(|seconds| seconds as i64),
     }
 }
 
 /// Tags group entities for those who edit them; the edge checks their form alone.
-fn tags(reader: &mut Reader<'_>, key: &'static str) {
+pub(super) fn tags(reader: &mut Reader<'_>, key: &'static str) {
     let is_tag = |text: &str| text.chars().all(|c| !c.is_ascii_control() && c != ',' && c != '/');
     reader.parsed_list(key, "a tag without `,` and `/`", |text| is_tag(text).then_some(()));
 }
@@ -196,15 +171,15 @@ fn name(reader: &mut Reader<'_>, key: &'static str) -> Option<String> {
 /// A reference: a name or id, or an object with one of them.
 fn reference(reader: &mut Reader<'_>, key: &'static str) -> Option<Ref> {
     let value = reader.raw(key)?;
-    let named = |text: &str, line, path| Some(Ref::Named { text: text.to_owned(), line, path });
+    let named = |text: &str, path| Some(Ref { text: text.to_owned(), line: value.line, path });
     if let Kind::String(_) = value.kind {
         let text = reader.string(key)?;
-        return named(text, value.line, reader.path_of(key));
+        return named(text, reader.path_of(key));
     }
     let mut object = reader.object(key)?;
-    let (id, name) = (object.string("id"), object.string("name"));
-    let reference = match id.or(name) {
-        Some(text) => named(text, object.line(), object.path().to_owned()),
+    let words = [object.string("id"), object.string("name"), object.string("username")];
+    let reference = match words.into_iter().flatten().next() {
+        Some(text) => named(text, object.path().to_owned()),
         None => {
             object.sink().problem(object.line(), object.path(), "an object without `id` and `name`", "one of them");
             None
@@ -214,90 +189,25 @@ fn reference(reader: &mut Reader<'_>, key: &'static str) -> Option<Ref> {
     reference
 }
 
-/// Reads a plugin, alone or inside a service or route.
-fn plugin(mut reader: Reader<'_>, service: Option<usize>, route: Option<usize>) -> Option<PluginEntity<'_>> {
-    let common = common(&mut reader);
-    let name = reader.required_string("name", "the plugin's name").map(str::to_owned);
-    let instance_name = self::name(&mut reader, "instance_name");
-    let enabled = reader.bool("enabled").unwrap_or(true);
-    let protocols = protocols(&mut reader);
-    for key in ["ordering", "condition", "partials", "_config"] {
-        reader.unsupported(key, json!(null));
-    }
-    let scope = |reader: &mut Reader<'_>, key, parent: Option<usize>| match parent {
-        Some(index) => {
-            if reader.raw(key).is_some() {
-                reader.problem(key, "a reference inside its parent", "nothing");
-            }
-            Some(Ref::Parent(index))
-        }
-        None => reference(reader, key),
-    };
-    // One that stands inside a route has the route's scope alone, unless it names a service too.
-    let service = scope(&mut reader, "service", service);
-    let route = scope(&mut reader, "route", route);
-    let consumer = reference(&mut reader, "consumer");
-    let consumer_group = reference(&mut reader, "consumer_group");
-    let config = match reader.has("config") {
-        true => reader.object("config"),
-        false => {
-            reader.raw("config");
-            Some(Reader::empty(reader.line(), &reader.path_of("config"), reader.sink()))
-        }
-    };
-    reader.finish();
-    let (name, config) = (name?, config?);
-    Some(PluginEntity {
-        common,
-        name,
-        instance_name,
-        enabled,
-        protocols,
-        service,
-        route,
-        consumer,
-        consumer_group,
-        config,
-    })
+/// A reference that must be there.
+fn required_reference(reader: &mut Reader<'_>, key: &'static str, expected: &str) -> Option<Ref> {
+    if reader.missing(key, expected) { None } else { reference(reader, key) }
 }
 
-fn protocols(reader: &mut Reader<'_>) -> Protocols {
-    const ALL: [(&str, Protocol); 10] = [
-        ("http", Protocol::Http),
-        ("https", Protocol::Https),
-        ("grpc", Protocol::Grpc),
-        ("grpcs", Protocol::Grpcs),
-        ("tcp", Protocol::Tcp),
-        ("tls", Protocol::Tls),
-        ("tls_passthrough", Protocol::TlsPassthrough),
-        ("udp", Protocol::Udp),
-        ("ws", Protocol::Ws),
-        ("wss", Protocol::Wss),
-    ];
-    reader.words("protocols", &ALL).map_or(Protocols::ALL_HTTP, Protocols::from_iter)
+/// Reads a list of protocols; `None` where it is absent or something is wrong with it.
+fn protocols(reader: &mut Reader<'_>) -> Option<Protocols> {
+    let listed = reader.words("protocols", &Protocol::ALL)?;
+    if listed.is_empty() {
+        reader.problem("protocols", "an empty list", "at least one protocol");
+        return None;
+    }
+    Some(listed.into_iter().collect())
 }
 
-fn consumer(mut reader: Reader<'_>) -> ConsumerEntity {
-    let common = common(&mut reader);
-    let username = reader.string("username").map(str::to_owned);
-    let custom_id = reader.string("custom_id").map(str::to_owned);
-    if !reader.has("username") && !reader.has("custom_id") {
-        let expected = "at least one of these fields must be non-empty: 'custom_id', 'username'";
-        reader.sink().problem(reader.line(), reader.path(), "neither", expected);
+/// Refuses a field whose value must be null beside something else.
+fn must_be_null(reader: &mut Reader<'_>, key: &'static str, because: &str) {
+    if let Some(value) = reader.raw(key) {
+        let found = value.type_word();
+        reader.problem(key, found, format!("nothing: {because}"));
     }
-    for key in [
-        "plugins",
-        "groups",
-        "acls",
-        "basicauth_credentials",
-        "hmacauth_credentials",
-        "jwt_secrets",
-        "keyauth_credentials",
-        "mtls_auth_credentials",
-        "oauth2_credentials",
-    ] {
-        reader.unsupported(key, json!([]));
-    }
-    reader.finish();
-    ConsumerEntity { common, username, custom_id }
 }

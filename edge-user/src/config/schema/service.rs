@@ -3,137 +3,145 @@
 use serde_json::json;
 
 use super::super::reader::Reader;
-use super::super::snapshot::{Host, Scheme};
-use super::{Common, Document, common, name, plugin, route};
+use super::super::snapshot::{Host, Protocol, Scheme};
+use super::{Common, Ref, must_be_null, name, reference};
 use crate::router;
 use crate::tls::Verify;
 
-/// One service, its `url` taken apart.
-pub(crate) struct ServiceEntity {
-    pub(crate) common: Common,
-    pub(crate) name: Option<String>,
-    pub(crate) enabled: bool,
-    pub(crate) target: Option<Target>,
-    pub(crate) retries: u32,
-    pub(crate) connect_timeout_ms: u64,
-    pub(crate) write_timeout_ms: u64,
-    pub(crate) read_timeout_ms: u64,
-    pub(crate) verify: Verify,
+/// One service.
+pub(in crate::config) struct ServiceEntity {
+    pub(in crate::config) common: Common,
+    pub(in crate::config) name: Option<String>,
+    pub(in crate::config) enabled: bool,
+    pub(in crate::config) target: Option<Target>,
+    pub(in crate::config) retries: u32,
+    pub(in crate::config) connect_timeout_ms: u64,
+    pub(in crate::config) write_timeout_ms: u64,
+    pub(in crate::config) read_timeout_ms: u64,
+    pub(in crate::config) verify: Verify,
+    pub(in crate::config) verify_depth: Option<u8>,
+    pub(in crate::config) client_certificate: Option<Ref>,
+    /// `None`: the public roots and the system's.
+    pub(in crate::config) ca_certificates: Option<Vec<Ref>>,
 }
 
 /// Protocol, host, port and path of a service.
-pub(crate) struct Target {
-    pub(crate) scheme: Scheme,
-    pub(crate) host: Host,
-    pub(crate) port: u16,
-    pub(crate) path: Option<String>,
+pub(in crate::config) struct Target {
+    pub(in crate::config) scheme: Scheme,
+    pub(in crate::config) host: Host,
+    pub(in crate::config) port: u16,
+    pub(in crate::config) path: Option<String>,
+}
+
+/// A `url` taken apart.
+pub(in crate::config) struct Url {
+    pub(in crate::config) protocol: &'static str,
+    pub(in crate::config) host: String,
+    pub(in crate::config) port: u16,
+    pub(in crate::config) path: Option<String>,
 }
 
 const HOST: &str = "a host name or address, without port";
 const PATH: &str = "a normal path: should start with: /, and have no //, dot segments or raw special characters";
-const SCHEMES: [(&str, Option<Scheme>); 10] = [
-    ("http", Some(Scheme::Http)),
-    ("https", Some(Scheme::Https)),
-    ("grpc", Some(Scheme::Grpc)),
-    ("grpcs", Some(Scheme::Grpcs)),
-    ("tcp", Some(Scheme::Tcp)),
-    ("tls", Some(Scheme::Tls)),
-    ("tls_passthrough", Some(Scheme::TlsPassthrough)),
-    ("udp", None),
-    ("ws", None),
-    ("wss", None),
-];
 
-/// Reads one service with everything inside it.
-pub(super) fn read<'a>(mut reader: Reader<'a>, document: &mut Document<'a>) {
-    let index = document.services.len();
-    let common = common(&mut reader);
-    let name = name(&mut reader, "name");
-    let target = if reader.has("url") { from_url(&mut reader) } else { from_fields(&mut reader) };
+/// Reads one service.
+pub(super) fn read(reader: &mut Reader<'_>, common: Common) -> ServiceEntity {
+    let name = name(reader, "name");
+    let target = if reader.has("url") { refused_url(reader) } else { from_fields(reader) };
     let ms = |reader: &mut Reader<'_>, key| reader.integer(key, 1..=2_147_483_646).unwrap_or(60_000) as u64;
     let service = ServiceEntity {
         common,
         name,
         enabled: reader.bool("enabled").unwrap_or(true),
         retries: reader.integer("retries", 0..=32767).unwrap_or(5) as u32,
-        connect_timeout_ms: ms(&mut reader, "connect_timeout"),
-        write_timeout_ms: ms(&mut reader, "write_timeout"),
-        read_timeout_ms: ms(&mut reader, "read_timeout"),
-        verify: verify(&mut reader, target.as_ref()),
+        connect_timeout_ms: ms(reader, "connect_timeout"),
+        write_timeout_ms: ms(reader, "write_timeout"),
+        read_timeout_ms: ms(reader, "read_timeout"),
+        verify: verify(reader),
+        verify_depth: reader.integer("tls_verify_depth", 0..=64).map(|depth| depth as u8),
+        client_certificate: reference(reader, "client_certificate"),
+        ca_certificates: authorities(reader),
         target,
     };
-    document.services.push(service);
-    for key in ["client_certificate", "tls_verify_depth", "ca_certificates", "tls_sans"] {
-        reader.unsupported(key, json!(null));
+    if service.target.as_ref().is_some_and(|target| !target.scheme.is_tls()) {
+        for key in ["tls_verify", "tls_verify_depth", "client_certificate", "ca_certificates"] {
+            must_be_null(reader, key, "value must be null unless the protocol is https, grpcs or tls");
+        }
     }
-    for route in reader.objects("routes") {
-        route::read(route, Some(index), document);
+    reader.unsupported("tls_sans", json!(null));
+    for key in ["url", "routes", "plugins"] {
+        reader.raw(key);
     }
-    for entry in reader.objects("plugins") {
-        document.plugins.extend(plugin(entry, Some(index), None));
-    }
-    reader.finish();
+    service
 }
 
-fn verify(reader: &mut Reader<'_>, target: Option<&Target>) -> Verify {
-    let Some(verify) = reader.bool("tls_verify") else { return Verify::Full };
-    if target.is_some_and(|target| !target.scheme.is_tls()) {
-        let expected = "nothing: value must be null unless the protocol is https, grpcs or tls";
-        reader.problem("tls_verify", verify.to_string(), expected);
+fn verify(reader: &mut Reader<'_>) -> Verify {
+    match reader.bool("tls_verify") {
+        Some(false) => {
+            reader.warn("tls_verify", "the upstream's certificate is not verified");
+            Verify::Off
+        }
+        _ => Verify::Full,
     }
-    if verify {
-        return Verify::Full;
+}
+
+fn authorities(reader: &mut Reader<'_>) -> Option<Vec<Ref>> {
+    let (line, path) = (reader.line_of("ca_certificates"), reader.path_of("ca_certificates"));
+    let ids = reader.strings("ca_certificates")?;
+    let reference = |(index, id): (usize, &str)| Ref { text: id.to_owned(), line, path: format!("{path}[{index}]") };
+    Some(ids.into_iter().enumerate().map(reference).collect())
+}
+
+fn scheme(reader: &mut Reader<'_>) -> Option<Scheme> {
+    let protocol = reader.word("protocol", &Protocol::ALL)?;
+    if let Some(instead) = protocol.instead() {
+        reader.problem("protocol", "a protocol the edge does not speak", instead);
     }
-    reader.warn("tls_verify", "the upstream's certificate is not verified");
-    Verify::Off
+    Scheme::of(protocol)
 }
 
 fn from_fields(reader: &mut Reader<'_>) -> Option<Target> {
-    reader.raw("url");
-    let scheme = match reader.word("protocol", &SCHEMES) {
-        Some(None) => {
-            reader.problem(
-                "protocol",
-                "another protocol than http",
-                "http, https, tcp, tls or tls_passthrough: others are not supported yet",
-            );
-            None
-        }
-        Some(scheme) => scheme,
-        None => Some(Scheme::Http),
-    };
+    let scheme = scheme(reader);
     let host = if reader.missing("host", HOST) { None } else { reader.parsed("host", HOST, parse_host) };
     let port = reader.integer("port", 0..=65535).unwrap_or(80) as u16;
     let path = reader.parsed("path", PATH, |path| router::is_normalized(path).then(|| path.to_owned()));
-    if path.is_some() && scheme.is_some_and(Scheme::is_stream) {
-        reader.problem("path", "it for connections", "nothing: value must be null with tcp, tls or tls_passthrough");
+    let scheme = scheme?;
+    if path.is_some() && !matches!(scheme, Scheme::Http | Scheme::Https) {
+        must_be_null(reader, "path", "value must be null unless the protocol is http or https");
     }
-    Some(Target { scheme: scheme?, host: host?, port, path })
+    Some(Target { scheme, host: host?, port, path })
 }
 
-fn from_url(reader: &mut Reader<'_>) -> Option<Target> {
-    for key in ["protocol", "host", "port", "path"] {
-        if reader.raw(key).is_some() {
+/// A `url` that `normal` left: it is none, or stands beside what it would set.
+fn refused_url(reader: &mut Reader<'_>) -> Option<Target> {
+    let mut beside = false;
+    for key in ["host", "path", "protocol", "port"] {
+        // The defaults of these two are there in any case; only what differs was written by somebody.
+        let default = match key {
+            "protocol" => json!("http"),
+            "port" => json!(80),
+            _ => json!(null),
+        };
+        if reader.raw(key).is_some_and(|value| !value.is_json(&default)) {
             reader.problem(key, "it beside `url`", "one of the two");
+            beside = true;
         }
     }
-    let expected = "a URL like https://host:port/path, with http, https, tcp or tls, a normal path and no query";
-    reader.parsed("url", expected, parse_url)
+    let expected = "a URL like https://host:port/path, with a service's protocol, a normal path and no query";
+    let url = reader.parsed("url", expected, parse_url);
+    if url.is_some() && !beside {
+        reader.problem("url", "`protocol` or `port` beside it", "one of the two");
+    }
+    None
 }
 
-fn parse_url(url: &str) -> Option<Target> {
-    let (scheme, rest) = match url.split_once("://")? {
-        ("http", rest) => (Scheme::Http, rest),
-        ("https", rest) => (Scheme::Https, rest),
-        ("grpc", rest) => (Scheme::Grpc, rest),
-        ("grpcs", rest) => (Scheme::Grpcs, rest),
-        ("tcp", rest) => (Scheme::Tcp, rest),
-        ("tls", rest) => (Scheme::Tls, rest),
-        ("tls_passthrough", rest) => (Scheme::TlsPassthrough, rest),
-        _ => return None,
-    };
+/// Takes a `url` apart.
+pub(in crate::config) fn parse_url(url: &str) -> Option<Url> {
+    let (name, rest) = url.split_once("://")?;
+    let (protocol, known) = Protocol::ALL.iter().find(|(known, _)| *known == name)?;
+    let scheme = Scheme::of(*known)?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if !path.is_empty() && (scheme.is_stream() || !router::is_normalized(path)) {
+    if !path.is_empty() && !router::is_normalized(path) {
         return None;
     }
     let (host, port) = match authority.rsplit_once(':') {
@@ -141,12 +149,16 @@ fn parse_url(url: &str) -> Option<Target> {
             let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
             (host, port.parse().ok().filter(|_| digits)?)
         }
+        // Only these have a port that need not be said.
+        _ if scheme.is_stream() => return None,
         _ => (authority, scheme.default_port()),
     };
-    Some(Target { scheme, host: parse_host(host)?, port, path: (!path.is_empty()).then(|| path.to_owned()) })
+    parse_host(host)?;
+    Some(Url { protocol, host: host.to_owned(), port, path: (!path.is_empty()).then(|| path.to_owned()) })
 }
 
-fn parse_host(text: &str) -> Option<Host> {
+/// A name or address, IPv6 with or without brackets.
+pub(super) fn parse_host(text: &str) -> Option<Host> {
     let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'))?;
     if let Ok(address) = bare.parse() {
         return Some(Host::Ip(address));
