@@ -16,6 +16,7 @@ mod limits;
 mod logs;
 mod oidc;
 mod parties;
+mod plugins;
 mod privileges;
 mod reload;
 mod responses;

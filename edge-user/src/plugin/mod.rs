@@ -1,18 +1,18 @@
 //! Plugins: one closed enum, run by descending PRIORITY. One file or folder per plugin, named as in the configuration.
 
-mod acl;
-mod correlation_id;
-mod cors;
+pub mod acl;
+pub mod correlation_id;
+pub mod cors;
 mod fields;
-mod ip_restriction;
+pub mod ip_restriction;
 pub mod openid_connect;
 pub mod plan;
 pub mod prometheus;
 pub mod rate_limiting;
 mod request;
-pub(crate) mod request_size_limiting;
-mod request_termination;
-mod response_transformer;
+pub mod request_size_limiting;
+pub mod request_termination;
+pub mod response_transformer;
 #[cfg(test)]
 pub(crate) mod testing;
 

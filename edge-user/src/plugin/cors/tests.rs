@@ -83,7 +83,7 @@ fn expressions_hold_for_the_whole_subject() {
         ("https?://localhost:[0-9]+", "http://localhost:3000", true),
         ("https?://localhost:[0-9]+", "http://localhost", false),
         ("https?://localhost:[0-9]+", "https://localhost:443", false),
-        ("\\[::1\\]", "http://[::1]:80", true),
+        ("http://\\[::1\\]", "http://[::1]:80", true),
     ] {
         let yaml = format!("origins: ['{entry}']");
         let seen = answered(&yaml, "GET", &[("Origin", origin)], &[]);
