@@ -9,5 +9,6 @@ pub mod issuer;
 pub mod log;
 pub mod mint;
 pub mod parties;
+pub mod prometheus;
 pub mod upstream;
 pub mod wire;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Programs that Debian packages bring: one line each.
-const PACKAGES: [(&str, &[&str]); 12] = [
+const PACKAGES: [(&str, &[&str]); 13] = [
     ("cc", &["gcc", "libc6-dev"]),
     ("c++", &["g++"]),
     ("chrt", &["util-linux"]),
@@ -22,6 +22,7 @@ const PACKAGES: [(&str, &[&str]); 12] = [
     ("npm", &["npm"]),
     ("openssl", &["openssl"]),
     ("python3", &["python3"]),
+    ("redis-server", &["redis-server"]),
     ("setpriv", &["util-linux"]),
     ("taskset", &["util-linux"]),
 ];

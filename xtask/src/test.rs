@@ -49,6 +49,7 @@ impl Parties {
         process::need("curl")?;
         process::need("setpriv")?;
         process::need("ip")?;
+        process::need("redis-server")?;
         let nginx = process::need("nginx")?;
         Ok(Self { nginx, python: python()?, oidc_provider: oidc_provider()? })
     }
