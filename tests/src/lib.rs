@@ -12,6 +12,7 @@ pub mod issuer;
 pub mod log;
 pub mod mint;
 pub mod parties;
+pub mod prometheus;
 pub mod reply;
 pub mod upstream;
 pub mod wire;

@@ -81,11 +81,6 @@ impl Settings {
     pub(super) fn label(&self) -> String {
         format!("{}:{}/{}", self.host, self.port, self.database)
     }
-
-    /// The longest wait for a connection and for an answer.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
 }
 
 /// The record, and the object around it for the deprecated spellings.
