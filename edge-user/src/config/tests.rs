@@ -565,25 +565,27 @@ fn wrong_stream_routes_are_refused() {
     for (entities, expected) in [
         (
             "routes: [{protocols: [tcp, http], paths: [/]}]",
-            "k:2: routes[0].protocols: found protocols of several groups, \
-             expected protocols of one group: http and https, tcp and tls, or tls_passthrough",
+            "k:2: routes[0].protocols: found http, tcp, expected those of one group: \
+             http and https, tcp and tls, tls_passthrough, or grpc and grpcs",
         ),
         (
             "routes: [{protocols: [tcp]}]",
             "k:2: routes[0]: found no criterion, \
-             expected must set one of 'sources', 'destinations', 'snis' when 'protocols' is 'tcp' or 'tls'",
+             expected one: must set one of 'sources', 'destinations' when 'protocols' is 'tcp'",
         ),
         (
             "routes: [{protocols: [tls_passthrough], sources: [{port: 1}]}]",
-            "k:2: routes[0]: found no criterion, expected must set snis when 'protocols' is 'tls_passthrough'",
+            "k:2: routes[0]: found no criterion, \
+             expected it: must set 'snis' when 'protocols' is 'tls_passthrough'",
         ),
         (
             "routes: [{protocols: [tcp], snis: [a], sources: [{port: 1}]}]",
-            "k:2: routes[0].snis: found it without TLS, expected nothing, or tls or tls_passthrough in `protocols`",
+            "k:2: routes[0].snis: found a list, expected nothing: \
+             'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
         ),
         (
             "routes: [{protocols: [tcp], sources: [{}]}]",
-            "k:2: routes[0].sources[0]: found an endpoint without `ip` and `port`, expected one of them",
+            "k:2: routes[0].sources[0]: found neither `ip` nor `port`, expected at least one of them",
         ),
         (
             "services: [{url: 'https://h', routes: [{protocols: [tcp], sources: [{port: 1}]}]}]",
@@ -598,12 +600,12 @@ fn wrong_stream_routes_are_refused() {
         (
             "services: [{url: 'tcp://h', routes: [{paths: [/]}]}]",
             "k:2: services[0].routes[0]: found a service that cannot take what the route does, \
-             expected a service with protocol http or https",
+             expected a service with protocol http, https, grpc or grpcs",
         ),
         (
             "services: [{protocol: tcp, host: h, path: /x}]",
-            "k:2: services[0].path: found it for connections, \
-             expected nothing: value must be null with tcp, tls or tls_passthrough",
+            "k:2: services[0].path: found a string, \
+             expected nothing: value must be null unless the protocol is http or https",
         ),
     ] {
         bad(entities, &[expected]);

@@ -69,6 +69,7 @@ pub(super) fn service(
     let target = entity.target.as_ref()?;
     let upstream = upstreams.of(&target.host);
     let own_host = upstream.and_then(|(entity, _)| entity.host_header.as_deref());
+    let before = sink.count();
     let shared = upstream.and_then(|(entity, _)| entity.client_certificate.as_ref());
     let client = entity.client_certificate.as_ref().or(shared);
     let rules = ClientTls {
@@ -83,7 +84,9 @@ pub(super) fn service(
             _ => Alpn::Http1,
         },
     };
-    let tls = match target.scheme.is_tls().then(|| tls::client_config(&rules)) {
+    // Without what could not be found the rules would be others.
+    let complete = sink.count() == before;
+    let tls = match (target.scheme.is_tls() && complete).then(|| tls::client_config(&rules)) {
         None => None,
         Some(Ok(config)) => Some(config),
         Some(Err(error)) => {

@@ -149,8 +149,6 @@ pub(in crate::config) fn parse_url(url: &str) -> Option<Url> {
             let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
             (host, port.parse().ok().filter(|_| digits)?)
         }
-        // Only these have a port that need not be said.
-        _ if scheme.is_stream() => return None,
         _ => (authority, scheme.default_port()),
     };
     parse_host(host)?;
