@@ -338,6 +338,8 @@ async fn proxy<'a, D: Downstream>(
         // The answer to HEAD: nobody knows the length that a body would get (RFC 9110, 8.6).
         None => ResponseShape { framing: meta.framing, declared: Framing::None },
         Some(body) => {
+            // Its place would hide the length, which takes it.
+            response.remove(Known::TransferEncoding);
             let framing = Framing::Length(body.len() as u64);
             ResponseShape { framing, declared: framing }
         }
