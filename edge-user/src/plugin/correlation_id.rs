@@ -185,7 +185,7 @@ mod tests {
             ("header_name: 'a b'", "a header name"),
             ("header_name: Content-Length", "a name the edge does not write itself"),
             ("header_name: X-Kong-Request-Id", "a name the edge does not write itself"),
-            ("echo: true", "`echo_downstream`"),
+            ("echo: true", "echo_downstream"),
         ] {
             let problems = parse(NAME, yaml).err().expect("a problem");
             assert!(problems.iter().any(|problem| problem.contains(part)), "{yaml}: {problems:?}");

@@ -114,7 +114,7 @@ mod tests {
             ("allowed_payload_size: -1", "an integer between 0"),
             ("allowed_payload_size: 1.5", "an integer between 0"),
             ("size_unit: gigabytes", "one of: megabytes, kilobytes, bytes"),
-            ("size: 1", "`size_unit`"),
+            ("size: 1", "size_unit"),
         ] {
             let problems = parse(NAME, yaml).err().expect("a problem");
             assert!(problems.len() == 1 && problems[0].contains(part), "{yaml}: {problems:?}");
