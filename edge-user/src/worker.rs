@@ -241,6 +241,7 @@ impl Worker {
             correlation_id: context.notes.correlation_id.as_deref(),
             bytes_in: context.request_bytes,
             bytes_out: context.response_bytes,
+            tries: context.tries.count,
             upstream_address: context.upstream_address,
         });
     }

@@ -26,7 +26,7 @@ use crate::dns::Resolver;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::kernel::{self, DenyList, Kernel};
-use crate::metrics::{Exposition, Kind, Registry};
+use crate::metrics::{self, Exposition, Kind, Registry};
 use crate::plugin::{PLUGINS, PluginEnv};
 use crate::settings::{Mode, Settings};
 use crate::state::State;
@@ -86,7 +86,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     }
     let kernel = Arc::new(kernel);
     let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
-    register(&registry, &kernel, &verdicts, &access_log, &error_log);
+    register(&registry, &kernel, &verdicts, &env, &access_log, &error_log);
     let plugins = env.plugins.clone();
     registry.register(move |to: &mut Exposition| plugins.collect(to));
     registry.configured(1);
@@ -248,6 +248,7 @@ fn register(
     registry: &Registry,
     kernel: &Arc<Kernel>,
     verdicts: &Arc<VerdictCache>,
+    env: &Env,
     access_log: &AccessLog,
     error_log: &telemetry::ErrorLog,
 ) {
@@ -282,6 +283,23 @@ fn register(
         to.family("edge_verdict_bytes", Kind::Gauge, "Bytes of the shared verdict cache");
         to.sample(&[("verdict", "verified")], stats.positive_bytes);
         to.sample(&[("verdict", "refused")], stats.negative_bytes);
+    });
+    let env = env.clone();
+    registry.register(move |to: &mut Exposition| {
+        let upstreams = env.balancers.health();
+        to.family("edge_upstream_healthy", Kind::Gauge, "Upstreams with health checks: 1 where they take requests");
+        for upstream in &upstreams {
+            to.sample(&[("upstream", &*upstream.upstream)], u8::from(upstream.healthy));
+        }
+        to.family("edge_upstream_state_changes_total", Kind::Counter, "Addresses of targets that changed their state");
+        for upstream in &upstreams {
+            for (state, count) in ["healthy", "unhealthy"].into_iter().zip(upstream.changes) {
+                to.sample(&[("upstream", &*upstream.upstream), ("to", state)], count);
+            }
+        }
+        if env.plugins.wants_upstream_health() {
+            metrics::kong::write_target_health(&upstreams, to);
+        }
     });
     registry.register(move |to: &mut Exposition| {
         access_log.collect(to);

@@ -62,14 +62,14 @@ impl Protocols {
     /// http, https, grpc and grpcs: what most plugins are for where nothing is said.
     pub const ALL_HTTP: Self = Self(0b1111);
 
+    /// These and one more.
+    pub fn with(self, protocol: Protocol) -> Self {
+        Self(self.0 | 1 << protocol as u16)
+    }
+
     /// Whether the protocol is in the set.
     pub fn contains(self, protocol: Protocol) -> bool {
         self.0 & (1 << protocol as u16) != 0
-    }
-
-    /// Whether every HTTP protocol is in the set.
-    pub fn are_all_http(self) -> bool {
-        self.0 & Self::ALL_HTTP.0 == Self::ALL_HTTP.0
     }
 
     /// Whether all of these are in the other set.
@@ -103,6 +103,7 @@ mod tests {
         }
         assert!(Protocol::Http.group().are_within(Protocols::ALL_HTTP) && !set.are_within(Protocols::ALL_HTTP));
         assert_eq!(set.names().collect::<Vec<_>>(), ["http", "tls"]);
-        assert!(Protocols::ALL_HTTP.are_all_http() && !set.are_all_http());
+        let more = Protocols::ALL_HTTP.with(Protocol::Tcp);
+        assert!(more.contains(Protocol::Tcp) && more.contains(Protocol::Grpcs) && !more.contains(Protocol::Tls));
     }
 }

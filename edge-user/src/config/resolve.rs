@@ -74,7 +74,7 @@ pub(super) fn resolve(
     let service_of = |service: Option<usize>| service.and_then(|service| built[service].clone());
     let stream_routes: Vec<StreamRoute> = connections
         .into_iter()
-        .map(|(_, entity, service)| StreamRoute {
+        .map(|(index, entity, service)| StreamRoute {
             id: entity.common.id,
             name: entity.name.as_deref().map(Into::into),
             label: label(entity.name.as_deref(), entity.common.id),
@@ -83,6 +83,7 @@ pub(super) fn resolve(
             sources: entity.sources.clone(),
             destinations: entity.destinations.clone(),
             service: service_of(service),
+            plugins: plans.plan(index, service),
         })
         .collect();
     Snapshot {
@@ -181,8 +182,9 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         };
         let target = service.and_then(|service| scopes.service_entities[service].target.as_ref());
         let steers = route.is_some_and(|route| is_stream(&scopes.route_entities[route]));
-        if steers || target.is_some_and(|target| target.scheme.is_stream()) {
-            let expected = "a route or service for requests: plugins do not run on connections";
+        let steers = steers || target.is_some_and(|target| target.scheme.is_stream());
+        if steers && !parsed.steers() {
+            let expected = "a route or service for requests: of the plugins ip-restriction alone runs on connections";
             sink.problem(entity.common.line, &entity.common.path, "a plugin for connections", expected);
         }
         if consumer.is_some() && group.is_some() {
@@ -193,6 +195,10 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         if let Some(key) = who.filter(|who| !parsed.may_be_for(who)) {
             let expected = format!("value must be null: {} runs before anyone knows the {key}", entity.name);
             sink.problem(entity.common.line, &format!("{}.{key}", entity.common.path), format!("a {key}"), expected);
+        }
+        if who.is_some() && matches!(parsed, Plugin::CorrelationId(_)) {
+            let text = "never runs: correlation-id comes before anyone knows the consumer, in Kong too";
+            sink.warn(entity.common.line, &entity.common.path, text);
         }
         let scope = Scope {
             service,
@@ -208,7 +214,8 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         if entity.enabled {
             plugins.names.insert(parsed.name());
             plugins.owned_names.extend(parsed.owned_names());
-            plugins.scoping.add(scope, Instance { protocols: entity.protocols, plugin: parsed });
+            let protocols = entity.protocols.unwrap_or_else(|| parsed.protocols());
+            plugins.scoping.add(scope, Instance { protocols, plugin: parsed });
         }
     }
     plugins

@@ -86,11 +86,7 @@ impl Named {
             service.and_then(|service| Some((rank(false, false, false, true), self.services.get(&service)?))),
             self.everywhere.as_ref().map(|instance| (rank(false, false, false, false), instance)),
         ];
-        let mut found: Vec<_> = candidates.into_iter().flatten().collect();
-        // What stands behind one for every protocol is never reached.
-        if let Some(all) = found.iter().position(|(_, instance)| instance.protocols.are_all_http()) {
-            found.truncate(all + 1);
-        }
+        let found: Vec<_> = candidates.into_iter().flatten().collect();
         let scoped = self.is_scoped(route, service).then(|| Scoped {
             scopes: self.scopes.clone(),
             route,

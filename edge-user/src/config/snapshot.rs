@@ -112,6 +112,8 @@ pub struct StreamRoute {
     pub destinations: Vec<Endpoint>,
     /// Where connections go; without one they are closed.
     pub service: Option<Arc<Service>>,
+    /// The plugins that may run.
+    pub plugins: Arc<Plan>,
 }
 
 impl StreamRoute {

@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use uuid::Uuid;
 
 use super::worker::{Counter, Totals};
 use super::{Exposition, Kind, lock, resident_bytes};
+use crate::balancer::{State, UpstreamHealth};
 use crate::config::snapshot::{Consumer, Route};
 
 /// Series a worker keeps, over all reloads; what belongs to others is dropped and counted.
@@ -319,52 +319,28 @@ pub(super) fn write_node(node_id: Uuid, version: &str, totals: &Totals, to: &mut
     }
 }
 
-/// One address of a target of an upstream.
-pub struct TargetHealth<'a> {
-    /// The upstream's name.
-    pub upstream: &'a str,
-    /// The target as configured, `host:port`.
-    pub target: &'a str,
-    /// The address; nothing where the target's name has none.
-    pub address: Option<SocketAddr>,
-    /// Its state.
-    pub state: TargetState,
-}
-
-/// The state of a target's address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TargetState {
-    /// Nothing checks it.
-    HealthchecksOff,
-    /// It may be used.
-    Healthy,
-    /// It may not.
-    Unhealthy,
-    /// Its name could not be resolved.
-    DnsError,
-}
-
-/// Writes the health of targets: a series for each state, 1 for the current.
-pub fn write_target_health<'a>(targets: impl IntoIterator<Item = TargetHealth<'a>>, to: &mut Exposition) {
-    const STATES: [(&str, TargetState); 4] = [
-        ("healthchecks_off", TargetState::HealthchecksOff),
-        ("healthy", TargetState::Healthy),
-        ("unhealthy", TargetState::Unhealthy),
-        ("dns_error", TargetState::DnsError),
-    ];
+/// Writes the health of targets: a series for each state, 1 for the current. A target whose name has no address stands
+/// there without one.
+pub fn write_target_health(upstreams: &[UpstreamHealth], to: &mut Exposition) {
+    const STATES: [State; 4] = [State::HealthchecksOff, State::Healthy, State::Unhealthy, State::DnsError];
     let help = "Targets of upstreams: 1 for the state they are in.";
     to.family("kong_upstream_target_health", Kind::Gauge, help);
-    for TargetHealth { upstream, target, address, state } in targets {
-        let address = address.map(|address| address.to_string()).unwrap_or_default();
-        for (name, known) in STATES {
-            let labels = [
-                ("upstream", upstream),
-                ("target", target),
-                ("address", &*address),
-                ("state", name),
-                ("subsystem", SUBSYSTEM),
-            ];
-            to.sample(&labels, u8::from(known == state));
+    for upstream in upstreams {
+        for target in &upstream.targets {
+            let found = target.addresses.iter().map(|found| (found.address.to_string(), found.state));
+            let nowhere = target.addresses.is_empty().then(|| (String::new(), target.state));
+            for (address, now) in found.chain(nowhere) {
+                for state in STATES {
+                    let labels = [
+                        ("upstream", &*upstream.upstream),
+                        ("target", &target.target),
+                        ("address", &address),
+                        ("state", state.as_str()),
+                        ("subsystem", SUBSYSTEM),
+                    ];
+                    to.sample(&labels, u8::from(state == now));
+                }
+            }
         }
     }
 }

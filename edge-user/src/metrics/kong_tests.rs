@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::balancer::{AddressHealth, TargetHealth};
 use crate::config::snapshot::{Protocols, Service};
 use crate::metrics::{Registry, WorkerMetrics};
 
@@ -131,14 +132,12 @@ fn without_the_plugin_only_gauges_appear() {
 #[test]
 fn targets_have_a_series_for_each_state() {
     let mut to = Exposition::default();
-    let address = Some("10.0.0.1:80".parse().expect("an address"));
-    write_target_health(
-        [
-            TargetHealth { upstream: "u", target: "a:80", address, state: TargetState::Healthy },
-            TargetHealth { upstream: "u", target: "b:80", address: None, state: TargetState::DnsError },
-        ],
-        &mut to,
-    );
+    let target = |target: &str, state, addresses| TargetHealth { target: target.into(), weight: 100, state, addresses };
+    let address = "10.0.0.1:80".parse().expect("an address");
+    let found = AddressHealth { address, state: State::Healthy, weight: 100, in_flight: 0 };
+    let targets = vec![target("a:80", State::Healthy, vec![found]), target("b:80", State::DnsError, Vec::new())];
+    let upstream = UpstreamHealth { upstream: "u".into(), healthy: true, changes: [0, 0], targets };
+    write_target_health(&[upstream], &mut to);
     let text = to.finish();
     let line = |target: &str, address: &str, state: &str, value: u8| {
         format!(

@@ -1,6 +1,7 @@
 //! `ip-restriction`: lets clients pass by their address.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use super::fields::optional;
 use super::{Access, Answer, Request};
@@ -49,10 +50,16 @@ impl IpRestriction {
         })
     }
 
+    /// Whether a client of this address may pass.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        !self.deny.contains(client) && self.allow.as_ref().is_none_or(|allow| allow.contains(client))
+    }
+
     /// The access phase.
     pub fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
         let client = request.client.to_canonical();
-        if !self.deny.contains(client) && self.allow.as_ref().is_none_or(|allow| allow.contains(client)) {
+        if self.admits(client) {
             return Access::Continue;
         }
         let message = match &self.message {

@@ -16,11 +16,13 @@ pub mod response_transformer;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::config::reader::Reader;
+use crate::config::snapshot::{Protocol, Protocols};
 use crate::http::head::Head;
 use crate::http_client::HttpClient;
 use crate::metrics::Exposition;
@@ -283,6 +285,27 @@ impl Plugin {
             | Self::RateLimiting(_)
             | Self::RequestTermination(_)
             | Self::ResponseTransformer(_) => true,
+        }
+    }
+
+    /// What it is for where its entity does not say.
+    pub fn protocols(&self) -> Protocols {
+        match self {
+            Self::IpRestriction(_) => Protocols::ALL_HTTP.with(Protocol::Tcp).with(Protocol::Tls),
+            _ => Protocols::ALL_HTTP,
+        }
+    }
+
+    /// Whether it runs on connections that are steered without being read.
+    pub fn steers(&self) -> bool {
+        matches!(self, Self::IpRestriction(_))
+    }
+
+    /// The same decision for a connection as for its requests: nothing where this client may pass.
+    pub fn steer(&self, client: IpAddr) -> Option<Reason> {
+        match self {
+            Self::IpRestriction(plugin) if !plugin.admits(client) => Some(Reason::AddressNotAllowed),
+            _ => None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::http::head::{Head, Known};
 use crate::metrics::WorkerMetrics;
 use crate::proxy::connection::Connection;
 use crate::reason::Reason;
+use crate::router::{Captures, Match, Router};
 use crate::token::cache::LocalCache;
 use crate::token::{Now, Verified};
 
@@ -45,6 +46,10 @@ pub struct Request<'a> {
     pub now: Now,
     /// Where it goes.
     pub route: &'a Route,
+    /// What found its route.
+    pub router: &'a Router,
+    /// How it was found.
+    pub found: Option<Match>,
     /// Whom tokens may stand for.
     pub consumers: &'a Consumers,
     /// The worker's verdicts.
@@ -57,7 +62,14 @@ pub struct Request<'a> {
     pub notes: &'a mut Notes,
 }
 
-/// A request's body, to be read by a plugin that must see it before the upstream does.
+impl<'a> Request<'a> {
+    /// What the groups of the route's regular expression took of the path, where one made the match.
+    pub fn captures(&self) -> Option<Captures<'a>> {
+        self.router.captures(self.found.as_ref()?, self.path)
+    }
+}
+
+/// A request's body, for a plugin that answers in the upstream's place: what is read is not forwarded.
 pub trait RequestBody {
     /// How the body is framed.
     fn framing(&self) -> Framing;

@@ -122,7 +122,7 @@ async fn echo(request: &mut Request<'_>, message: Option<&str>, node: &Node) -> 
             "query": query(request.query.unwrap_or_default()),
             "method": text(request.head.method()),
             "path": text(request.path),
-            "uri_captures": {"named": {}, "unnamed": []},
+            "uri_captures": captures(request),
         },
         "matched_route": entity(&route.id, route.name.as_deref()),
     });
@@ -140,6 +140,20 @@ async fn echo(request: &mut Request<'_>, message: Option<&str>, node: &Node) -> 
         echo["matched_service"] = entity(&service.id, service.name.as_deref());
     }
     echo
+}
+
+/// What the groups of the route's expression took: by number all of them, by name those that have one.
+fn captures(request: &Request<'_>) -> Value {
+    let (mut named, mut unnamed) = (serde_json::Map::new(), Vec::new());
+    let captures = request.captures();
+    for (name, taken) in captures.iter().flat_map(|captures| captures.groups()) {
+        let taken = taken.map_or(Value::Null, |taken| text(taken).into());
+        if let Some(name) = name {
+            named.insert(name.to_owned(), taken.clone());
+        }
+        unnamed.push(taken);
+    }
+    json!({"named": named, "unnamed": unnamed})
 }
 
 fn entity(id: &uuid::Uuid, name: Option<&str>) -> Value {

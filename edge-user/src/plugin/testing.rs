@@ -14,6 +14,7 @@ use crate::http::downstream::Fault;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Owner, Version};
 use crate::proxy::connection::{Connection, ListenerInfo};
+use crate::router::{Match, Router};
 use crate::token::Now;
 use crate::token::cache::{LocalCache, VerdictCache};
 
@@ -58,6 +59,8 @@ pub(crate) struct Scene {
     pub(crate) now: Now,
     pub(crate) connection: Connection,
     pub(crate) route: Route,
+    pub(crate) router: Router,
+    pub(crate) found: Option<Match>,
     pub(crate) consumers: Consumers,
     pub(crate) cache: LocalCache,
     pub(crate) body: Bytes,
@@ -96,6 +99,8 @@ impl Scene {
                 service: None,
                 plugins: Arc::default(),
             },
+            router: Router::default(),
+            found: None,
             consumers: Consumers::default(),
             cache: VerdictCache::new(1 << 20).local(),
             body: Bytes { framing: Framing::None, bytes: Vec::new() },
@@ -118,6 +123,8 @@ impl Scene {
             id: "0123456789abcdef0123456789abcdef",
             now: self.now,
             route: &self.route,
+            router: &self.router,
+            found: self.found,
             consumers: &self.consumers,
             cache: &self.cache,
             key_wait: Duration::from_secs(5),

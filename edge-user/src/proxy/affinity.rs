@@ -6,6 +6,7 @@ use super::context::Context;
 use super::target::Target;
 use crate::balancer::HashSource;
 use crate::http::head::{Head, Known};
+use crate::router::Router;
 
 /// One request, as `balancer` asks about it.
 pub struct Request<'a> {
@@ -13,6 +14,8 @@ pub struct Request<'a> {
     pub head: &'a Head,
     /// Its target.
     pub target: &'a Target,
+    /// What found its route.
+    pub router: &'a Router,
     /// Its client and consumer.
     pub context: &'a Context<'a>,
 }
@@ -48,9 +51,13 @@ impl HashSource for Request<'_> {
         joined(pairs.map(|(_, value)| value.into_owned().into_bytes()))
     }
 
-    /// Routes have no regular expressions yet, and so no captures.
-    fn uri_capture(&self, _name: &str) -> Option<Vec<u8>> {
-        None
+    fn uri_capture(&self, name: &str) -> Option<Vec<u8>> {
+        let captures = self.router.captures(self.target.found.as_ref()?, self.target.path())?;
+        let group = match name.parse() {
+            Ok(index) => captures.by_index(index),
+            Err(_) => captures.by_name(name),
+        };
+        group.map(<[u8]>::to_vec)
     }
 }
 

@@ -144,7 +144,7 @@ fn route<'a>(
     let Some(found) = selected else {
         return Err(Local::new(404, Reason::RouteNotFound, "no Route matched with those values"));
     };
-    target.matched = found.matched;
+    target.found = Some(found);
     let route = &view.snapshot.routes[found.route];
     context.route = Some(route);
     let grpc = route.protocols.contains(Protocol::Grpc) || route.protocols.contains(Protocol::Grpcs);
@@ -207,6 +207,8 @@ async fn access<'a, D: Downstream>(
             id: context.request_id.as_str(),
             now: context.now,
             route,
+            router: &view.snapshot.router,
+            found: target.found,
             consumers: &view.snapshot.consumers,
             cache: &context.worker.verdicts,
             key_wait: context.worker.settings.timeouts.key_wait,
@@ -262,7 +264,7 @@ async fn proxy<'a, D: Downstream>(
         return Err(Stop::Answer(Local::new(503, Reason::ServiceNotFound, "no Service found with those values")));
     };
     let Heads { request, response } = heads;
-    let matched = if route.strip_path { target.matched } else { 0 };
+    let matched = if route.strip_path { target.matched() } else { 0 };
     let original = target.original_path(request);
     headers::add_forwarding(
         request,
@@ -280,7 +282,7 @@ async fn proxy<'a, D: Downstream>(
     router::upstream_path(
         service.path.as_deref(),
         route.strip_path,
-        target.matched,
+        target.matched(),
         target.path(),
         &mut upstream_target,
     );
@@ -289,7 +291,8 @@ async fn proxy<'a, D: Downstream>(
         upstream_target.extend_from_slice(query);
     }
     let protocol = if upgrade { target.upgrade(&context.worker.settings.proxy.upgrades) } else { None };
-    let affinity = service.balancer.affinity(&affinity::Request { head: request, target, context });
+    let affinity =
+        service.balancer.affinity(&affinity::Request { head: request, target, router: &view.snapshot.router, context });
     let began = Instant::now();
     context.upstream_started = Some(began);
     let worker = &**context.worker;

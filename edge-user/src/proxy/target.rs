@@ -6,7 +6,7 @@ use super::respond::{Body, Local};
 use crate::http::h1::parse::{is_authority, split_port};
 use crate::http::head::{Head, Known};
 use crate::reason::Reason;
-use crate::router;
+use crate::router::{self, Match};
 
 /// A target, normalised.
 pub struct Target {
@@ -17,8 +17,8 @@ pub struct Target {
     text: Vec<u8>,
     path_length: usize,
     has_query: bool,
-    /// Bytes of the path the route's prefix matched.
-    pub matched: usize,
+    /// How its route was found.
+    pub found: Option<Match>,
     original: Range<usize>,
     upgrade: Option<Vec<u8>>,
 }
@@ -69,7 +69,7 @@ pub fn resolve(head: &mut Head, host: &mut Vec<u8>, listener_port: u16) -> Resul
         text,
         path_length,
         has_query,
-        matched: 0,
+        found: None,
         original: start.min(end)..end,
         upgrade,
     })
@@ -104,6 +104,11 @@ impl Target {
     /// The query as it came.
     pub fn query(&self) -> Option<&[u8]> {
         self.has_query.then(|| &self.text[self.path_length + 1..])
+    }
+
+    /// Bytes of the path that its route's prefix or expression took.
+    pub fn matched(&self) -> usize {
+        self.found.map_or(0, |found| found.matched)
     }
 
     /// Path and query together.

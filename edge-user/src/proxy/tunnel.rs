@@ -104,6 +104,7 @@ impl Tunnel {
             correlation_id: self.correlation_id.as_deref(),
             bytes_in: traffic.up_bytes,
             bytes_out: traffic.down_bytes,
+            tries: 1,
             upstream_address: self.upstream_address,
         });
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use regex_automata::meta::{self, Regex};
 use regex_automata::util::captures::Captures as Groups;
+use regex_automata::util::primitives::PatternID;
 use regex_automata::{Anchored, Input};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::literal::Extractor;
@@ -194,6 +195,13 @@ impl<'a> Captures<'a> {
     /// What a group matches, counted by opening parentheses from 1 on; 0 is the whole match.
     pub fn by_index(&self, index: usize) -> Option<&'a [u8]> {
         self.groups.get_group(index).map(|span| &self.path[span.range()])
+    }
+
+    /// What each group matches, the whole match left out, and its name if it has one.
+    pub fn groups(&self) -> impl Iterator<Item = (Option<&str>, Option<&'a [u8]>)> {
+        let names = self.groups.group_info().pattern_names(PatternID::ZERO);
+        let spans = self.groups.iter().map(|span| span.map(|span| &self.path[span.range()]));
+        names.zip(spans).skip(1)
     }
 
     /// What a named group matches.

@@ -15,10 +15,11 @@ use tokio_rustls::StartHandshake;
 
 use self::hello::Opening;
 use crate::balancer::{Affinity, Outcome, Pick};
-use crate::config::snapshot::Service;
+use crate::config::snapshot::{Protocol, Service};
 use crate::http::buffer::Buffer;
 use crate::http::io::{Io, Stream};
 use crate::http::tunnel::{self, Bounds, End, Traffic};
+use crate::plugin::Caller;
 use crate::proxy::connection::ListenerInfo;
 use crate::proxy::context::RequestId;
 use crate::proxy::upstream;
@@ -111,6 +112,16 @@ impl Session<'_> {
         let route = router.select(&request).map(|index| &view.snapshot.stream_routes[index]);
         let route = route.ok_or(Reason::StreamRouteNotFound)?;
         self.route = Some(route.label.clone());
+        let protocol = match (request.tls, route.protocols.contains(&StreamProtocol::TlsPassthrough)) {
+            (true, true) => Protocol::TlsPassthrough,
+            (true, false) if route.protocols.contains(&StreamProtocol::Tls) => Protocol::Tls,
+            _ => Protocol::Tcp,
+        };
+        let nobody = Caller::default();
+        let mut plugins = route.plugins.slots.iter().filter_map(|slot| slot.choose(protocol, &nobody));
+        if let Some(reason) = plugins.find_map(|plugin| plugin.steer(self.client.ip())) {
+            return Err(reason);
+        }
         let service = route.service.clone().ok_or(Reason::ServiceNotFound)?;
         self.service = Some(service.label.clone());
         let Opening { bytes, hello } = opening;

@@ -71,6 +71,8 @@ pub struct Record<'a> {
     pub bytes_in: u64,
     /// Response bytes sent to the client.
     pub bytes_out: u64,
+    /// How often an upstream was tried; written where more than once.
+    pub tries: u32,
     /// The target that answered.
     pub upstream_address: Option<SocketAddr>,
 }
@@ -245,6 +247,9 @@ impl AccessWriter {
         optional(out, text_key!("correlation_id"), record.correlation_id);
         number(out, key!("bytes_in"), record.bytes_in);
         number(out, key!("bytes_out"), record.bytes_out);
+        if record.tries > 1 {
+            number(out, key!("tries"), u64::from(record.tries));
+        }
         end(out, record.upstream_address);
     }
 
@@ -369,6 +374,7 @@ mod tests {
             correlation_id: None,
             bytes_in: 120,
             bytes_out: 340,
+            tries: 1,
             upstream_address: None,
         }
     }

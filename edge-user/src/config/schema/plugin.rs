@@ -12,7 +12,8 @@ pub(in crate::config) struct PluginEntity<'a> {
     pub(in crate::config) name: String,
     pub(in crate::config) instance_name: Option<String>,
     pub(in crate::config) enabled: bool,
-    pub(in crate::config) protocols: Protocols,
+    /// `None`: the plugin's own.
+    pub(in crate::config) protocols: Option<Protocols>,
     pub(in crate::config) service: Option<Ref>,
     pub(in crate::config) route: Option<Ref>,
     pub(in crate::config) consumer: Option<Ref>,
@@ -31,7 +32,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, common: Common) -> Option<Plugin
         name: String::new(),
         instance_name: name(reader, "instance_name"),
         enabled: reader.bool("enabled").unwrap_or(true),
-        protocols: protocols(reader).unwrap_or(Protocols::ALL_HTTP),
+        protocols: protocols(reader),
         service: reference(reader, "service"),
         route: reference(reader, "route"),
         consumer: reference(reader, "consumer"),
