@@ -86,7 +86,7 @@ impl Sink {
     fn shows_hidden(&self, text: &str) -> bool {
         self.hidden.borrow().iter().any(|value| {
             let cut: String = value.chars().take(super::value::MAX_QUOTED_CHARS).collect();
-            text.contains(&cut) || text.contains(&*format!("{cut:?}").trim_matches('"'))
+            text.contains(&cut) || text.contains(format!("{cut:?}").trim_matches('"'))
         })
     }
 

@@ -221,6 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn of_two_pairs_the_client_gets_the_one_it_can_verify() {
+        let first = pair_for("a.example");
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let certificate = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let second = pair(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        let (ecdsa, ed25519) = (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519);
+        let both = Pairs::new(Arc::clone(&first), Some(Arc::clone(&second)));
+        for (schemes, expected) in [
+            (&[ecdsa][..], &first),
+            (&[ed25519], &second),
+            (&[ed25519, ecdsa], &second),
+            (&[ecdsa, ed25519], &first),
+            (&[SignatureScheme::RSA_PSS_SHA256], &first),
+            (&[], &first),
+        ] {
+            assert!(Arc::ptr_eq(both.choose(schemes), expected), "{schemes:?}");
+        }
+    }
+
+    #[test]
     fn the_nearest_name_wins() {
         let pairs: Vec<_> = (0..6).map(|n| pair_for(&format!("{n}"))).collect();
         let names = ["a.example", "*.example", "a.*", "*"].map(Box::from);
