@@ -52,7 +52,6 @@ impl Parties {
         process::need("curl")?;
         process::need("setpriv")?;
         process::need("ip")?;
-        process::need("redis-server")?;
         let nginx = process::need("nginx")?;
         let redis = process::need("redis-server")?;
         let (httpbin, grpc, websocket) = (python("httpbin")?, python("grpc")?, python("websocket")?);
