@@ -26,10 +26,10 @@ fn every_problem_is_named_with_its_place() {
     // A5, A6
     let yaml = "_format_version: \"3.0\"\nservices:\n- name: up\n  url: http://127.0.0.1:9\n  retrys: 3\n  routes:\n  \
                 - name: r\n    paths: [orders]\n    plugins:\n    - name: openid-connect\n      config:\n        \
-                issuer: http://127.0.0.1:9\n        require_scop: [x]\n        leeway: soon\n    - name: acl\nupstreams:\n- name: u\n";
+                issuer: http://127.0.0.1:9\n        require_scop: [x]\n        leeway: soon\n    - name: bot-detection\nvaults:\n- name: u\n";
     let (status, said) = check(&Setup::new(yaml).section("[limits]\nhead_bites = 1\nfields = \"many\""));
     assert_eq!(status, 1, "{said}");
-    for part in ["retrys", "require_scop", "leeway", "acl", "upstreams", "head_bites", "fields", "paths"] {
+    for part in ["retrys", "require_scop", "leeway", "bot-detection", "vaults", "head_bites", "fields", "paths"] {
         assert!(said.contains(part), "{part} is not named in:\n{said}");
     }
     assert!(said.lines().any(|line| line.contains("kong.yaml:5") && line.contains("retrys")), "{said}");

@@ -118,7 +118,7 @@ mod tests {
     use std::sync::Arc;
 
     async fn admin() -> Running {
-        let registry = Registry::new("1.2.3");
+        let registry = Registry::new("1.2.3", Uuid::nil());
         let worker = registry.worker();
         worker.accepted.add(3);
         worker.open_connections.raise();

@@ -70,12 +70,12 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .build()
         .context("the control runtime")?;
     let signals = control.block_on(async { Signals::install() }).context("signal handlers")?;
-    let registry = Arc::new(Registry::new(VERSION));
     let state = control.block_on(State::open(&settings.store.path));
     let resolver =
         Resolver::new(control.handle().clone(), &settings.dns, settings.timeouts.resolve).context("[dns]")?;
     let balancers = Balancers::new(resolver, Some(control.handle().clone()));
     let env = Env { plugins: plugin_env(&settings, &control, state), balancers };
+    let registry = Arc::new(Registry::new(VERSION, env.plugins.node().id));
     let snapshot = config::load(&settings, &env, 1)?;
     env.balancers.activate(snapshot.balancers());
     let (store, publisher) = Store::new(snapshot);
@@ -120,7 +120,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let node = Arc::new(Node {
         version: VERSION,
         hostname: env.plugins.node().hostname.to_string(),
-        node_id: registry.node_id(),
+        node_id: env.plugins.node().id,
         workers,
         listeners: listeners_of(Mode::Http),
         stream_listeners: listeners_of(Mode::Stream),

@@ -112,10 +112,10 @@ fn series_are_bounded_and_what_is_beyond_is_counted() {
 
 #[test]
 fn without_the_plugin_only_gauges_appear() {
-    let registry = Registry::new("1.2.3");
+    let registry = Registry::new("1.2.3", Uuid::nil());
     registry.worker().accepted.add(3);
     let text = registry.render();
-    let node = registry.node_id();
+    let node = Uuid::nil();
     for line in [
         format!("kong_nginx_connections_total{{node_id=\"{node}\",subsystem=\"http\",state=\"accepted\"}} 3"),
         format!("kong_node_info{{node_id=\"{node}\",version=\"1.2.3\"}} 1"),

@@ -37,10 +37,10 @@ pub struct Registry {
 
 impl Registry {
     /// An empty registry of the program's `version`.
-    pub fn new(version: &'static str) -> Self {
+    pub fn new(version: &'static str, node_id: Uuid) -> Self {
         Self {
             version,
-            node_id: Uuid::new_v4(),
+            node_id,
             started: SystemTime::now(),
             workers: Mutex::default(),
             kong: Mutex::default(),
@@ -73,11 +73,6 @@ impl Registry {
     /// A configuration was refused and the old one stayed.
     pub fn configuration_refused(&self) {
         self.failed_reloads.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The process's id: made anew at each start.
-    pub fn node_id(&self) -> Uuid {
-        self.node_id
     }
 
     /// When the process started.
@@ -127,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_scrape_adds_up_workers_and_asks_collectors() {
-        let registry = Registry::new("1.2.3");
+        let registry = Registry::new("1.2.3", Uuid::nil());
         let (one, two) = (registry.worker(), registry.worker());
         one.request(Version::Http11, 200);
         two.request(Version::Http11, 204);
@@ -166,7 +161,7 @@ mod tests {
     /// The rules of the text format 0.0.4 that a scraper rejects on.
     #[test]
     fn families_are_announced_once_and_before_their_samples() {
-        let registry = Registry::new("1");
+        let registry = Registry::new("1", Uuid::nil());
         registry.worker().request(Version::Http10, 500);
         let text = registry.render();
         let mut announced = Vec::new();
