@@ -97,7 +97,7 @@ fn routes(round: u32) -> Vec<Value> {
     let asked = (0..ROUTES).map(|n| {
         let mut plugins =
             vec![json!({"name": "response-transformer", "config": {"add": {"headers": [format!("X-Route:{n}")]}}})];
-        if (n + round) % 3 == 0 {
+        if (n + round).is_multiple_of(3) {
             plugins.push(json!({"name": "correlation-id", "config": {"generator": "uuid"}}));
         }
         json!({"name": format!("asked-{n}-{}", round % 4), "paths": [format!("/route-{n}/")], "plugins": plugins})

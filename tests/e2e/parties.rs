@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use edge_tests::certs;
 use edge_tests::edge::Setup;
-use edge_tests::mint::{self, flip};
+use edge_tests::issuer::Issuer;
+use edge_tests::mint::{self, Key, flip};
 use edge_tests::parties::grpc::{self, Grpc};
 use edge_tests::parties::redis::Redis;
 use edge_tests::parties::websocket::{self, WebSocket};
@@ -14,7 +15,7 @@ use edge_tests::parties::{Httpbin, Nginx, OidcProvider, curl, curl_status};
 use edge_tests::upstream::Upstream;
 use serde_json::{Value, json};
 
-use super::{guarded, open, plus};
+use super::{AUDIENCE, bearer, guarded, open, plus};
 
 fn issued(issuer: &OidcProvider) -> Value {
     json!({"issuer": issuer.url(), "auth_methods": ["bearer"], "audience_required": [OidcProvider::AUDIENCE],
@@ -166,6 +167,45 @@ fn grpc_without_an_edge() {
     std::fs::write(&root, certs::root()).unwrap();
     assert_eq!(grpc::call_tls(secure.address().port(), &root, "Unary", &["hi"]).messages, ["hi"]);
     assert_eq!(grpc::call(secure.address(), "Unary", &["hi", "--deadline", "5"]).code, "UNAVAILABLE");
+}
+
+#[test]
+fn grpc_passes_the_edge_under_authentication() {
+    let (server, key) = (Grpc::start(), Key::es256("es-1"));
+    let issuer = Issuer::start(&[&key]);
+    let service = json!({"name": "echo", "url": format!("grpc://{}", server.address()), "routes": [
+        {"name": "guarded", "protocols": ["grpc"], "paths": ["/test.Echo/"],
+            "plugins": [{"name": "openid-connect", "config": bearer(&issuer.url())}]},
+    ]});
+    let edge = Setup::new(json!({"_format_version": "3.0", "services": [service]}).to_string()).start();
+    let token = format!("authorization=Bearer {}", key.token(&mint::claims(&issuer.url(), AUDIENCE)));
+    let call = |method: &str, arguments: &[&str]| {
+        grpc::call(edge.address(), method, &[arguments, &["--field", &token]].concat())
+    };
+    for (method, arguments, code, messages) in [
+        ("Unary", &["hi"][..], "OK", &["hi"][..]),
+        ("ServerStream", &["3"], "OK", &["0", "1", "2"]),
+        ("ClientStream", &["a", "b"], "OK", &["ab"]),
+        ("Bidi", &["a", "b"], "OK", &["a", "b"]),
+        ("Status", &["5 no such thing"], "NOT_FOUND", &[]),
+        ("Slow", &["5000", "--deadline", "0.3"], "DEADLINE_EXCEEDED", &[]),
+    ] {
+        let called = call(method, arguments);
+        assert_eq!((called.code.as_str(), called.messages), (code, messages.iter().map(|m| m.to_string()).collect()));
+        assert!(called.took < Duration::from_secs(4), "{method}");
+    }
+    let called = call("Unary", &["hi", "--field", "x-a=1", "--deadline", "5"]);
+    assert!(called.initial.contains(&("x-a".into(), "1".into())), "{called:?}");
+    assert!(called.trailing.contains(&("trailing-x-a".into(), "1".into())), "{called:?}");
+
+    let stranger = |token: &str| grpc::call(edge.address(), "Unary", &["hi", "--field", token]);
+    assert_eq!(stranger("x-a=1").code, "UNAUTHENTICATED");
+    assert_eq!(stranger(&flip(&token)).code, "UNAUTHENTICATED");
+    assert_eq!(stranger(&token).code, "OK");
+    let other = mint::with(mint::claims(&issuer.url(), AUDIENCE), json!({"aud": "api://other"}));
+    assert_eq!(stranger(&format!("authorization=Bearer {}", key.token(&other))).code, "PERMISSION_DENIED");
+    drop(server);
+    assert_eq!(stranger(&token).code, "UNAVAILABLE");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Programs that Debian packages bring: one line each.
-const PACKAGES: [(&str, &[&str]); 13] = [
+const PACKAGES: [(&str, &[&str]); 14] = [
     ("cc", &["gcc", "libc6-dev"]),
     ("c++", &["g++"]),
     ("chrt", &["util-linux"]),

@@ -362,9 +362,8 @@ impl Plugin {
 
     /// The log phase: after the request's last byte, whoever answered.
     pub fn log(&self, ended: &Ended<'_>) {
-        match self {
-            Self::Prometheus(plugin) => plugin.log(ended),
-            _ => {}
+        if let Self::Prometheus(plugin) = self {
+            plugin.log(ended);
         }
     }
 }
