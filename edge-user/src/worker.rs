@@ -242,7 +242,7 @@ impl Worker {
             bytes_in: context.request_bytes,
             bytes_out: context.response_bytes,
             tries: context.tries.count,
-            upstream_address: context.upstream_address,
+            upstream_address: context.upstream_address.or(context.tries.address),
         });
     }
 

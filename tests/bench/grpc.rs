@@ -13,7 +13,7 @@ use edge_tests::parties::say;
 use http::{HeaderMap, HeaderValue, Response};
 use serde_json::json;
 
-use crate::peers::{fill, nginx};
+use crate::peers::{bare_edge, fill, nginx};
 use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
 
 /// One message of 16 bytes, as gRPC frames it: no compression, length, bytes.
@@ -60,18 +60,7 @@ pub(crate) fn run(folder: &Path, rounds: usize, calls: u64) -> Result<()> {
 fn edge(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> Result<Running> {
     let route = json!({"name": "calls", "protocols": ["grpc"], "paths": ["/"]});
     let service = json!({"name": "grpc", "url": format!("grpc://{upstream}"), "routes": [route]});
-    fs::write(folder.join("grpc.kong.yaml"), json!({"_format_version": "3.0", "services": [service]}).to_string())?;
-    let config = folder.join("grpc.toml");
-    fs::write(
-        &config,
-        format!(
-            "[[listeners]]\naddress = \"{address}\"\n[workers]\ncount = 1\n[entities]\nfile = \"grpc.kong.yaml\"\n\
-             [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"grpc.db\"\n"
-        ),
-    )?;
-    let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());
-    command.args(["run", "--config"]).arg(&config);
-    Running::start(command, &folder.join("grpc.log"), &[address])
+    bare_edge(folder, "grpc", address, &json!({"_format_version": "3.0", "services": [service]}))
 }
 
 fn grpc_pass(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> Result<Running> {

@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::measure::output;
-use crate::peers::{fill, nginx};
-use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
+use crate::peers::{bare_edge, fill, nginx};
+use crate::process::{LOAD_CORE, Running, pinned};
 
 /// Requests under way at once.
 const CONNECTIONS: usize = 32;
@@ -74,16 +74,5 @@ fn edge(folder: &Path, address: SocketAddr, targets: &[SocketAddr], retries: u32
         "upstreams": [{"name": "pool", "targets": targets, "healthchecks": checks}],
         "services": [{"name": "up", "host": "pool", "retries": retries, "routes": [{"name": "all", "paths": ["/"]}]}],
     });
-    fs::write(folder.join("kill.kong.yaml"), entities.to_string())?;
-    let config = folder.join("kill.toml");
-    fs::write(
-        &config,
-        format!(
-            "[[listeners]]\naddress = \"{address}\"\n[workers]\ncount = 1\n[entities]\nfile = \"kill.kong.yaml\"\n\
-             [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"kill.db\"\n"
-        ),
-    )?;
-    let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());
-    command.args(["run", "--config"]).arg(&config);
-    Running::start(command, &folder.join("kill.log"), &[address])
+    bare_edge(folder, "kill", address, &entities)
 }

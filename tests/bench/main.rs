@@ -68,7 +68,7 @@ struct Reload {
     #[arg(long)]
     folder: PathBuf,
     /// Requests at the least
-    #[arg(long, default_value_t = 600_000)]
+    #[arg(long, default_value_t = 1_500_000)]
     requests: u64,
     /// Reloads while they run
     #[arg(long, default_value_t = 50)]

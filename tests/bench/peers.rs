@@ -185,6 +185,22 @@ pub(crate) fn upstream(folder: &Path) -> Result<Running> {
     Running::start(command, &folder.join("upstream.log"), &[UPSTREAM.parse()?, KEYS.parse()?])
 }
 
+/// Starts an edge with these entities, one worker and nothing else, on its core.
+pub(crate) fn bare_edge(folder: &Path, name: &str, address: SocketAddr, entities: &Value) -> Result<Running> {
+    fs::write(folder.join(format!("{name}.kong.yaml")), entities.to_string())?;
+    let config = folder.join(format!("{name}.toml"));
+    fs::write(
+        &config,
+        format!(
+            "[[listeners]]\naddress = \"{address}\"\n[workers]\ncount = 1\n[entities]\nfile = \"{name}.kong.yaml\"\n\
+             [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"{name}.db\"\n"
+        ),
+    )?;
+    let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());
+    command.args(["run", "--config"]).arg(&config);
+    Running::start(command, &folder.join(format!("{name}.log")), &[address])
+}
+
 /// The nginx binary.
 pub(crate) fn nginx() -> PathBuf {
     std::env::var_os("NGINX").map_or_else(|| "/usr/sbin/nginx".into(), PathBuf::from)

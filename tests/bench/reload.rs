@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::data;
 use crate::measure::output;
 use crate::peers::{self, UPSTREAM};
-use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
+use crate::process::{LOAD_CORE, pinned};
 
 /// Runs the load and reloads all through it; fails where a request did.
 pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
@@ -23,28 +23,13 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
     let _upstream = peers::upstream(folder)?;
     let address = free_address();
     let entities = |round: u32| {
-        let text = json!({
+        json!({
             "_format_version": "3.0", "upstreams": [upstream(round)],
             "services": [{"name": "up", "host": "pool", "routes": routes(round)}],
-        });
-        // In one step, so that nobody reads half of it.
-        let fresh = folder.join("reload.kong.yaml.new");
-        fs::write(&fresh, text.to_string())?;
-        fs::rename(fresh, folder.join("reload.kong.yaml"))
+        })
     };
-    entities(0)?;
-    let config = folder.join("reload.toml");
-    fs::write(
-        &config,
-        format!(
-            "[[listeners]]\naddress = \"{address}\"\n[workers]\ncount = 1\n[entities]\nfile = \"reload.kong.yaml\"\n\
-             [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"reload.db\"\n"
-        ),
-    )?;
-    let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());
-    command.args(["run", "--config"]).arg(&config);
+    let mut edge = peers::bare_edge(folder, "reload", address, &entities(0))?;
     let log = folder.join("reload.log");
-    let mut edge = Running::start(command, &log, &[address])?;
     let start = Instant::now();
     while !edge.catches(Signal::SIGHUP) {
         let said = || fs::read_to_string(&log).unwrap_or_default();
@@ -61,7 +46,10 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
     // Reloads go on evenly until the load has ended; those after it do not count.
     while !worker.is_finished() {
         done += 1;
-        entities(done)?;
+        // In one step, so that nobody reads half of it.
+        let fresh = folder.join("reload.kong.yaml.new");
+        fs::write(&fresh, entities(done).to_string())?;
+        fs::rename(fresh, folder.join("reload.kong.yaml"))?;
         edge.signal(Signal::SIGHUP);
         std::thread::sleep(Duration::from_millis(40));
         ensure!(!edge.has_ended(), "the edge has ended; see {}", log.display());

@@ -389,3 +389,30 @@ fn limits_and_the_deny_list_hold_for_streams() {
     assert!(denied.start().connect().closes());
     assert_eq!(upstream.connections(), before);
 }
+
+#[test]
+fn address_rules_guard_connections_too() {
+    let (open, closed) = (plain("open"), secure("closed", &certs::pair(&["a.test"])));
+    let local = json!({"deny": ["127.0.0.0/8"]});
+    let nobody = json!({"allow": ["203.0.113.0/24"]});
+    for (rules, passes) in [(local, false), (nobody, false), (json!({"allow": ["127.0.0.1"]}), true)] {
+        // Globally, with the protocols that are its own: no kind of connection gets past it.
+        let entities = json!({
+            "_format_version": "3.0",
+            "services": [
+                service("open", "tcp", open.address(), json!({"protocols": ["tcp"], "sources": [{"ip": "127.0.0.0/8"}]})),
+                service("closed", "tcp", closed.address(), json!({"protocols": ["tls_passthrough"], "snis": ["a.test"]})),
+            ],
+            "plugins": [{"name": "ip-restriction", "config": rules}],
+        });
+        let edge = Setup::new(entities.to_string()).stream(free_address(), "").start();
+        let mut client = edge.connect();
+        client.send("x");
+        let passed = over(edge.address(), "a.test").is_ok();
+        assert_eq!(passed, passes, "{rules}");
+        match passes {
+            true => expect(&mut client, "hello from open\n"),
+            false => assert_eq!(reason(&edge, &mut client), "address_not_allowed"),
+        }
+    }
+}

@@ -73,7 +73,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let state = control.block_on(State::open(&settings.store.path));
     let resolver =
         Resolver::new(control.handle().clone(), &settings.dns, settings.timeouts.resolve).context("[dns]")?;
-    let balancers = Balancers::new(resolver, Some(control.handle().clone()));
+    let balancers = Balancers::new(resolver, Some(control.handle().clone()), settings.admin.map(|admin| admin.address));
     let env = Env { plugins: plugin_env(&settings, &control, state), balancers };
     let registry = Arc::new(Registry::new(VERSION, env.plugins.node().id));
     let snapshot = config::load(&settings, &env, 1)?;

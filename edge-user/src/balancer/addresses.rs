@@ -1,6 +1,6 @@
 //! The addresses of targets: what their names stand for now. Asking is the resolver's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::settings::Target;
@@ -50,8 +50,9 @@ pub(super) fn literal(target: &Target) -> Answer {
     }
 }
 
-/// What the resolver says of a name.
-pub(super) async fn ask(resolver: Arc<Resolver>, name: Box<str>) -> Answer {
+/// What the resolver says of a name. Addresses that lead to `admin` are left out, whoever answers for the name: the
+/// Admin API trusts those who reach it (A2).
+pub(super) async fn ask(resolver: Arc<Resolver>, target: Target, name: Box<str>, admin: Option<SocketAddr>) -> Answer {
     let answer = resolver.lookup(&name).await.ok()?;
     let found = answer.addresses.iter().map(|record| Found {
         address: record.address,
@@ -59,7 +60,16 @@ pub(super) async fn ask(resolver: Arc<Resolver>, name: Box<str>) -> Answer {
         weight: record.port.map(|_| u32::from(record.weight)),
         name: record.name.clone(),
     });
-    Some(found.collect())
+    let leads_there = |found: &Found| admin.is_some_and(|admin| leads_to(found.address, found.port(&target), admin));
+    let found: Arc<[Found]> = found.filter(|found| !leads_there(found)).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+/// Whether a connection to this address arrives at a listener of this machine.
+pub(crate) fn leads_to(address: IpAddr, port: u16, listener: SocketAddr) -> bool {
+    let (address, own) = (address.to_canonical(), listener.ip().to_canonical());
+    let here = address == own || address.is_loopback() || address.is_unspecified();
+    here && port == listener.port() && port != 0
 }
 
 /// A target as its entity spells it, with the port that applies.

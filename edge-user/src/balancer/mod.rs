@@ -4,7 +4,7 @@
 //! addresses with atomics alone; names are looked up and targets probed on the control runtime. `registry` hands
 //! balancers, or what they know, from one configuration to the next.
 
-mod addresses;
+pub(crate) mod addresses;
 mod hashing;
 mod health;
 mod latency;
@@ -52,6 +52,8 @@ fn now_ms() -> u64 {
 pub struct Balancer {
     this: Weak<Self>,
     resolver: Arc<Resolver>,
+    /// The Admin API's address, where no name may lead.
+    admin: Option<SocketAddr>,
     /// Where slow work goes; without it nothing is looked up or probed.
     control: Option<Handle>,
     ring: ArcSwap<Ring>,
@@ -64,6 +66,14 @@ pub struct Balancer {
     /// Tells the end of each look.
     looks: watch::Sender<()>,
     probes: Mutex<Option<Probes>>,
+}
+
+/// What all balancers are made with.
+#[derive(Clone)]
+struct Shared {
+    resolver: Arc<Resolver>,
+    control: Option<Handle>,
+    admin: Option<SocketAddr>,
 }
 
 /// Running probes; they end with it.
@@ -120,7 +130,8 @@ impl Drop for Pick {
 
 impl Balancer {
     /// A balancer that starts with what `previous` knows of the same targets.
-    fn new(upstream: Upstream, resolver: Arc<Resolver>, control: Option<Handle>, previous: Option<&Self>) -> Arc<Self> {
+    fn new(upstream: Upstream, shared: &Shared, previous: Option<&Self>) -> Arc<Self> {
+        let Shared { resolver, control, admin } = shared.clone();
         let previous = previous.map(|previous| previous.ring.load_full());
         let changes = previous.as_ref().map(|ring| ring.rules.changes.clone()).unwrap_or_default();
         let rules = Arc::new(Rules::new(upstream, changes));
@@ -140,6 +151,7 @@ impl Balancer {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             resolver,
+            admin,
             control,
             ring: ArcSwap::from_pointee(ring),
             turn: AtomicU64::new(0),
@@ -205,7 +217,7 @@ impl Balancer {
         let mut lookups = JoinSet::new();
         for (index, target) in targets.iter().enumerate() {
             if let Host::Name(name) = &target.host {
-                let asked = addresses::ask(self.resolver.clone(), name.clone());
+                let asked = addresses::ask(self.resolver.clone(), target.clone(), name.clone(), self.admin);
                 lookups.spawn(async move { (index, asked.await) });
             }
         }

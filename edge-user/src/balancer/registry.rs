@@ -1,12 +1,13 @@
 //! The balancers in use: what one configuration hands to the next, so that a reload forgets nothing.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::runtime::Handle;
 
 use super::settings::{Active, Algorithm, HashOn, Healthchecks, Passive, Target, Thresholds, Upstream};
-use super::{Balancer, UpstreamHealth};
+use super::{Balancer, Shared, UpstreamHealth};
 use crate::config::snapshot::Host;
 use crate::dns::Resolver;
 
@@ -34,15 +35,15 @@ struct Known {
 
 /// Makes balancers, and keeps those that a new configuration has unchanged. No worker comes here.
 pub struct Balancers {
-    resolver: Arc<Resolver>,
-    control: Option<Handle>,
+    shared: Shared,
     known: Mutex<Known>,
 }
 
 impl Balancers {
     /// Balancers whose names are resolved here, on `control`; without it nothing is looked up or probed.
-    pub fn new(resolver: Arc<Resolver>, control: Option<Handle>) -> Arc<Self> {
-        Arc::new(Self { resolver, control, known: Mutex::default() })
+    /// No name leads to `admin`, the Admin API's address.
+    pub fn new(resolver: Arc<Resolver>, control: Option<Handle>, admin: Option<SocketAddr>) -> Arc<Self> {
+        Arc::new(Self { shared: Shared { resolver, control, admin }, known: Mutex::default() })
     }
 
     /// The balancer of a service that names its host itself.
@@ -71,7 +72,7 @@ impl Balancers {
             return same.clone();
         }
         let previous = in_force.or(made);
-        let balancer = Balancer::new(upstream(), self.resolver.clone(), self.control.clone(), previous.as_deref());
+        let balancer = Balancer::new(upstream(), &self.shared, previous.as_deref());
         if known.made.len() >= known.sweep_at.max(FEW) {
             known.made.retain(|_, balancer| balancer.strong_count() > 0);
             known.sweep_at = 2 * known.made.len();

@@ -43,7 +43,7 @@ pub(super) fn checked(settings: Upstream, threshold: f64) -> Upstream {
 }
 
 fn idle() -> Arc<Balancers> {
-    Balancers::new(Resolver::idle(), None)
+    Balancers::new(Resolver::idle(), None, None)
 }
 
 /// The future of a pick that need not wait.
@@ -340,7 +340,7 @@ fn srv_records_bring_port_weight_and_name() {
 async fn names_are_looked_up_behind_and_answers_survive_a_reload() {
     let control = Handle::current();
     let resolver = Resolver::new(control.clone(), &Dns::default(), Duration::from_secs(5)).unwrap();
-    let balancers = Balancers::new(resolver, Some(control.clone()));
+    let balancers = Balancers::new(resolver, Some(control.clone()), None);
     let settings = checked(upstream(&[("localhost:81", 100)]), 0.0);
     let balancer = balancers.upstream(&settings);
     balancers.activate([&balancer]);
@@ -370,7 +370,7 @@ async fn names_are_looked_up_behind_and_answers_survive_a_reload() {
     assert!(Arc::ptr_eq(&ring, &next.ring.load_full()));
     assert!(next.overdue_ms().is_none());
     // A name without address: those who ask wait for the look, and are told.
-    let gone = Balancers::new(Resolver::idle(), Some(control)).single(Host::Name("a.test".into()), 80);
+    let gone = Balancers::new(Resolver::idle(), Some(control), None).single(Host::Name("a.test".into()), 80);
     assert_eq!(gone.pick(&Affinity::default(), &[]).await.map(|_| ()), Err(Reason::UpstreamResolve));
     assert!(gone.overdue_ms().is_none());
 }

@@ -17,6 +17,7 @@ pub mod value;
 mod vault;
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use self::snapshot::{Host, Snapshot};
 use self::value::Value;
 use self::vault::Vault;
 use crate::balancer::Balancers;
+use crate::balancer::addresses::leads_to;
 use crate::dns::Resolver;
 use crate::plugin::PluginEnv;
 use crate::settings::{self, Listener, Mode, Settings};
@@ -49,7 +51,7 @@ pub struct Env {
 /// One that asks nobody: for checks and tests.
 impl Default for Env {
     fn default() -> Self {
-        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle(), None) }
+        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle(), None, None) }
     }
 }
 
@@ -190,16 +192,14 @@ fn listeners_without_certificate(settings: &Settings) -> Vec<Problem> {
 /// The Admin API trusts whoever reaches it, so no service may lead there (A2).
 fn refuse_admin_as_upstream(document: &Document<'_>, settings: &Settings, sink: &Sink) {
     let Some(admin) = settings.admin else { return };
-    let (port, ip) = (admin.address.port(), admin.address.ip().to_canonical());
-    let leads_here = |host: &Host, to: u16| {
-        let here = match host {
-            Host::Ip(address) => {
-                let address = address.to_canonical();
-                address == ip || address.is_loopback() || address.is_unspecified()
-            }
-            Host::Name(name) => &**name == "localhost" || name.ends_with(".localhost"),
-        };
-        here && to == port && port != 0
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let leads_here = |host: &Host, port: u16| match host {
+        Host::Ip(address) => leads_to(*address, port, admin.address),
+        // What other names lead to is known to the balancer alone.
+        Host::Name(name) if &**name == "localhost" || name.ends_with(".localhost") => {
+            leads_to(loopback, port, admin.address)
+        }
+        Host::Name(_) => false,
     };
     let services = document.services.iter().filter_map(|entity| {
         let target = entity.target.as_ref()?;

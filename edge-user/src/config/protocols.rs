@@ -72,6 +72,16 @@ impl Protocols {
         self.0 & (1 << protocol as u16) != 0
     }
 
+    /// Whether something that is for these is for this one: any protocol of requests means all requests, any of
+    /// connections all connections, as in Kong.
+    pub fn serve(self, protocol: Protocol) -> bool {
+        let requests = |set: Self| set.0 & Self::ALL_HTTP.0 != 0;
+        match requests(Self::default().with(protocol)) {
+            true => requests(self),
+            false => self.0 & !Self::ALL_HTTP.0 != 0,
+        }
+    }
+
     /// Whether all of these are in the other set.
     pub(crate) fn are_within(self, other: Self) -> bool {
         self.0 & !other.0 == 0

@@ -87,16 +87,11 @@ impl Named {
             self.everywhere.as_ref().map(|instance| (rank(false, false, false, false), instance)),
         ];
         let found: Vec<_> = candidates.into_iter().flatten().collect();
-        let scoped = self.is_scoped(route, service).then(|| Scoped {
-            scopes: self.scopes.clone(),
-            route,
-            service,
-            default_rank: found.first().map_or(u8::MAX, |(rank, _)| *rank),
-        });
+        let scoped = self.is_scoped(route, service).then(|| Scoped { scopes: self.scopes.clone(), route, service });
         if found.is_empty() && scoped.is_none() {
             return None;
         }
-        Some(Slot { defaults: found.into_iter().map(|(_, instance)| instance.clone()).collect(), scoped })
+        Some(Slot { defaults: found.into_iter().map(|(rank, instance)| (rank, instance.clone())).collect(), scoped })
     }
 }
 
@@ -224,19 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_for_other_protocols_leaves_its_place_to_the_next() {
+    fn an_instance_for_connections_leaves_requests_to_the_next() {
         let mut scoping = Scoping::default();
-        scoping.add(scope("r"), instance("route", [Protocol::Grpc].into_iter().collect()));
+        scoping.add(scope("r"), instance("route", [Protocol::Tcp].into_iter().collect()));
         scoping.add(scope("c"), instance("consumer", [Protocol::Https].into_iter().collect()));
-        scoping.add(scope(""), instance("all", Protocols::ALL_HTTP));
+        scoping.add(scope(""), instance("all", [Protocol::Http].into_iter().collect()));
         let plan = scoping.finish().plan(1, None);
-        for (protocol, expected) in [
-            (Protocol::Http, "all"),
-            (Protocol::Grpc, "route"),
-            (Protocol::Https, "consumer"),
-            (Protocol::Grpcs, "all"),
-        ] {
-            assert_eq!(label(plan.slots[0].choose(protocol, &caller(Some(1), &[]))), expected, "{protocol:?}");
+        let chosen = |protocol, consumer| label(plan.slots[0].choose(protocol, &caller(consumer, &[])));
+        // One for http alone guards https and gRPC too: nobody gets past a plugin by the choice of a protocol.
+        for protocol in [Protocol::Http, Protocol::Https, Protocol::Grpc, Protocol::Grpcs] {
+            assert_eq!((chosen(protocol, None), chosen(protocol, Some(1))), ("all".into(), "consumer".into()));
+        }
+        for protocol in [Protocol::Tcp, Protocol::Tls, Protocol::TlsPassthrough] {
+            assert_eq!(chosen(protocol, None), "route");
         }
     }
 

@@ -184,8 +184,7 @@ impl Resolver {
             let Some(lookups) = &resolver.lookups else { return };
             // The one that flew before may have ended between the two looks above.
             if Instant::now() >= entry.state.borrow().refresh_at {
-                let found = tokio::time::timeout(lookups.limit, lookups.find(&name)).await;
-                let found = found.unwrap_or(Err(LookupError::TimedOut));
+                let found = lookups.find(&name).await;
                 entry.state.send_modify(|state| state.settle(&name, found, &lookups.settings, Instant::now()));
             }
             entry.flying.store(false, Ordering::Release);
@@ -195,7 +194,9 @@ impl Resolver {
 
 impl Lookups {
     async fn find(&self, name: &str) -> Result<Found, LookupError> {
+        // The wait for its turn is not the name servers'.
         let _permit = self.flights.acquire().await.map_err(|_| LookupError::Failed)?;
-        self.client.resolve(name).await
+        let found = tokio::time::timeout(self.limit, self.client.resolve(name)).await;
+        found.unwrap_or(Err(LookupError::TimedOut))
     }
 }

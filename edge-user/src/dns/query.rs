@@ -199,7 +199,7 @@ async fn services(dns: TokioResolver, lookup: &Lookup) -> Result<(Vec<Record>, D
         match addresses {
             Ok(addresses) => records.extend(addresses.into_iter().map(|(at, own)| (of(&service, at), own.min(ttl)))),
             // The service's other targets do not suffer from it.
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => failed = failed.filter(|known| *known != LookupError::NotFound).or(Some(error)),
         }
     }
     match failed {
@@ -231,7 +231,9 @@ async fn target(dns: TokioResolver, name: &Name) -> Result<Vec<(Record, u32)>, L
     for kind in [RecordType::A, RecordType::Aaaa] {
         match dns.lookup(name.clone(), wire_type(kind)).await {
             Ok(lookup) => return Ok(addresses(&lookup, kind)),
-            Err(error) => last = failure(&error),
+            // That one kind is not there does not make up for a server that failed over the other.
+            Err(error) if last == LookupError::NotFound => last = failure(&error),
+            Err(_) => {}
         }
     }
     Err(last)

@@ -34,8 +34,8 @@ pub struct Plan {
 
 /// All instances of one plugin that may run on one route.
 pub struct Slot {
-    /// Those for every caller, the most specific first.
-    pub defaults: Box<[Instance]>,
+    /// Those for every caller with their ranks, the most specific first.
+    pub defaults: Box<[(Rank, Instance)]>,
     /// Those for some callers.
     pub scoped: Option<Scoped>,
 }
@@ -48,8 +48,6 @@ pub struct Scoped {
     pub route: usize,
     /// Its service's.
     pub service: Option<usize>,
-    /// How specific the first of the defaults is.
-    pub default_rank: Rank,
 }
 
 /// The instances of one plugin for consumers and groups.
@@ -99,23 +97,21 @@ impl Slot {
             let scopes = &self.scoped.as_ref()?.scopes;
             scopes.consumers.values().chain(scopes.groups.values()).flatten().next()
         };
-        let instance = self.defaults.first().or_else(|| scoped().map(|placed| &placed.instance));
+        let default = self.defaults.first().map(|(_, instance)| instance);
+        let instance = default.or_else(|| scoped().map(|placed| &placed.instance));
         instance.map(|instance| &instance.plugin)
     }
 
-    /// The instance for a request, if there is one.
+    /// The instance for a request or connection, if there is one.
     pub fn choose(&self, protocol: Protocol, caller: &Caller) -> Option<&Plugin> {
-        let fits = |instance: &&Instance| instance.protocols.contains(protocol);
-        let default = self.defaults.iter().find(fits);
+        let default = self.defaults.iter().find(|(_, instance)| instance.protocols.serve(protocol));
         let specific = match (&self.scoped, &caller.consumer) {
             (Some(scoped), Some(_)) => scoped.choose(protocol, caller),
             _ => None,
         };
-        // A rank below the first default's is below every other's too.
-        let specific = specific.filter(|(rank, _)| {
-            default.is_none() || self.scoped.as_ref().is_some_and(|scoped| *rank < scoped.default_rank)
-        });
-        specific.map(|(_, instance)| instance).or(default).map(|instance| &instance.plugin)
+        let default = default.map(|(rank, instance)| (*rank, instance));
+        let best = [specific, default].into_iter().flatten().min_by_key(|(rank, _)| *rank);
+        best.map(|(_, instance)| &instance.plugin)
     }
 }
 
@@ -125,7 +121,7 @@ impl Scoped {
         let here = |placed: &&Placed| {
             placed.route.is_none_or(|route| route == self.route)
                 && placed.service.is_none_or(|service| Some(service) == self.service)
-                && placed.instance.protocols.contains(protocol)
+                && placed.instance.protocols.serve(protocol)
         };
         let of =
             |placed: &'_ Placed, group: bool| rank(!group, group, placed.route.is_some(), placed.service.is_some());

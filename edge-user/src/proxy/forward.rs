@@ -10,13 +10,13 @@ use super::link::Link;
 use super::owned::OwnedNames;
 use super::tries::{Tally, Tries, Try};
 use super::upload::Upload;
-use crate::balancer::{Affinity, Outcome};
+use crate::balancer::{Affinity, Outcome, Pick};
 use crate::config::snapshot::Service;
 use crate::http::downstream::{self, Downstream};
 use crate::http::h1::body::Found;
 use crate::http::h1::client::{self, UpstreamConn};
 use crate::http::h1::parse::ResponseMeta;
-use crate::http::head::Head;
+use crate::http::head::{Head, Known};
 use crate::reason::Reason;
 use crate::worker::Worker;
 
@@ -61,6 +61,7 @@ pub struct Exchange<'a, D> {
 }
 
 /// A request as it goes upstream.
+#[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
     /// Its head; framing fields are told anew.
     pub head: &'a Head,
@@ -80,8 +81,8 @@ pub struct Outgoing<'a> {
     pub hold_bytes: usize,
     /// Response bytes read while the client is slow.
     pub ahead_bytes: usize,
-    /// When the upstream's part began.
-    pub began: Instant,
+    /// Whether its `Host` is the client's, whatever an SRV record says.
+    pub keeps_host: bool,
 }
 
 impl<'a, D: Downstream> Exchange<'a, D> {
@@ -102,7 +103,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             upload.hold(down, outgoing.hold_bytes).await?;
         }
         let upgrades = outgoing.upgrade.is_some();
-        let mut tries = Tries::new(worker, service, outgoing.affinity, upgrades, outgoing.began, tally);
+        let mut tries = Tries::new(worker, service, outgoing.affinity, upgrades, tally);
         let attempt = tries.next().await.map_err(Failure::Upstream)?;
         let mut exchange = Self {
             worker,
@@ -112,7 +113,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             upload,
             interim: 0,
             ahead_bytes: outgoing.ahead_bytes,
-            answered: outgoing.began,
+            answered: Instant::now(),
             response_bytes: 0,
         };
         loop {
@@ -140,7 +141,16 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         response: &mut Head,
         to_head: bool,
     ) -> Result<ResponseMeta, Failure> {
-        if !self.upload.begin(&mut self.attempt.link, outgoing)? {
+        let named = self.attempt.pick.srv_name().filter(|_| !outgoing.keeps_host).map(|name| {
+            let mut head = outgoing.head.clone();
+            let port = self.attempt.pick.address.port();
+            let own = port == self.service.scheme.default_port();
+            let host = if own { name.to_owned() } else { format!("{name}:{port}") };
+            head.set_known(Known::Host, host.as_bytes());
+            head
+        });
+        let named = named.as_ref().map(|head| Outgoing { head, ..*outgoing });
+        if !self.upload.begin(&mut self.attempt.link, named.as_ref().unwrap_or(outgoing))? {
             return Err(Failure::Client(downstream::Fault::Malformed));
         }
         let upgrade = outgoing.upgrade.is_some();
@@ -288,9 +298,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     }
 
     /// Takes the connection out, for a tunnel; only HTTP/1 switches protocols.
-    pub fn into_upstream(self) -> Option<UpstreamConn> {
+    pub fn into_upstream(self) -> Option<(UpstreamConn, Pick)> {
         match self.attempt.link {
-            Link::H1(conn) => Some(conn),
+            Link::H1(conn) => Some((conn, self.attempt.pick)),
             Link::H2(_) => None,
         }
     }

@@ -111,9 +111,13 @@ impl Link {
         either!(self, side => &side.trailers)
     }
 
-    /// Whether an exchange ran over it before this one.
-    pub fn is_reused(&self) -> bool {
-        either!(self, side => side.reused)
+    /// Whether its end says nothing about the upstream: a kept connection that was closed while it was idle, or a
+    /// stream that was never looked at.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::H1(conn) => conn.reused,
+            Self::H2(stream) => stream.refused,
+        }
     }
 
     /// Whether the upstream has said that it did not look at the request (RFC 9113, 8.7).

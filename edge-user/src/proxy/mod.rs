@@ -19,7 +19,6 @@ pub mod upstream;
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Instant;
 
 use self::connection::Connection;
 use self::context::Context;
@@ -293,8 +292,6 @@ async fn proxy<'a, D: Downstream>(
     let protocol = if upgrade { target.upgrade(&context.worker.settings.proxy.upgrades) } else { None };
     let affinity =
         service.balancer.affinity(&affinity::Request { head: request, target, router: &view.snapshot.router, context });
-    let began = Instant::now();
-    context.upstream_started = Some(began);
     let worker = &**context.worker;
     let buffer_bytes = worker.settings.limits.buffer_bytes;
     let grpc = service.scheme.is_grpc();
@@ -306,18 +303,19 @@ async fn proxy<'a, D: Downstream>(
         owned: &view.owned,
         body_limit: body_limit(context),
         affinity: &affinity,
+        keeps_host: route.preserve_host,
         // Both ends of a gRPC stream talk while it lasts.
         hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
         ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
-        began,
     };
     let started = Exchange::start(worker, service, &outgoing, &mut context.tries, down, response).await;
     context.upstream_address = context.tries.address;
+    context.upstream_started = context.tries.began;
     let (mut exchange, meta) = started.map_err(Stop::Failed)?;
     let answered = exchange.answered;
-    context.upstream = Some(answered.duration_since(began));
-    context.status = response.status();
+    context.upstream = context.upstream_started.map(|began| answered.duration_since(began));
     if response.status() == 101 {
+        context.status = 101;
         return Ok(switch(context, response, exchange, protocol.unwrap_or_default()).await);
     }
     headers::clean_response(response, false);
@@ -347,6 +345,8 @@ async fn proxy<'a, D: Downstream>(
             ResponseShape { framing, declared: framing }
         }
     };
+    // From here on the client has seen a head.
+    context.status = response.status();
     exchange.down().respond(response, shape, worker.draining.get());
     let transferred = match rewritten {
         None => exchange.transfer().await,
@@ -395,7 +395,7 @@ async fn switch<D: Downstream>(
         return After::Next;
     }
     match exchange.into_upstream() {
-        Some(upstream) => After::Tunnel(Box::new(Tunnel::new(context, upstream, protocol))),
+        Some((upstream, pick)) => After::Tunnel(Box::new(Tunnel::new(context, upstream, pick, protocol))),
         None => After::Next,
     }
 }

@@ -1,7 +1,7 @@
 //! The tries of one request: where each goes, and whether there is another one after it failed (D7).
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::link::Link;
 use super::upstream;
@@ -10,6 +10,8 @@ use crate::config::snapshot::Service;
 use crate::reason::Reason;
 use crate::worker::Worker;
 
+/// What was closed while it was idle shows so at its next use; what ends later did so over its work.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// Kept connections that were closed by the upstream in the very moment of their use: so many cost no try.
 const STALE: u8 = 8;
 
@@ -20,6 +22,8 @@ pub struct Tally {
     pub count: u32,
     /// Where the last one went.
     pub address: Option<SocketAddr>,
+    /// When the first one began: the upstream's part, without the wait for a slow client.
+    pub began: Option<Instant>,
 }
 
 /// One try that has a connection.
@@ -58,15 +62,16 @@ pub(super) struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    /// A request of which nothing was tried; its first try `began` when the upstream's part did.
+    /// A request of which nothing was tried; its first try begins now.
     pub(super) fn new(
         worker: &'a Worker,
         service: &'a Service,
         affinity: &'a Affinity,
         only_http1: bool,
-        began: Instant,
         tally: &'a mut Tally,
     ) -> Self {
+        let began = Instant::now();
+        tally.began = Some(began);
         Self {
             worker,
             service,
@@ -107,8 +112,9 @@ impl<'a> Tries<'a> {
     /// Takes a try whose exchange failed before its answer; whether there is another one. Whether the request may be
     /// sent again at all is the caller's to know.
     pub(super) fn failed(&mut self, tried: &Try, reason: Reason) -> bool {
-        // Not the upstream's fault, nor a try lost: it need not keep what is idle.
-        if reason == Reason::UpstreamReset && tried.link.is_reused() && self.stale > 0 {
+        // Not the upstream's fault, nor a try lost: it need not keep what is idle, and may refuse what it never began.
+        if reason == Reason::UpstreamReset && tried.link.is_stale() && tried.began.elapsed() < AT_ONCE && self.stale > 0
+        {
             self.stale -= 1;
             self.began = Instant::now();
             return true;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::connection::Connection;
 use super::context::{Context, RequestId};
 use super::service_of;
+use crate::balancer::Pick;
 use crate::config::snapshot::Consumer;
 use crate::http::h1::client::UpstreamConn;
 use crate::http::head::Head;
@@ -20,6 +21,9 @@ use crate::worker::Worker;
 /// An upgraded connection that is about to be joined with its upstream.
 pub struct Tunnel {
     upstream: UpstreamConn,
+    /// Counts as under way until the end.
+    _pick: Pick,
+    tries: u32,
     /// What is left of the token's life; zero: no bound.
     life: Duration,
     websocket: bool,
@@ -40,9 +44,11 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// The tunnel that a request becomes.
-    pub fn new(context: &Context<'_>, upstream: UpstreamConn, protocol: &[u8]) -> Self {
+    pub fn new(context: &Context<'_>, upstream: UpstreamConn, pick: Pick, protocol: &[u8]) -> Self {
         Self {
             upstream,
+            _pick: pick,
+            tries: context.tries.count,
             life: life(context),
             websocket: protocol.eq_ignore_ascii_case(b"websocket"),
             request_id: context.request_id,
@@ -104,7 +110,7 @@ impl Tunnel {
             correlation_id: self.correlation_id.as_deref(),
             bytes_in: traffic.up_bytes,
             bytes_out: traffic.down_bytes,
-            tries: 1,
+            tries: self.tries,
             upstream_address: self.upstream_address,
         });
     }

@@ -38,7 +38,7 @@ struct Held {
 }
 
 impl<'a> Upload<'a> {
-    /// A body framed so, of which nothing was read; over `limit_bytes`, where that is not 0, it is too large.
+    /// A body framed so, of which nothing was read; over `limit_bytes` it is too large.
     pub(super) fn new(framing: Framing, owned: &'a OwnedNames, limit_bytes: u64) -> Self {
         let ended = matches!(framing, Framing::None | Framing::Length(0));
         Self { framing, owned, limit_bytes, held: None, ended, done: false, broken: false, bytes: 0 }
@@ -68,7 +68,7 @@ impl<'a> Upload<'a> {
 
     fn took(&mut self, bytes: u64) -> Result<(), Failure> {
         self.bytes += bytes;
-        match self.limit_bytes > 0 && self.bytes > self.limit_bytes {
+        match self.bytes > self.limit_bytes {
             true => Err(Failure::TooLarge),
             false => Ok(()),
         }

@@ -159,12 +159,11 @@ pub fn holds(claim: Value<'_>, wanted: &str, reading: Reading) -> bool {
     }
 }
 
-/// The strings of a claim: those of an array, or the words of a text. Nothing else has any.
-pub fn texts(claim: Value<'_>) -> Vec<Box<str>> {
-    let words = |text: &str| text.split_ascii_whitespace().map(Box::from).collect();
+/// The strings of a claim: those of an array, or the words of a text. Other types are no such claim.
+pub fn texts(claim: Value<'_>) -> Option<Vec<Box<str>>> {
     match claim.kind() {
-        Kind::Array => claim.items().filter_map(|item| item.text()).map(|text| text.into()).collect(),
-        _ => claim.text().map_or_else(Vec::new, |text| words(&text)),
+        Kind::Array => claim.items().map(|item| item.text().map(|text| text.into())).collect(),
+        _ => claim.text().map(|text| text.split_ascii_whitespace().map(Box::from).collect()),
     }
 }
 

@@ -1,8 +1,9 @@
+use edge_tests::edge::Setup;
 use edge_tests::upstream::{Reply, Upstream};
 use edge_tests::wire::get;
 use serde_json::json;
 
-use super::{Known, plugin, with_plugins};
+use super::{Known, behind, plugin, with_plugins};
 
 #[test]
 fn fields_and_members_change_and_the_rest_stays_exact() {
@@ -52,4 +53,23 @@ fn the_consumers_own_instance_takes_the_routes_place() {
     assert_eq!(known.ask("ann", json!({})).field("x-for"), Some("ann"));
     assert_eq!(known.ask("bob", json!({})).field("x-for"), Some("everyone"));
     assert_eq!(known.edge.ask(get("/orders", &[])).field("x-for"), Some("everyone"));
+}
+
+#[test]
+fn a_body_that_cannot_be_read_whole_is_answered_as_a_failure() {
+    let upstream = Upstream::with(|request| {
+        let json = "Content-Type: application/json\r\n";
+        match request.target() {
+            "/large" => Reply::new("200 OK", json, format!("{{\"a\": \"{}\"}}", "x".repeat(9000))),
+            _ => Reply::raw(format!("HTTP/1.1 200 OK\r\n{json}Content-Length: 99\r\n\r\n{{\"a\"")),
+        }
+    });
+    let plugins = json!([plugin("response-transformer", json!({"remove": {"json": ["a"]}}))]);
+    let edge = Setup::new(behind(&upstream, plugins).to_string()).section("[limits]\nbuffer_bytes = 4096\n").start();
+    for (target, reason) in [("/large", "response_too_large"), ("/cut", "upstream_reset")] {
+        let answer = edge.ask(get(target, &[]));
+        assert_eq!(answer.status(), 502, "{target}");
+        let line = edge.access(|line| line["path"] == target);
+        assert_eq!((line["status"].as_u64(), line["reason"].as_str()), (Some(502), Some(reason)));
+    }
 }

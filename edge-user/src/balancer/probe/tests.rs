@@ -95,7 +95,7 @@ fn upstream(address: SocketAddr, active: Active) -> Upstream {
 
 async fn probe(address: SocketAddr, active: Active) -> Option<Seen> {
     let prober = Prober::new(&active).unwrap();
-    let balancer = Balancers::new(Resolver::idle(), None).upstream(&upstream(address, active));
+    let balancer = Balancers::new(Resolver::idle(), None, None).upstream(&upstream(address, active));
     prober.probe(&balancer.current(), 0).await
 }
 
@@ -181,7 +181,7 @@ async fn targets_go_and_come_back_and_probes_end_with_their_balancer() {
     let interval = Duration::from_millis(10);
     let thresholds = Thresholds { successes: 2, tcp_failures: 2, ..Active::default().thresholds };
     let tcp = Active { healthy_interval: interval, unhealthy_interval: interval, thresholds, ..active(ProbeType::Tcp) };
-    let balancers = Balancers::new(Resolver::idle(), Some(tokio::runtime::Handle::current()));
+    let balancers = Balancers::new(Resolver::idle(), Some(tokio::runtime::Handle::current()), None);
     let settings = upstream(address, tcp);
     let balancer = balancers.upstream(&settings);
     drop(listener);

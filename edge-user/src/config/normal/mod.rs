@@ -205,7 +205,10 @@ impl Taking<'_> {
         }
         self.header.apply(collection, &mut entries, line, &path, self.sink);
         defaults::fill(&mut entries, defaults::of(collection), line);
-        if collection == Collection::Routes && !entries.iter().any(|entry| entry.key == "strip_path") {
+        if collection == Collection::Routes
+            && !entries.iter().any(|entry| entry.key == "strip_path" && entry.value.kind != Kind::Null)
+        {
+            take(&mut entries, "strip_path");
             let strip = !mentions(&entries, "protocols", &["grpc", "grpcs"]);
             entries.push(member("strip_path", Value { line, kind: Kind::Bool(strip) }, line));
         }

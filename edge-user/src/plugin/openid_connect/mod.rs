@@ -145,7 +145,7 @@ impl OpenidConnect {
         if let Some(consumer) = &consumer {
             write_consumer(head, consumer);
         }
-        let groups = self.groups_claim.as_ref().and_then(|path| facts.claim(path)).map(claims::texts);
+        let groups = self.groups_claim.as_ref().and_then(|path| facts.claim(path)).and_then(claims::texts);
         let expires_unix_ms = self.validator.expiry_ms(&facts);
         notes.caller = Caller { consumer, groups, facts: Some(facts), expires_unix_ms };
         Ok(Access::Continue)

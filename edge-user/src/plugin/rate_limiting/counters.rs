@@ -42,7 +42,9 @@ impl Counter {
 
     /// Takes a use back.
     fn give_back(&self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        // A correction may have been here meanwhile.
+        let less = |count: u64| Some(count.saturating_sub(1));
+        let _ = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Others counted too: what was known as `known` is `total` in truth.
@@ -110,6 +112,8 @@ impl Counters {
         if let Some(counter) = shard.young.get(key) {
             return counter.clone();
         }
+        // Before the old ones go: a counter that is asked for is in use.
+        let kept = shard.old.remove(key);
         if shard.young.len() >= GENERATION {
             shard.young.retain(|_, counter| counter.end_ms > now_ms);
             if shard.young.len() >= GENERATION / 2 {
@@ -119,7 +123,7 @@ impl Counters {
                 self.evicted.fetch_add(lost as u64, Ordering::Relaxed);
             }
         }
-        let counter = shard.old.remove(key).unwrap_or_else(|| Arc::new(Counter::new(end_ms)));
+        let counter = kept.unwrap_or_else(|| Arc::new(Counter::new(end_ms)));
         shard.young.insert(key.into(), counter.clone());
         counter
     }

@@ -57,6 +57,7 @@ struct Unsent {
 /// Counters of this process, told to Redis and corrected by it at a rate.
 pub(super) struct Fleet {
     pub(super) counters: Counters,
+    client: Arc<Client>,
     queue: mpsc::Sender<Unsent>,
 }
 
@@ -65,9 +66,14 @@ impl Fleet {
     pub(super) fn start(client: Arc<Client>, every: Duration, control: Option<&Handle>) -> Arc<Self> {
         let (queue, unsent) = mpsc::channel(QUEUE);
         if let Some(control) = control {
-            control.spawn(send(client, every, queue.downgrade(), unsent));
+            control.spawn(send(client.clone(), every, queue.downgrade(), unsent));
         }
-        Arc::new(Self { counters: Counters::default(), queue })
+        Arc::new(Self { counters: Counters::default(), client, queue })
+    }
+
+    /// Whether nobody is told at present.
+    pub(super) fn is_down(&self) -> bool {
+        self.client.is_down()
     }
 
     /// One use of this counter was counted.

@@ -41,7 +41,8 @@ const LONGEST_IDENTIFIER: usize = 256;
 /// What all instances share, across reloads: one for the process.
 pub struct Rates {
     control: Option<Handle>,
-    local: Arc<Counters>,
+    /// By what their keys begin with: a flood of identifiers on one route forgets no counter of another.
+    local: DashMap<Box<str>, Weak<Counters>>,
     /// By server and rate.
     fleets: DashMap<(redis::Settings, Duration), Weak<Fleet>>,
 }
@@ -49,11 +50,18 @@ pub struct Rates {
 impl Rates {
     /// No counters yet. Tasks run on `control`.
     pub fn new(control: Option<Handle>) -> Self {
-        Self { control, local: Arc::default(), fleets: DashMap::new() }
+        Self { control, local: DashMap::new(), fleets: DashMap::new() }
     }
 
-    fn local(&self) -> Arc<Counters> {
-        self.local.clone()
+    fn local(&self, prefix: &str) -> Arc<Counters> {
+        self.local.retain(|_, counters| counters.strong_count() > 0);
+        let mut entry = self.local.entry(prefix.into()).or_default();
+        if let Some(counters) = entry.upgrade() {
+            return counters;
+        }
+        let counters = Arc::<Counters>::default();
+        *entry = Arc::downgrade(&counters);
+        counters
     }
 
     fn fleet(&self, settings: &redis::Settings, client: Arc<redis::Client>, every: Duration) -> Arc<Fleet> {
@@ -70,7 +78,8 @@ impl Rates {
     /// Writes what is kept.
     pub fn collect(&self, to: &mut Exposition) {
         let fleets: Vec<_> = self.fleets.iter().filter_map(|entry| entry.value().upgrade()).collect();
-        let stores = || std::iter::once(&*self.local).chain(fleets.iter().map(|fleet| &fleet.counters));
+        let local: Vec<_> = self.local.iter().filter_map(|entry| entry.value().upgrade()).collect();
+        let stores = || local.iter().map(|counters| &**counters).chain(fleets.iter().map(|fleet| &fleet.counters));
         to.family("edge_rate_limit_counters", Kind::Gauge, "Counters of rate-limiting in memory.");
         to.sample(&[], stores().map(Counters::len).sum::<usize>());
         let help = "Counters forgotten before their window was over, for want of room.";
@@ -141,6 +150,11 @@ fn key_prefix(place: &Place) -> Box<str> {
     format!("ratelimit:{}:{}:", id(place.route), id(place.service)).into()
 }
 
+/// The store cannot be reached, and nobody is to pass uncounted.
+fn unavailable<'a>() -> Access<'a> {
+    Access::Answer(Answer::error(500, Reason::RateLimitUnavailable, "An unexpected error occurred"))
+}
+
 impl RateLimiting {
     /// Reads the settings; problems go to the reader's sink.
     pub fn parse(config: Reader<'_>, place: &Place, env: &PluginEnv) -> Option<Self> {
@@ -158,6 +172,7 @@ impl RateLimiting {
             self.limits.iter().zip(windows).map(|(limit, window)| Use { limit: *limit, window, before: 0 }).collect();
         let passed = match &self.policy {
             Policy::Local(counters) => count(counters, &mut key, &mut uses, now_ms).is_some(),
+            Policy::Fleet(fleet) if !self.fault_tolerant && fleet.is_down() => return unavailable(),
             Policy::Fleet(fleet) => {
                 let begin = key.len();
                 let counted = count(&fleet.counters, &mut key, &mut uses, now_ms);
@@ -170,10 +185,7 @@ impl RateLimiting {
             Policy::Redis(client) => match ask(client, &key, &mut uses).await {
                 Ok(passed) => passed,
                 Err(_) if self.fault_tolerant => return Access::Continue,
-                Err(_) => {
-                    let message = "An unexpected error occurred";
-                    return Access::Answer(Answer::error(500, Reason::RateLimitUnavailable, message));
-                }
+                Err(_) => return unavailable(),
             },
         };
         let reset = self.tell(&uses, passed, now_ms, request.notes);

@@ -30,7 +30,7 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place, env: &PluginEnv) -> O
     let hide_client_headers = config.bool("hide_client_headers").unwrap_or(false);
     let error_code = config.integer("error_code", 1..=i64::MAX).unwrap_or(429);
     let error_message = config.any_string("error_message").unwrap_or("API rate limit exceeded").into();
-    let policy = policy(&mut config, env);
+    let policy = policy(&mut config, place, env);
     let sink = config.sink();
     let error_status = u16::try_from(error_code).ok().filter(|status| (400..=599).contains(status));
     if error_status.is_none() {
@@ -105,7 +105,7 @@ fn identifier(config: &mut Reader<'_>) -> Option<Identifier> {
     Some(identifier)
 }
 
-fn policy(config: &mut Reader<'_>, env: &PluginEnv) -> Option<Policy> {
+fn policy(config: &mut Reader<'_>, place: &Place, env: &PluginEnv) -> Option<Policy> {
     const NAMES: [(&str, PolicyName); 3] =
         [("local", PolicyName::Local), ("redis", PolicyName::Redis), ("cluster", PolicyName::Cluster)];
     let name = if config.has("policy") { config.word("policy", &NAMES) } else { Some(PolicyName::Local) };
@@ -122,7 +122,7 @@ fn policy(config: &mut Reader<'_>, env: &PluginEnv) -> Option<Policy> {
     let record = config.object("redis");
     let settings = redis::Settings::read_with_flat(record, Some(config));
     match name? {
-        PolicyName::Local => Some(Policy::Local(env.rates().local())),
+        PolicyName::Local => Some(Policy::Local(env.rates().local(&key_prefix(place)))),
         PolicyName::Cluster => {
             config.problem("policy", "\"cluster\"", "local or redis: cluster needs a database");
             None
