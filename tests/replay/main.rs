@@ -133,4 +133,4 @@ macro_rules! replay {
     };
 }
 
-replay!(head, response, chunked, h2_head, forward, target, jws, claims, jwks, entities, settings);
+replay!(head, response, chunked, h2_head, forward, target, jws, claims, jwks, entities, settings, rewrite, websocket);

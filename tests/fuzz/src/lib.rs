@@ -8,6 +8,7 @@ mod forward;
 mod h1;
 mod h2;
 mod json;
+mod passing;
 mod strict;
 mod target;
 mod token;
@@ -16,7 +17,7 @@ mod token;
 type Target = fn(&[u8]);
 
 /// Every target: its name, which is also its corpus's, and its function.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("head", h1::request),
     ("response", h1::response),
     ("chunked", h1::chunked),
@@ -28,6 +29,8 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("jwks", token::jwks),
     ("entities", config::entities),
     ("settings", config::settings),
+    ("rewrite", passing::rewrite),
+    ("websocket", passing::websocket),
 ];
 
 /// Runs one target.
