@@ -61,7 +61,7 @@ fn a_body_that_cannot_be_read_whole_is_answered_as_a_failure() {
         let json = "Content-Type: application/json\r\n";
         match request.target() {
             "/large" => Reply::new("200 OK", json, &format!("{{\"a\": \"{}\"}}", "x".repeat(9000))),
-            _ => Reply::raw(format!("HTTP/1.1 200 OK\r\n{json}Content-Length: 99\r\n\r\n{{\"a\"")),
+            _ => Reply::raw(format!("HTTP/1.1 200 OK\r\n{json}Content-Length: 99\r\n\r\n{{\"a\"")).reset(),
         }
     });
     let plugins = json!([plugin("response-transformer", json!({"remove": {"json": ["a"]}}))]);
