@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is the message")]
 
 mod admin;
+mod balancing;
 mod differential;
 mod dns;
 mod forward;

@@ -107,6 +107,41 @@ fn more_criteria_beat_longer_ones() {
 }
 
 #[test]
+fn expressions_fields_and_priorities_decide() {
+    let (edge, _upstream) = routes(&[
+        ("prefix", json!({"paths": ["/users/1/very/long"]})),
+        ("digits", json!({"paths": ["~/users/\\d+"]})),
+        ("first", json!({"paths": ["~/users/\\d+/first"], "regex_priority": 5})),
+        ("whole", json!({"paths": ["~/items/[a-z]+$"], "strip_path": false})),
+        ("field", json!({"paths": ["/users"], "headers": {"X-Version": ["2", "Three"]}})),
+        ("agent", json!({"paths": ["/users"], "headers": {"user-agent": ["~*^curl/[89]"]}})),
+        ("both", json!({"paths": ["/users"], "headers": {"X-Version": ["2"], "X-Beta": ["yes"]}})),
+    ]);
+    let ask = |path: &str, fields: &[&str]| route_of(&edge.ask(edge_tests::wire::get(path, fields)));
+    for (path, fields, route) in [
+        ("/users/12", &[][..], "digits"),
+        // A matching expression beats a longer prefix.
+        ("/users/1/very/long", &[], "digits"),
+        ("/users/12/first", &[], "first"),
+        ("/items/abc", &[], "whole"),
+        ("/items/abc/1", &[], "404"),
+        ("/users/x", &["X-Version: three"], "field"),
+        ("/users/x", &["X-Version: 1", "X-Version: 2"], "field"),
+        ("/users/x", &["X-Version: 4"], "404"),
+        ("/users/x", &["User-Agent: CURL/8.1"], "agent"),
+        ("/users/x", &["User-Agent: curl/7.1"], "404"),
+        ("/users/x", &["X-Version: 2", "X-Beta: yes"], "both"),
+        // More kinds of criteria go before an expression.
+        ("/users/12", &["X-Version: 2"], "field"),
+    ] {
+        assert_eq!(ask(path, fields), route, "{path} {fields:?}");
+    }
+    // What the expression took is cut off, like a prefix.
+    let answer = edge.ask(edge_tests::wire::get("/users/12/rest?q=1", &[]));
+    assert_eq!(answer.text(), "/digits/rest?q=1");
+}
+
+#[test]
 fn one_normalised_path_decides_and_goes_upstream() {
     // P4
     let (edge, upstream) = routes(&[

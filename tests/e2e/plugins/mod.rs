@@ -41,14 +41,16 @@ struct Known {
 
 impl Known {
     fn start(oidc: Value, on_route: &[Value], anywhere: Value) -> Self {
+        Self::with(oidc, on_route, anywhere, json!({"consumers": [{"username": "ann"}, {"username": "bob"}]}))
+    }
+
+    /// The same with consumers of the test's own.
+    fn with(oidc: Value, on_route: &[Value], anywhere: Value, consumers: Value) -> Self {
         let (upstream, key) = (Upstream::start(), Key::es256("es-1"));
         let issuer = Issuer::start(&[&key]);
         let mut plugins = vec![plugin("openid-connect", plus(bearer(&issuer.url()), oidc))];
         plugins.extend(on_route.iter().cloned());
-        let entities = plus(
-            behind(&upstream, plugins.into()),
-            json!({"consumers": [{"username": "ann"}, {"username": "bob"}], "plugins": anywhere}),
-        );
+        let entities = plus(plus(behind(&upstream, plugins.into()), json!({"plugins": anywhere})), consumers);
         let edge = Setup::new(entities.to_string()).start();
         Self { edge, upstream, issuer, key }
     }

@@ -56,6 +56,29 @@ fn the_consumers_own_instance_takes_the_routes_place() {
 }
 
 #[test]
+fn groups_come_after_consumers_and_by_name() {
+    let of = |value: &str| json!({"add": {"headers": [format!("X-For:{value}")]}});
+    let entities = json!({
+        "consumer_groups": [
+            {"name": "silver", "plugins": [plugin("response-transformer", of("silver"))]},
+            {"name": "gold", "plugins": [plugin("response-transformer", of("gold"))]},
+        ],
+        "consumers": [
+            {"username": "ann", "groups": [{"name": "silver"}, {"name": "gold"}],
+                "plugins": [plugin("response-transformer", of("ann"))]},
+            {"username": "bob", "groups": [{"name": "silver"}, {"name": "gold"}]},
+            {"username": "cyd", "groups": [{"name": "silver"}]},
+            {"username": "dan"},
+        ],
+    });
+    let anywhere = json!([plugin("response-transformer", of("everyone"))]);
+    let known = Known::with(json!({"consumer_claim": ["sub"]}), &[], anywhere, entities);
+    for (consumer, expected) in [("ann", "ann"), ("bob", "gold"), ("cyd", "silver"), ("dan", "everyone")] {
+        assert_eq!(known.ask(consumer, json!({})).field("x-for"), Some(expected), "{consumer}");
+    }
+}
+
+#[test]
 fn a_body_that_cannot_be_read_whole_is_answered_as_a_failure() {
     let upstream = Upstream::with(|request| {
         let json = "Content-Type: application/json\r\n";
