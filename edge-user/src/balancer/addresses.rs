@@ -76,3 +76,28 @@ pub(crate) fn leads_to(address: IpAddr, port: u16, listener: SocketAddr) -> bool
 pub(super) fn label(target: &Target) -> String {
     format!("{}:{}", target.host, target.port.unwrap_or(DEFAULT_PORT))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A2
+    #[test]
+    fn the_admin_api_is_known_by_every_address_that_leads_to_it() {
+        for (address, port, admin, leads) in [
+            ("127.0.0.1", 8001, "127.0.0.1:8001", true),
+            ("127.9.9.9", 8001, "127.0.0.1:8001", true),
+            ("::1", 8001, "127.0.0.1:8001", true),
+            ("::ffff:127.0.0.1", 8001, "127.0.0.1:8001", true),
+            ("0.0.0.0", 8001, "127.0.0.1:8001", true),
+            ("10.0.0.7", 8001, "10.0.0.7:8001", true),
+            ("127.0.0.1", 8001, "10.0.0.7:8001", true),
+            ("127.0.0.1", 8002, "127.0.0.1:8001", false),
+            ("10.0.0.8", 8001, "10.0.0.7:8001", false),
+            ("127.0.0.1", 0, "127.0.0.1:0", false),
+        ] {
+            let (address, admin) = (address.parse().unwrap(), admin.parse().unwrap());
+            assert_eq!(leads_to(address, port, admin), leads, "{address} {port} {admin}");
+        }
+    }
+}
