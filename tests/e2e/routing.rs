@@ -1,11 +1,12 @@
 //! Which route wins, what path goes upstream, and what the edge answers itself.
 
+use edge_tests::certs;
 use edge_tests::edge::{Edge, Setup};
 use edge_tests::upstream::{Reply, Upstream};
-use edge_tests::wire::Message;
+use edge_tests::wire::{Client, Message};
 use serde_json::{Value, json};
 
-use super::entities;
+use super::{entities, plus};
 
 fn ask(edge: &Edge, method: &str, host: &str, target: &str) -> Message {
     edge.ask(format!(
@@ -139,6 +140,44 @@ fn expressions_fields_and_priorities_decide() {
     // What the expression took is cut off, like a prefix.
     let answer = edge.ask(edge_tests::wire::get("/users/12/rest?q=1", &[]));
     assert_eq!(answer.text(), "/digits/rest?q=1");
+}
+
+#[test]
+fn server_names_decide_over_tls_alone() {
+    let upstream = Upstream::with(|request| Reply::ok(request.target()));
+    let named = |name: &str, criteria: Value| {
+        let route = plus(json!({"name": name, "paths": ["/"]}), criteria);
+        json!({"name": name, "url": format!("{}/{name}", upstream.url()), "routes": [route]})
+    };
+    let services = [
+        named("exact", json!({"snis": ["edge.test"]})),
+        named("wild", json!({"snis": ["local*"], "methods": ["PUT"]})),
+        named("any", json!({"methods": ["GET"]})),
+    ];
+    // A wildcard stands for whole labels.
+    let text = |services: &[Value]| json!({"_format_version": "3.0", "services": services}).to_string();
+    let refused = Setup::new(text(&services)).try_start().err().expect("a wildcard inside a label").to_string();
+    assert!(refused.contains("snis[0]"), "{refused}");
+
+    let services =
+        [services[0].clone(), named("wild", json!({"snis": ["*.test"], "methods": ["PUT"]})), services[2].clone()];
+    let edge = Setup::new(text(&services)).clear().tls().start();
+    let ask = |name: &str, method: &str| {
+        let mut client = Client::tls(edge.listener(1), name, certs::client(&["http/1.1"])).expect("a handshake");
+        client.send(format!("{method} /x HTTP/1.1\r\nHost: {name}\r\nContent-Length: 0\r\n\r\n"));
+        route_of(&client.response_to(method))
+    };
+    for (name, method, route) in [
+        ("edge.test", "GET", "exact"),
+        ("edge.test", "PUT", "wild"),
+        ("localhost", "GET", "any"),
+        ("localhost", "PUT", "404"),
+    ] {
+        assert_eq!(ask(name, method), route, "{name} {method}");
+    }
+    // In clear text nobody names a server, and the criterion is not asked: the route with it is the more special one.
+    let clear = edge.ask("GET /x HTTP/1.1\r\nHost: other\r\n\r\n");
+    assert_eq!(route_of(&clear), "exact");
 }
 
 #[test]
