@@ -10,6 +10,7 @@ use edge_tests::upstream::{Reply, Upstream};
 use edge_tests::wire::get;
 use edge_user::dns::{Answer, LookupError, Resolver};
 use edge_user::settings::{Dns, RecordType};
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::open;
@@ -47,7 +48,7 @@ impl Bench {
     fn wait(&self, name: &str, expected: Option<&str>) {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
-            let known = self.resolver.known(name).map(|answer| words(&answer));
+            let known = self.words(name).ok();
             if known.as_deref() == expected {
                 return;
             }
@@ -227,7 +228,6 @@ fn failures_are_remembered_for_their_time() {
         let asked = zone.asked(name, A);
         for _ in 0..20 {
             assert_eq!(bench.words(name), Err(expected));
-            assert_eq!(bench.resolver.known(name), None);
         }
         assert_eq!(zone.asked(name, A), asked, "{name}");
         std::thread::sleep(Duration::from_millis(650));
@@ -273,7 +273,7 @@ fn the_name_unused_for_longest_goes() {
         bench.ask(name).unwrap();
         assert_eq!(bench.server.asked(name, A), asked, "{name}");
     }
-    assert_eq!(Resolver::idle().known("a.test"), None);
+    assert_eq!(bench.runtime.block_on(Resolver::idle().lookup("a.test")), Err(LookupError::NotFound));
 }
 
 #[test]
@@ -312,4 +312,27 @@ fn requests_follow_the_names_of_their_services() {
     wait((503, "name resolution failed"));
     zone.set("api.test", 60, at(&one));
     wait((200, "one"));
+}
+
+#[test]
+fn an_srv_records_name_stands_in_host_where_it_is_to() {
+    let (upstream, zone) = (Upstream::start(), DnsServer::start());
+    let port = upstream.address().port();
+    zone.set("host.test", 60, [ip("127.0.0.1")]);
+    zone.set("pool.test", 60, [Data::srv("host.test", port, 1)]);
+    for (use_srv_name, preserve_host, expected) in [
+        (true, false, format!("host.test:{port}")),
+        (true, true, "client.test".to_owned()),
+        (false, false, "pool".to_owned()),
+    ] {
+        let route = json!({"name": "all", "paths": ["/"], "preserve_host": preserve_host});
+        let entities = json!({
+            "_format_version": "3.0",
+            "upstreams": [{"name": "pool", "use_srv_name": use_srv_name, "targets": [{"target": "pool.test"}]}],
+            "services": [{"name": "up", "host": "pool", "routes": [route]}],
+        });
+        let edge = Setup::new(entities.to_string()).section(&zone.section("")).start();
+        assert_eq!(edge.ask("GET / HTTP/1.1\r\nHost: client.test\r\n\r\n").status(), 200);
+        assert_eq!(upstream.last().all("host"), [expected.as_str()]);
+    }
 }

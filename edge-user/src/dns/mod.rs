@@ -143,15 +143,6 @@ impl Resolver {
         }
     }
 
-    /// What is remembered of a name, without waiting; a flight begins behind it when it is time.
-    pub fn known(self: &Arc<Self>, name: &str) -> Option<Arc<Answer>> {
-        let entry = self.entry(name, self.lookups.as_ref()?.settings.cache_size);
-        let now = Instant::now();
-        let outcome = entry.state.borrow().at(now);
-        self.refresh(name, &entry, now);
-        outcome?.ok()
-    }
-
     fn entry(&self, name: &str, cache_size: usize) -> Arc<Entry> {
         let second = self.started.elapsed().as_secs();
         if let Some(entry) = self.names.get(name) {

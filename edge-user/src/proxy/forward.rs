@@ -2,7 +2,6 @@
 //! without a copy of either body.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -285,11 +284,6 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     /// Body bytes the client sent.
     pub fn request_bytes(&self) -> u64 {
         self.upload.bytes
-    }
-
-    /// The upstream's address.
-    pub fn address(&self) -> SocketAddr {
-        self.attempt.pick.address
     }
 
     /// The client's side, to answer on.
