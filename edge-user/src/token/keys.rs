@@ -4,12 +4,13 @@
 //! end. One fetch at a time per source; requests cause fetches only within a token bucket and a back-off.
 
 use super::Now;
+use super::issuer::{Metadata, Unavailable};
 use super::jwks::{self, Key, KeySet};
 use super::source::{Discovery, FetchPolicy, SourceSettings};
 use crate::crypto;
 use crate::http_client::{self, HttpClient};
 use crate::state::{State, StoredKeys};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -77,10 +78,16 @@ struct Documents {
     sets: Vec<StoredSet>,
 }
 
+impl Documents {
+    /// Where the discovered issuer has its keys, if those are the ones to use.
+    fn jwks_uri(&self, discovery: &Discovery) -> Option<&str> {
+        self.discovered.as_ref()?.metadata.jwks_uri.as_deref().filter(|_| discovery.keys)
+    }
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 struct Discovered {
-    issuer: String,
-    jwks_uri: String,
+    metadata: Metadata,
     fetched_ms: i64,
 }
 
@@ -89,12 +96,6 @@ struct StoredSet {
     url: String,
     fetched_ms: i64,
     body: String,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
-    jwks_uri: String,
 }
 
 struct Inner {
@@ -106,6 +107,13 @@ struct Inner {
     retry_at_ms: i64,
     unknown: HashMap<u64, i64>,
     documents: Documents,
+}
+
+impl Inner {
+    /// Until the next try, in whole seconds for `Retry-After`.
+    fn retry_after_secs(&self, now_ms: i64) -> u32 {
+        ((self.retry_at_ms - now_ms + 999) / 1000).clamp(1, 3600) as u32
+    }
 }
 
 struct Shared {
@@ -122,6 +130,7 @@ pub struct KeySource {
     settings: SourceSettings,
     shared: Arc<Shared>,
     set: ArcSwap<KeySet>,
+    metadata: ArcSwapOption<Metadata>,
     epoch: AtomicU64,
     inner: Mutex<Inner>,
     done: watch::Sender<()>,
@@ -195,6 +204,37 @@ impl KeySource {
         self.set.load()
     }
 
+    /// What the issuer last said of itself; nothing before its first answer, and where it is not asked.
+    pub fn metadata(&self) -> Option<Arc<Metadata>> {
+        self.metadata.load_full()
+    }
+
+    /// The same, asking the issuer where nothing is known yet: one flight, the back-off of failed ones kept. Of an
+    /// issuer that is never asked, nothing is known.
+    pub async fn discovered(self: &Arc<Self>) -> Result<Arc<Metadata>, Unavailable> {
+        if self.settings.discovery.is_none() {
+            return Ok(Arc::default());
+        }
+        self.start();
+        let mut done = self.done.subscribe();
+        if let Some(metadata) = self.metadata() {
+            return Ok(metadata);
+        }
+        {
+            let mut inner = self.inner();
+            let now_ms = Now::read().unix_ms;
+            if !inner.flight && inner.failures > 0 && now_ms < inner.retry_at_ms {
+                return Err(Unavailable { retry_after_secs: inner.retry_after_secs(now_ms) });
+            }
+            if !inner.flight {
+                self.take_off(&mut inner);
+            }
+        }
+        let _ = tokio::time::timeout(self.shared.policy.key_wait, done.changed()).await;
+        let now_ms = Now::read().unix_ms;
+        self.metadata().ok_or_else(|| Unavailable { retry_after_secs: self.inner().retry_after_secs(now_ms) })
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // No invariant spans a panic: every critical section only stores plain values.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -224,9 +264,7 @@ impl KeySource {
         let print = kid_print(kid);
         let empty = self.set.load().keys.is_empty();
         let mut inner = self.inner();
-        let unavailable = |inner: &Inner| Missing::Unavailable {
-            retry_after_secs: ((inner.retry_at_ms - now_ms + 999) / 1000).clamp(1, 3600) as u32,
-        };
+        let unavailable = |inner: &Inner| Missing::Unavailable { retry_after_secs: inner.retry_after_secs(now_ms) };
         let failing = inner.failures > 0;
         match attempt {
             Attempt::Waited if empty => return unavailable(&inner),
@@ -355,7 +393,7 @@ impl KeySource {
                     Err(error) => failed = Some(error),
                 }
             }
-            urls.extend(documents.discovered.iter().map(|discovered| discovered.jwks_uri.clone()));
+            urls.extend(documents.jwks_uri(discovery).map(str::to_owned));
         }
         urls.extend(self.settings.jwks_uris.iter().cloned());
         documents.sets.retain(|set| urls.contains(&set.url));
@@ -382,8 +420,7 @@ impl KeySource {
                     if !discovery.issuers.contains(&metadata.issuer) {
                         return Err(Error::Issuer { url, found: metadata.issuer });
                     }
-                    let (issuer, jwks_uri) = (metadata.issuer, metadata.jwks_uri);
-                    return Ok(Discovered { issuer, jwks_uri, fetched_ms: Now::read().unix_ms });
+                    return Ok(Discovered { metadata, fetched_ms: Now::read().unix_ms });
                 }
                 Err(source) => {
                     let absent = matches!(source, http_client::Error::Status(404));
@@ -419,13 +456,17 @@ impl KeySource {
     fn publish(&self, documents: &Documents) -> bool {
         let oldest = Now::read().unix_ms - self.shared.policy.stale_max.as_millis() as i64;
         let mut keys: Vec<Arc<Key>> = Vec::new();
-        let discovered = documents.discovered.as_ref().map(|discovered| &discovered.jwks_uri);
-        for url in discovered.into_iter().chain(&self.settings.jwks_uris) {
-            let set = documents.sets.iter().find(|set| &set.url == url && set.fetched_ms > oldest);
+        let discovered = self.settings.discovery.as_ref().and_then(|discovery| documents.jwks_uri(discovery));
+        for url in discovered.into_iter().chain(self.settings.jwks_uris.iter().map(String::as_str)) {
+            let set = documents.sets.iter().find(|set| set.url == url && set.fetched_ms > oldest);
             let parsed = set.and_then(|set| jwks::parse(set.body.as_bytes(), |_, _| {}).ok());
             keys.extend(parsed.into_iter().flatten().map(Arc::new));
         }
-        let issuer = documents.discovered.as_ref().map(|discovered| Box::from(discovered.issuer.as_str()));
+        let metadata = documents.discovered.as_ref().map(|discovered| &discovered.metadata);
+        if self.metadata.load().as_deref() != metadata {
+            self.metadata.store(metadata.cloned().map(Arc::new));
+        }
+        let issuer = metadata.map(|metadata| Box::from(metadata.issuer.as_str()));
         let old = self.set.load();
         let same =
             old.issuer == issuer && old.keys.iter().map(|key| key.identity()).eq(keys.iter().map(|key| key.identity()));
@@ -498,6 +539,7 @@ impl KeySources {
             settings,
             shared: Arc::clone(&self.shared),
             set: ArcSwap::from_pointee(KeySet::default()),
+            metadata: ArcSwapOption::empty(),
             epoch: AtomicU64::new(0),
             inner: Mutex::new(inner),
             done: watch::Sender::new(()),

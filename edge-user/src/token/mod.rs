@@ -8,6 +8,7 @@ pub mod budget;
 pub mod cache;
 pub mod claims;
 pub mod explain;
+pub mod issuer;
 pub mod json;
 pub mod jwks;
 pub mod jws;

@@ -57,6 +57,8 @@ pub struct Discovery {
     pub urls: Vec<String>,
     /// Accepted values of the document's `issuer`.
     pub issuers: Vec<String>,
+    /// Whether the document's `jwks_uri` is where keys come from: false beside a `jwks_endpoint`.
+    pub keys: bool,
 }
 
 impl Discovery {
@@ -79,7 +81,7 @@ impl Discovery {
         issuers.extend_from_slice(allowed);
         issuers.sort();
         issuers.dedup();
-        Self { urls, issuers }
+        Self { urls, issuers, keys: true }
     }
 }
 
@@ -95,7 +97,7 @@ impl SourceSettings {
     /// A hash over every setting.
     pub fn id(&self) -> [u8; 32] {
         let (options, mut text) = (&self.options, String::new());
-        let lists = self.discovery.as_ref().map(|discovery| (&discovery.urls, &discovery.issuers));
+        let lists = self.discovery.as_ref().map(|it| (&it.urls, &it.issuers, it.keys));
         text.push_str(&format!("{lists:?}{:?}{options:?}{:?}", self.jwks_uris, self.rediscovery_lifetime));
         crypto::sha256(text.as_bytes())
     }
