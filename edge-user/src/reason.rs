@@ -48,6 +48,8 @@ reasons! {
     IdTokenUsed = "id_token_used", "an ID token was used as bearer token";
     TokenBound = "token_bound", "the bearer token is bound to a key (cnf), which is not supported here";
     IntrospectionUnavailable = "introspection_unavailable", "opaque bearer token, and introspection is not configured";
+    TokenInactive = "token_inactive", "the bearer token's issuer says it is not active (introspection: token active:false)";
+    IntrospectionFailed = "introspection_failed", "introspection active could not be told: the issuer did not answer for the bearer token";
     KeysUnavailable = "keys_unavailable", "could not get jwks from the issuer";
     VerificationBusy = "verification_busy", "too many bearer tokens wait for signature verification";
     ConsumerUnknown = "consumer_unknown", "kong consumer was not found for the bearer token's claim";

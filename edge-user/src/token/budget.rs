@@ -42,7 +42,8 @@ impl VerifyBudget {
         (hash as usize % SOURCES, (hash >> 32) as u32)
     }
 
-    fn is_good(&self, source: IpAddr, now_ms: i64) -> bool {
+    /// Whether the source had a good verdict in the last minute, and no more bad ones than that allows.
+    pub fn is_good(&self, source: IpAddr, now_ms: i64) -> bool {
         let (place, print) = self.place(source);
         let (seen, score, good_until_ms) = self.sources.borrow()[place];
         seen == print && score > 0 && now_ms < good_until_ms
@@ -62,6 +63,12 @@ impl VerifyBudget {
         if !good_source {
             self.credit_ns.set(credit - start.elapsed().as_nanos().min(1 << 40) as i64);
         }
+        self.book(source, now_ms, good);
+        Some(good)
+    }
+
+    /// Remembers a source's verdict.
+    pub fn book(&self, source: IpAddr, now_ms: i64, good: bool) {
         let (place, print) = self.place(source);
         let slot = &mut self.sources.borrow_mut()[place];
         if slot.0 != print {
@@ -72,7 +79,6 @@ impl VerifyBudget {
         } else {
             slot.1 = (slot.1 - 2).max(-16);
         }
-        Some(good)
     }
 }
 

@@ -7,10 +7,12 @@
 
 use super::budget::VerifyBudget;
 use super::claims::Facts;
+use super::introspection::Flights;
 use crate::crypto::{self, MacKey};
 use dashmap::DashMap;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +36,11 @@ impl CacheKey {
     /// Under a key of this process and validator: a verdict is found by nothing but its own token and validator.
     pub fn new(mac: &MacKey, token: &[u8]) -> Self {
         Self(mac.mac(token))
+    }
+
+    /// The key of the same token together with something else.
+    pub fn and(&self, digest: &[u8; 32]) -> Self {
+        Self(crypto::sha256(&[self.0, *digest].concat()))
     }
 
     fn word(&self, index: usize) -> u64 {
@@ -88,6 +95,8 @@ pub enum Verdict {
         /// `exp` in Unix milliseconds.
         exp_ms: i64,
     },
+    /// Its issuer says that it is not good (RFC 7662, 2.2).
+    Inactive,
 }
 
 /// What a verdict rests on.
@@ -109,17 +118,61 @@ pub struct Entry {
     pub ground: Ground,
     /// The key set's epoch under which the ground was last seen to hold.
     pub epoch: AtomicU64,
-    /// Unix milliseconds after which the entry is of no use.
+    /// Unix milliseconds up to which the verdict stands.
     pub until_ms: i64,
+    /// Unix milliseconds from which whoever finds it has it asked for anew.
+    pub refresh_at_ms: i64,
+    /// How much longer it may serve while nobody answers, in milliseconds.
+    stale_ms: i64,
+    refreshing: AtomicBool,
     dead: AtomicBool,
     touched: AtomicBool,
+}
+
+/// Says nothing of what the token says.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verified = matches!(self.verdict, Verdict::Verified(_));
+        f.debug_struct("Entry").field("verified", &verified).field("until_ms", &self.until_ms).finish_non_exhaustive()
+    }
 }
 
 impl Entry {
     /// A live entry.
     pub fn new(verdict: Verdict, ground: Ground, epoch: u64, until_ms: i64) -> Self {
-        let (dead, touched) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { verdict, ground, epoch: AtomicU64::new(epoch), until_ms, dead, touched }
+        Self {
+            verdict,
+            ground,
+            epoch: AtomicU64::new(epoch),
+            until_ms,
+            refresh_at_ms: i64::MAX,
+            stale_ms: 0,
+            refreshing: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
+        }
+    }
+
+    /// With a time from which it is asked for anew.
+    pub fn refreshed_at(mut self, at_ms: i64) -> Self {
+        self.refresh_at_ms = at_ms;
+        self
+    }
+
+    /// With a time it may serve on while nobody answers.
+    pub fn stale_for(mut self, stale_ms: i64) -> Self {
+        self.stale_ms = stale_ms;
+        self
+    }
+
+    /// Whether the caller is the one to have it asked for anew.
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        now_ms >= self.refresh_at_ms && !self.refreshing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it may still serve where nobody answers.
+    pub fn serves_stale(&self, now_ms: i64) -> bool {
+        !self.is_dead() && now_ms < self.until_ms.saturating_add(self.stale_ms)
     }
 
     /// Ends the entry in every level at once: revoked, evicted, or its ground is gone.
@@ -192,6 +245,7 @@ pub struct VerdictCache {
     sights: Box<[AtomicU64]>,
     slots: usize,
     counters: Mutex<Vec<Weak<Counters>>>,
+    flights: Arc<Flights>,
 }
 
 impl VerdictCache {
@@ -209,6 +263,7 @@ impl VerdictCache {
             sights: (0..sights).map(|_| AtomicU64::new(0)).collect(),
             slots,
             counters: Mutex::default(),
+            flights: Arc::default(),
         })
     }
 
@@ -229,6 +284,29 @@ impl VerdictCache {
 
     fn get(&self, key: &CacheKey) -> Option<Arc<Entry>> {
         self.positive.get(key).or_else(|| self.negative.get(key))
+    }
+
+    /// The tokens that are being asked about.
+    pub fn flights(&self) -> &Arc<Flights> {
+        &self.flights
+    }
+
+    /// Keeps facts that were asked for, in place of what was known of the token.
+    pub fn keep_positive(&self, key: &CacheKey, entry: &Arc<Entry>, now_ms: i64) {
+        if self.slots > 0 {
+            self.positive.insert(*key, Arc::clone(entry), now_ms);
+        }
+    }
+
+    /// Ends what was known of a token that is no longer good, and keeps that if it is the second time, or news.
+    pub fn keep_inactive(&self, key: &CacheKey, entry: &Arc<Entry>, now_ms: i64) {
+        if self.slots == 0 {
+            return;
+        }
+        let news = self.positive.remove(key);
+        if self.seen_before(key) || news {
+            self.negative.insert(*key, Arc::clone(entry), now_ms);
+        }
     }
 
     /// Whether this key was refused before; remembers that it was now.
@@ -306,10 +384,19 @@ impl Level {
         }
     }
 
+    /// Ends the entry of this key; whether there was one. Its place in the ring goes when the hand comes by.
+    fn remove(&self, key: &CacheKey) -> bool {
+        let mut clock = self.clock(key);
+        let Some((_, entry)) = self.map.remove(key) else { return false };
+        entry.kill();
+        clock.bytes -= entry.bytes();
+        true
+    }
+
     /// Moves the hand by one entry: drops it if it is of no use, or (when room is needed) untouched since last time.
     fn advance(&self, clock: &mut Clock, now_ms: i64, need: bool) {
         let Some(key) = clock.ring.pop_front() else { return };
-        let useless = |entry: &Entry| entry.is_dead() || entry.until_ms <= now_ms;
+        let useless = |entry: &Entry| entry.is_dead() || entry.until_ms.saturating_add(entry.stale_ms) <= now_ms;
         let keep = self.map.get(&key).is_some_and(|entry| {
             let spared = !need || entry.touched.swap(false, Ordering::Relaxed);
             !useless(&entry) && spared
@@ -341,6 +428,20 @@ pub struct LocalCache {
 }
 
 impl LocalCache {
+    /// The level that all workers share.
+    pub fn shared(&self) -> &Arc<VerdictCache> {
+        &self.shared
+    }
+
+    /// Takes an entry that a flight brought into the first level.
+    pub fn take(&self, key: &CacheKey, entry: Arc<Entry>) -> Held {
+        let held = Rc::new(entry);
+        if !self.is_off() && !held.is_dead() {
+            self.hold(key, &held);
+        }
+        held
+    }
+
     /// Whether `verdicts.cache_bytes` is 0.
     pub fn is_off(&self) -> bool {
         self.shared.slots == 0

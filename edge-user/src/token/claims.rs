@@ -37,6 +37,12 @@ pub enum Reading {
 /// What a verified token says.
 pub struct Facts {
     document: Document,
+    /// What its issuer says of it, where the document is the token's own payload.
+    introspection: Option<Box<Document>>,
+    /// That answer as it came, where it was signed.
+    introspection_jwt: Option<Box<str>>,
+    /// Whether the document is such an answer itself: the token is its issuer's secret.
+    opaque: bool,
     exp_ms: Option<i64>,
     nbf_ms: Option<i64>,
     iat_ms: Option<i64>,
@@ -78,7 +84,40 @@ impl Facts {
         let says = |what: &str| payload_typ.is_some_and(|typ| typ.is(what));
         let access_token = typ == "at+jwt" || says("Bearer");
         let id_token = !access_token && (marks || says("ID"));
-        Ok(Self { exp_ms, nbf_ms, iat_ms, bound, id_token, access_token, document })
+        let (introspection, introspection_jwt, opaque) = (None, None, false);
+        let of_token = Self {
+            introspection,
+            introspection_jwt,
+            opaque,
+            exp_ms,
+            nbf_ms,
+            iat_ms,
+            bound,
+            id_token,
+            access_token,
+            document,
+        };
+        Ok(of_token)
+    }
+
+    /// Parses what an issuer said of an active token (RFC 7662, 2.2): the token itself says nothing.
+    pub fn introspected(json: Vec<u8>, jwt: Option<Box<str>>) -> Result<Self, Reason> {
+        let facts = Self::parse(json, "")?;
+        // Issuers repeat claims of the token; the answer itself is no ID token.
+        Ok(Self { introspection_jwt: jwt, opaque: true, id_token: false, access_token: true, ..facts })
+    }
+
+    /// The same facts with what the issuer said. Its times count as well: the earlier `exp`, the later `nbf`.
+    pub fn with_introspection(self, json: Vec<u8>, jwt: Option<Box<str>>) -> Result<Self, Reason> {
+        let said = Self::introspected(json, jwt)?;
+        Ok(Self {
+            exp_ms: [self.exp_ms, said.exp_ms].into_iter().flatten().min(),
+            nbf_ms: self.nbf_ms.max(said.nbf_ms),
+            bound: self.bound || said.bound,
+            introspection: Some(Box::new(said.document)),
+            introspection_jwt: said.introspection_jwt,
+            ..self
+        })
     }
 
     /// `exp` as Unix milliseconds.
@@ -91,10 +130,13 @@ impl Facts {
         self.iat_ms
     }
 
-    /// Compares `exp` and `nbf` with the clock, each widened by the leeway.
+    /// Compares `exp` and `nbf` with the clock, each widened by the leeway. A token without `exp` must be one that its
+    /// issuer vouches for each time (RFC 7662, 2.2: `exp` is optional there).
     pub fn check_time(&self, now_ms: i64, leeway_ms: i64) -> Result<(), Reason> {
-        let exp = self.exp_ms.ok_or(Reason::ClaimInvalid)?;
-        if now_ms >= exp.saturating_add(leeway_ms) {
+        if self.exp_ms.is_none() && !self.opaque {
+            return Err(Reason::ClaimInvalid);
+        }
+        if self.exp_ms.is_some_and(|exp| now_ms >= exp.saturating_add(leeway_ms)) {
             return Err(Reason::TokenExpired);
         }
         if self.nbf_ms.is_some_and(|nbf| now_ms.saturating_add(leeway_ms) < nbf) {
@@ -131,19 +173,46 @@ impl Facts {
         self.root().member("iss")
     }
 
-    /// The claim at a path.
+    /// The claim at a path: the token's own, else what its issuer says.
     pub fn claim(&self, path: &ClaimPath) -> Option<Value<'_>> {
-        path.names().try_fold(self.root(), |value, name| value.member(name))
+        let at = |document: &'_ Document| -> bool {
+            path.names().try_fold(document.root(), |value, name| value.member(name)).is_some()
+        };
+        let document = match &self.introspection {
+            Some(said) if !at(&self.document) => said,
+            _ => &self.document,
+        };
+        path.names().try_fold(document.root(), |value, name| value.member(name))
     }
 
-    /// The payload as received.
+    /// The payload as received; of an opaque token what its issuer said.
     pub fn json(&self) -> &str {
         self.root().raw()
     }
 
+    /// What the issuer said of the token, if it was asked.
+    pub fn introspection_json(&self) -> Option<&str> {
+        match &self.introspection {
+            Some(said) => Some(said.root().raw()),
+            None => self.opaque.then(|| self.json()),
+        }
+    }
+
+    /// The same as it came, where it was signed (RFC 9701).
+    pub fn introspection_jwt(&self) -> Option<&str> {
+        self.introspection_jwt.as_deref()
+    }
+
+    /// Whether these facts are of a token that only its issuer can read, or that only its issuer was asked about.
+    pub fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
     /// Bytes these facts take, themselves included.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.document.heap_bytes()
+        let said = self.introspection.as_ref().map_or(0, |said| size_of::<Document>() + said.heap_bytes());
+        let jwt = self.introspection_jwt.as_ref().map_or(0, |jwt| jwt.len());
+        size_of::<Self>() + self.document.heap_bytes() + said + jwt
     }
 }
 

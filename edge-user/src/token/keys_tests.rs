@@ -240,7 +240,7 @@ async fn keys_outlive_the_process_and_an_issuer_that_is_down() {
     let run = async |stored: bool| {
         let state = if stored { State::open(&path).await } else { State::in_memory() };
         let sources = sources(quick(), state);
-        let validator = Validator::new(settings(), Some(sources.source(issuer.source()))).expect("a validator");
+        let validator = Validator::new(settings(), Some(sources.source(issuer.source())), None).expect("a validator");
         sources.warm();
         let verdict = judge(&validator, &VerdictCache::new(1 << 20).local(), &token, Now::read()).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -261,7 +261,7 @@ async fn extra_sets_serve_beside_the_discovered_one() {
     let second = TestIssuer::start(&[&extra]).await;
     let source = SourceSettings { jwks_uris: vec![second.page("/jwks")], ..issuer.source() };
     let sources = sources(quick(), State::in_memory());
-    let validator = Validator::new(settings(), Some(sources.source(source))).expect("a validator");
+    let validator = Validator::new(settings(), Some(sources.source(source)), None).expect("a validator");
     let cache = VerdictCache::new(1 << 20).local();
     for key in [&main, &extra] {
         let token = key.mint(&claims(&issuer.url, json!({})));
@@ -278,7 +278,7 @@ async fn a_pseudo_issuer_is_never_asked() {
     let source = SourceSettings { discovery: None, jwks_uris: vec![issuer.page("/jwks")], ..issuer.source() };
     let listed = Settings { issuers: Issuers::Listed(vec!["urn:pseudo".into()]), ..settings() };
     let sources = sources(quick(), State::in_memory());
-    let validator = Validator::new(listed, Some(sources.source(source))).expect("a validator");
+    let validator = Validator::new(listed, Some(sources.source(source)), None).expect("a validator");
     let cache = VerdictCache::new(1 << 20).local();
     let token = key.mint(&claims("urn:pseudo", json!({})));
     assert_eq!(judge(&validator, &cache, &token, Now::read()).await, Ok(()));

@@ -8,6 +8,7 @@ pub mod budget;
 pub mod cache;
 pub mod claims;
 pub mod explain;
+pub mod introspection;
 pub mod issuer;
 pub mod json;
 pub mod jwks;
@@ -22,13 +23,13 @@ use crate::crypto::{self, MacKey};
 use crate::reason::Reason;
 use cache::{CacheKey, Entry, Ground, Held, LocalCache, Verdict};
 use claims::Facts;
+use introspection::{Boarding, ByKeys, Extras, FlightWait, JwtBy, Landed, Plan, Remote, key_with};
 use json::Value;
 use jsonwebtoken::signature::Verifier;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use jwks::{Choice, KeySet};
 use jws::{Jws, Shape};
-pub use keys::{Attempt, KeyWait};
-use keys::{KeySource, Missing};
+use keys::{Attempt, KeySource, KeyWait, Missing};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ pub struct Validator {
     mac: MacKey,
     settings: Settings,
     keys: Option<Arc<KeySource>>,
+    remote: Option<Remote>,
     secrets: Vec<VerifyingKey>,
     leeway_ms: i64,
 }
@@ -131,8 +133,60 @@ pub enum Judgement {
     Verified(Verified),
     /// They do not, or nobody can say.
     Refused(Refused),
-    /// Keys are being fetched: wait, then judge with `Attempt::Waited`.
-    Wait(KeyWait),
+    /// Somebody is being asked: wait, then judge with what came of it.
+    Wait(Wait),
+}
+
+/// What a judgement waits for.
+pub enum Wait {
+    /// The issuer's keys.
+    Keys(KeyWait),
+    /// What the issuer says of the token.
+    Flight(FlightWait),
+}
+
+impl Wait {
+    /// Waits. What bounds the wait goes on with `given_up()`.
+    pub async fn done(self) -> Progress {
+        match self {
+            Self::Keys(wait) => {
+                wait.done().await;
+                Progress::KeysWaited
+            }
+            Self::Flight(wait) => Progress::Landed(wait.done().await),
+        }
+    }
+
+    /// How to go on where the wait took too long.
+    pub fn given_up(&self) -> Progress {
+        match self {
+            Self::Keys(_) => Progress::KeysWaited,
+            Self::Flight(_) => Progress::Landed(introspection::unanswered()),
+        }
+    }
+}
+
+/// How far the judgement of one request's token has come.
+pub enum Progress {
+    /// It begins.
+    First,
+    /// Keys were waited for: they are not waited for again.
+    KeysWaited,
+    /// Somebody was asked.
+    Landed(Landed),
+}
+
+/// One token to judge, and what of its request matters.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// The token.
+    pub token: &'a [u8],
+    /// When.
+    pub now: Now,
+    /// Whom the work is done for.
+    pub source: IpAddr,
+    /// What goes along where somebody is asked about the token.
+    pub extras: &'a Extras,
 }
 
 impl From<Reason> for Judgement {
@@ -142,17 +196,21 @@ impl From<Reason> for Judgement {
 }
 
 impl Validator {
-    /// A validator. `keys` may be absent where only secrets verify.
-    pub fn new(settings: Settings, keys: Option<Arc<KeySource>>) -> Result<Self, crypto::Error> {
+    /// A validator. `keys` may be absent where only secrets verify, or where somebody is asked about every token.
+    pub fn new(
+        settings: Settings,
+        keys: Option<Arc<KeySource>>,
+        remote: Option<Remote>,
+    ) -> Result<Arc<Self>, crypto::Error> {
         let mut secrets = Vec::new();
         for secret in &settings.hs_secrets {
             for algorithm in settings.algorithms.iter().filter(|alg| alg.family() == AlgorithmFamily::Hmac) {
                 secrets.push(VerifyingKey::new(*algorithm, &DecodingKey::from_secret(secret))?);
             }
         }
-        let id = settings.id(keys.as_ref().map(|keys| keys.settings_id()));
+        let id = settings.id(keys.as_ref().map(|keys| keys.settings_id()), remote.as_ref().map(Remote::id));
         let leeway_ms = settings.leeway.as_millis().min(1 << 40) as i64;
-        Ok(Self { id, mac: cache::derive_mac(&id), settings, keys, secrets, leeway_ms })
+        Ok(Arc::new(Self { id, mac: cache::derive_mac(&id), settings, keys, remote, secrets, leeway_ms }))
     }
 
     /// The hash over every setting that can change a fact.
@@ -176,21 +234,114 @@ impl Validator {
         self.keys.as_ref()
     }
 
-    /// Judges a token: no I/O, no waiting. `source` is whom the work is done for.
-    pub fn judge(&self, cache: &LocalCache, token: &[u8], now: Now, source: IpAddr, attempt: Attempt) -> Judgement {
-        if token.len() > jws::MAX_BYTES {
+    /// Who is asked about tokens, if anybody is.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
+    /// Judges a token: no I/O, no waiting.
+    pub fn judge(self: &Arc<Self>, cache: &LocalCache, ask: Ask<'_>, progress: Progress) -> Judgement {
+        if ask.token.len() > jws::MAX_BYTES {
             return Reason::TokenTooLarge.into();
         }
-        if cache.is_off() {
-            return self.examine(cache, None, token, now, source, attempt);
+        if cache.is_off() && self.remote.is_none() {
+            return self.examine(cache, None, ask, attempt(&progress));
         }
-        let key = CacheKey::new(&self.mac, token);
+        let mut key = CacheKey::new(&self.mac, ask.token);
+        if self.remote.is_some() {
+            key = key_with(key, ask.extras);
+        }
+        if let Progress::Landed(landed) = progress {
+            return self.conclude(cache, &key, ask, landed);
+        }
         if let Some(held) = cache.find(&key)
-            && let Some(judgement) = self.recall(held, now)
+            && let Some(judgement) = self.recall(held, ask.now)
         {
+            if let Judgement::Verified(Verified(held)) = &judgement
+                && held.is_due(ask.now.unix_ms)
+            {
+                // The flight alone is wanted: who asked goes on with what stands.
+                drop(self.examine(cache, Some(&key), ask, Attempt::Waited));
+            }
             return judgement;
         }
-        self.examine(cache, Some(&key), token, now, source, attempt)
+        self.examine(cache, Some(&key), ask, attempt(&progress))
+    }
+
+    /// What a flight's end means for one of those who waited for it.
+    fn conclude(&self, cache: &LocalCache, key: &CacheKey, ask: Ask<'_>, landed: Landed) -> Judgement {
+        let now_ms = ask.now.unix_ms;
+        let entry = match landed {
+            Ok(entry) => entry,
+            Err(refused) => {
+                let stale = cache.find(key).filter(|held| self.stands(held) && held.serves_stale(now_ms));
+                let serves = |held: &Held| match &held.verdict {
+                    Verdict::Verified(facts) => self.check_time(facts, ask.now).is_ok(),
+                    _ => false,
+                };
+                return match stale.filter(serves) {
+                    Some(held) if refused.reason == Reason::IntrospectionFailed => Judgement::Verified(Verified(held)),
+                    _ => refused.into(),
+                };
+            }
+        };
+        match &entry.verdict {
+            Verdict::Verified(facts) => {
+                cache.budget().book(ask.source, now_ms, true);
+                match self.check_time(facts, ask.now) {
+                    Ok(()) if self.remote.as_ref().is_some_and(|remote| remote.keep) => {
+                        Judgement::Verified(Verified(cache.take(key, entry)))
+                    }
+                    Ok(()) => Judgement::Verified(Verified(Held::new(entry))),
+                    Err(reason) => reason.into(),
+                }
+            }
+            _ => {
+                cache.budget().book(ask.source, now_ms, false);
+                Reason::TokenInactive.into()
+            }
+        }
+    }
+
+    /// Asks about a token, or joins who does.
+    fn inquire(
+        self: &Arc<Self>,
+        cache: &LocalCache,
+        key: Option<&CacheKey>,
+        ask: Ask<'_>,
+        by_keys: Option<ByKeys>,
+    ) -> Judgement {
+        let (Some(remote), Some(key)) = (&self.remote, key) else { return Reason::IntrospectionUnavailable.into() };
+        let Some(control) = &remote.control else { return Reason::IntrospectionFailed.into() };
+        let now_ms = ask.now.unix_ms;
+        let proven = cache.budget().is_good(ask.source, now_ms);
+        let wait = match cache.shared().flights().board(*key, proven) {
+            Boarding::Joined(wait) => wait,
+            Boarding::Full => return Refused { reason: Reason::VerificationBusy, retry_after_secs: Some(1) }.into(),
+            Boarding::Mine(ticket, wait) => {
+                let validator = Arc::clone(self);
+                let plan = Plan {
+                    remote: remote.clone(),
+                    settings: self.settings.clone(),
+                    cache: Arc::clone(cache.shared()),
+                    key: *key,
+                    token: ask.token.into(),
+                    extras: ask.extras.clone(),
+                    by_keys,
+                    issuer_allowed: Box::new(move |facts| validator.names_allowed_issuer(facts)),
+                };
+                control.spawn(introspection::fly(plan, ticket, || Now::read().unix_ms));
+                wait
+            }
+        };
+        Judgement::Wait(Wait::Flight(wait))
+    }
+
+    /// Whether an answer names no issuer, or an allowed one. A discovered issuer that is not known allows no name.
+    fn names_allowed_issuer(&self, facts: &Facts) -> bool {
+        let set = self.keys.as_ref().map(|keys| keys.keys());
+        let set = set.as_ref().map(|set| &***set);
+        facts.issuer().is_none_or(|iss| self.check_issuer(Some(iss), set).unwrap_or(false))
     }
 
     /// What a cached entry says now; nothing if it has to be examined anew.
@@ -206,6 +357,7 @@ impl Validator {
             },
             _ if now.unix_ms >= held.until_ms => None,
             Verdict::Malformed => Some(Reason::TokenMalformed.into()),
+            Verdict::Inactive => Some(Reason::TokenInactive.into()),
             Verdict::BadSignature => Some(Reason::SignatureInvalid.into()),
             // The leeway may be another route's.
             Verdict::Expired { exp_ms } => {
@@ -240,15 +392,15 @@ impl Validator {
 
     /// Verifies a token: cheap checks first, the signature last (D4).
     fn examine(
-        &self,
+        self: &Arc<Self>,
         cache: &LocalCache,
         key: Option<&CacheKey>,
-        token: &[u8],
-        now: Now,
-        source: IpAddr,
+        ask: Ask<'_>,
         attempt: Attempt,
     ) -> Judgement {
+        let Ask { token, now, source, .. } = ask;
         cache.count_miss();
+        let jwts = self.remote.as_ref().map_or(JwtBy::Keys, |remote| remote.jwts);
         let remember = |verdict, ground, epoch| {
             if let Some(key) = key {
                 let entry = Entry::new(verdict, ground, epoch, now.unix_ms.saturating_add(REFUSAL_MS));
@@ -259,8 +411,8 @@ impl Validator {
             remember(Verdict::Malformed, Ground::Always, 0);
             Judgement::from(Reason::TokenMalformed)
         };
-        if jws::shape(token) == Shape::Opaque {
-            return Reason::IntrospectionUnavailable.into();
+        if jws::shape(token) == Shape::Opaque || jwts == JwtBy::Introspection {
+            return self.inquire(cache, key, ask, None);
         }
         let jws = match Jws::parse(token) {
             Ok(jws) => jws,
@@ -334,6 +486,9 @@ impl Validator {
         } else {
             (Ground::Always, 0)
         };
+        if jwts == JwtBy::KeysThenIntrospection {
+            return self.inquire(cache, key, ask, Some(ByKeys { facts, ground, epoch }));
+        }
         let after = |ttl: Duration| now.unix_ms.saturating_add(ttl.as_millis().min(1 << 50) as i64);
         let until_ms = facts.exp_ms().unwrap_or_else(|| after(self.settings.ttl_without_exp));
         let until_ms = self.settings.ttl_max.map_or(until_ms, |ttl| until_ms.min(after(ttl)));
@@ -371,12 +526,19 @@ impl Validator {
 
     fn missing(&self, kid: Option<&str>, now: Now, attempt: Attempt) -> Judgement {
         match self.keys.as_ref().map(|keys| keys.missing(kid, now, attempt)) {
-            Some(Missing::Wait(wait)) => Judgement::Wait(wait),
+            Some(Missing::Wait(wait)) => Judgement::Wait(Wait::Keys(wait)),
             Some(Missing::Unavailable { retry_after_secs }) => {
                 Refused { reason: Reason::KeysUnavailable, retry_after_secs: Some(retry_after_secs) }.into()
             }
             Some(Missing::Unknown) | None => Reason::KidUnknown.into(),
         }
+    }
+}
+
+fn attempt(progress: &Progress) -> Attempt {
+    match progress {
+        Progress::First => Attempt::First,
+        Progress::KeysWaited | Progress::Landed(_) => Attempt::Waited,
     }
 }
 
@@ -387,9 +549,9 @@ impl From<Refused> for Judgement {
 }
 
 impl Settings {
-    fn id(&self, source: Option<[u8; 32]>) -> [u8; 32] {
+    fn id(&self, source: Option<[u8; 32]>, remote: Option<[u8; 32]>) -> [u8; 32] {
         let mut text = format!(
-            "{source:?}{:?}{:?}{}{}{:?}{:?}{:?}",
+            "{source:?}{remote:?}{:?}{:?}{}{}{:?}{:?}{:?}",
             self.issuers,
             self.algorithms,
             self.verify_signature,

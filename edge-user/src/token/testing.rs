@@ -1,9 +1,10 @@
 //! For tests: an issuer over loopback with counted requests, keys, tokens, and a validator for them.
 
 use super::cache::{LocalCache, VerdictCache};
+use super::introspection::{Extras, Remote};
 use super::keys::KeySources;
 use super::source::{Discovery, FetchPolicy, SourceSettings};
-use super::{Attempt, Issuers, Judgement, Now, Settings, Validator, Verified};
+use super::{Ask, Issuers, Judgement, Now, Progress, Settings, Validator, Verified};
 use crate::crypto::sign::{Signer, SigningKey};
 use crate::http_client::{HttpClient, Options};
 use crate::reason::Reason;
@@ -200,7 +201,7 @@ pub(crate) fn settings() -> Settings {
 pub(crate) struct Bench {
     pub(crate) issuer: TestIssuer,
     pub(crate) sources: KeySources,
-    pub(crate) validator: Validator,
+    pub(crate) validator: Arc<Validator>,
     pub(crate) shared: Arc<VerdictCache>,
     pub(crate) cache: LocalCache,
 }
@@ -211,9 +212,19 @@ impl Bench {
     }
 
     pub(crate) async fn with(keys: &[&TestKey], settings: Settings, policy: FetchPolicy) -> Self {
+        Self::asking(keys, settings, policy, None).await
+    }
+
+    /// One that somebody is asked by.
+    pub(crate) async fn asking(
+        keys: &[&TestKey],
+        settings: Settings,
+        policy: FetchPolicy,
+        remote: Option<Remote>,
+    ) -> Self {
         let issuer = TestIssuer::start(keys).await;
         let sources = sources(policy, State::in_memory());
-        let validator = Validator::new(settings, Some(sources.source(issuer.source()))).expect("a validator");
+        let validator = Validator::new(settings, Some(sources.source(issuer.source())), remote).expect("a validator");
         let shared = VerdictCache::new(1 << 20);
         let cache = shared.local();
         Self { issuer, sources, validator, shared, cache }
@@ -233,22 +244,31 @@ impl Bench {
     }
 
     pub(crate) fn judge_now(&self, token: &str) -> Judgement {
-        self.validator.judge(&self.cache, token.as_bytes(), Now::read(), CLIENT, Attempt::First)
+        first(&self.validator, &self.cache, token, Now::read())
     }
 }
 
-pub(crate) async fn judge(validator: &Validator, cache: &LocalCache, token: &str, now: Now) -> Result<(), Reason> {
-    let wait = match validator.judge(cache, token.as_bytes(), now, CLIENT, Attempt::First) {
-        Judgement::Verified(_) => return Ok(()),
-        Judgement::Refused(refused) => return Err(refused.reason),
-        Judgement::Wait(wait) => wait,
-    };
-    wait.done().await;
-    match validator.judge(cache, token.as_bytes(), now, CLIENT, Attempt::Waited) {
-        Judgement::Verified(_) => Ok(()),
-        Judgement::Refused(refused) => Err(refused.reason),
-        Judgement::Wait(_) => panic!("a second wait"),
+/// A judgement's first step.
+pub(crate) fn first(validator: &Arc<Validator>, cache: &LocalCache, token: &str, now: Now) -> Judgement {
+    step(validator, cache, token, now, Progress::First)
+}
+
+fn step(validator: &Arc<Validator>, cache: &LocalCache, token: &str, now: Now, progress: Progress) -> Judgement {
+    let extras = Extras::default();
+    validator.judge(cache, Ask { token: token.as_bytes(), now, source: CLIENT, extras: &extras }, progress)
+}
+
+/// All steps: waits for keys, and for whoever is asked, at most once each.
+pub(crate) async fn judge(validator: &Arc<Validator>, cache: &LocalCache, token: &str, now: Now) -> Result<(), Reason> {
+    let mut progress = Progress::First;
+    for _ in 0..3 {
+        progress = match step(validator, cache, token, now, progress) {
+            Judgement::Verified(_) => return Ok(()),
+            Judgement::Refused(refused) => return Err(refused.reason),
+            Judgement::Wait(wait) => wait.done().await,
+        };
     }
+    panic!("a third wait")
 }
 
 /// The facts of some good token.

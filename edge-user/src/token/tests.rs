@@ -1,4 +1,4 @@
-use super::testing::{Bench, CLIENT, TestIssuer, TestKey, claims, judge, policy, settings, sources};
+use super::testing::{Bench, TestIssuer, TestKey, claims, first, judge, policy, settings, sources};
 use super::*;
 use crate::state::State;
 use base64::Engine;
@@ -230,7 +230,7 @@ async fn the_clock_counts_on_every_hit() {
     let key = TestKey::new(Algorithm::ES256, "k1");
     let bench = Bench::new(&[&key]).await;
     let lenient = Settings { leeway: Duration::from_secs(30), ..settings() };
-    let lenient = Validator::new(lenient, bench.validator.keys().cloned()).expect("a validator");
+    let lenient = Validator::new(lenient, bench.validator.keys().cloned(), None).expect("a validator");
     assert_eq!(lenient.id(), bench.validator.id());
     let now = Now::read().unix_ms;
     let exp = now / 1000 + 10;
@@ -320,13 +320,13 @@ async fn a_verdict_for_one_validator_never_opens_another() {
     for (index, change) in changes.into_iter().enumerate() {
         let mut changed = settings();
         change(&mut changed);
-        let other = Validator::new(changed, bench.validator.keys().cloned()).expect("a validator");
+        let other = Validator::new(changed, bench.validator.keys().cloned(), None).expect("a validator");
         assert_ne!(other.id(), bench.validator.id());
         let verdict = judge(&other, &bench.cache, &token, Now::read()).await;
         assert_eq!(verdict.is_ok(), index == 3);
     }
     // Same settings, same verdicts: from a second worker's empty first level too.
-    let same = Validator::new(settings(), bench.validator.keys().cloned()).expect("a validator");
+    let same = Validator::new(settings(), bench.validator.keys().cloned(), None).expect("a validator");
     let before = bench.shared.stats();
     assert_eq!(judge(&same, &bench.shared.local(), &token, Now::read()).await, Ok(()));
     assert_eq!(bench.shared.stats().signatures, before.signatures);
@@ -419,7 +419,11 @@ async fn bad_signatures_of_an_unproven_source_are_bounded_in_time() {
     let mut busy = false;
     for n in 0..20_000 {
         let token = stranger.mint(&bench.claims(json!({"jti": n.to_string()})));
-        match bench.validator.judge(&bench.cache, token.as_bytes(), Now::read(), source, Attempt::First) {
+        match bench.validator.judge(
+            &bench.cache,
+            Ask { token: token.as_bytes(), now: Now::read(), source, extras: &Extras::default() },
+            Progress::First,
+        ) {
             Judgement::Refused(refused) if refused.reason == Reason::VerificationBusy => {
                 assert!(refused.retry_after_secs.is_some());
                 busy = true;
@@ -484,7 +488,7 @@ async fn secrets_alone_need_no_source() {
         hs_secrets: vec![b"one".to_vec(), b"two".to_vec()],
         ..settings()
     };
-    let validator = Validator::new(secret_only, None).expect("a validator");
+    let validator = Validator::new(secret_only, None, None).expect("a validator");
     let cache = cache::VerdictCache::new(1 << 20).local();
     for (secret, expected) in [("two", Ok(())), ("three", Err(Reason::SignatureInvalid))] {
         let key = TestKey { kid: "s".into(), algorithm: Algorithm::HS256, pkcs8: secret.into() };
@@ -513,7 +517,7 @@ async fn cost_of_a_judgement() {
             let start = std::time::Instant::now();
             for _ in 0..rounds {
                 for token in tokens {
-                    let judged = bench.validator.judge(cache, token.as_bytes(), now, CLIENT, Attempt::First);
+                    let judged = first(&bench.validator, cache, token, now);
                     std::hint::black_box(&judged);
                 }
             }
@@ -543,9 +547,9 @@ async fn a_reload_keeps_keys_and_verdicts() {
     let sources = sources(policy(), State::in_memory());
     let cache = cache::VerdictCache::new(1 << 20).local();
     let token = key.mint(&claims(&issuer.url, json!({})));
-    let before = Validator::new(settings(), Some(sources.source(issuer.source()))).expect("a validator");
+    let before = Validator::new(settings(), Some(sources.source(issuer.source())), None).expect("a validator");
     assert_eq!(judge(&before, &cache, &token, Now::read()).await, Ok(()));
-    let after = Validator::new(settings(), Some(sources.source(issuer.source()))).expect("a validator");
+    let after = Validator::new(settings(), Some(sources.source(issuer.source())), None).expect("a validator");
     drop(before);
     sources.warm();
     assert_eq!(judge(&after, &cache, &token, Now::read()).await, Ok(()));

@@ -15,7 +15,8 @@ use crate::http::head::{Head, Known, Owner, is_field_value};
 use crate::plugin::{Access, Caller, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
 use crate::token::claims::{self, ClaimPath, Facts, Reading, Required};
-use crate::token::{Attempt, Judgement, KeyWait, Now, Validator};
+use crate::token::introspection::Extras;
+use crate::token::{Ask, Judgement, Now, Progress, Validator, Wait};
 use refusal::Answers;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +28,7 @@ pub const PRIORITY: u32 = 1050;
 
 /// One configured instance.
 pub struct OpenidConnect {
-    validator: Validator,
+    validator: Arc<Validator>,
     answers: Answers,
     run_on_preflight: bool,
     /// Ids of this gateway at the issuer: the audience of ID tokens. Nothing where those are not refused.
@@ -93,23 +94,23 @@ impl OpenidConnect {
         &self.validator
     }
 
-    /// The access phase. A request whose issuer's keys are being fetched gives the worker back and is judged again.
+    /// The access phase. A request whose issuer is being asked gives the worker back and is judged again.
     pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
-        let mut attempt = Attempt::First;
+        let mut progress = Progress::First;
         loop {
-            let wait = match self.attempt(request, attempt) {
+            let wait = match self.attempt(request, progress) {
                 Ok(answer) => return answer,
                 Err(wait) => wait,
             };
             let began = Instant::now();
-            let _ = tokio::time::timeout(request.key_wait, wait.done()).await;
+            let given_up = wait.given_up();
+            progress = tokio::time::timeout(request.key_wait, wait.done()).await.unwrap_or(given_up);
             request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
             request.now = Now::read();
-            attempt = Attempt::Waited;
         }
     }
 
-    fn attempt<'a>(&'a self, request: &mut Request<'_>, attempt: Attempt) -> Result<Access<'a>, KeyWait> {
+    fn attempt<'a>(&'a self, request: &mut Request<'_>, progress: Progress) -> Result<Access<'a>, Wait> {
         let Request { head, query, host, now, cache, consumers, client, notes, .. } = request;
         let (host, now) = (*host, *now);
         if !self.run_on_preflight && head.method() == b"OPTIONS" {
@@ -123,7 +124,8 @@ impl OpenidConnect {
             Err((status, reason)) => return refuse(status, reason, b""),
         };
         let is_canonical = found.is_canonical;
-        let facts = match self.validator.judge(cache, found.token, now, *client, attempt) {
+        let ask = Ask { token: found.token, now, source: *client, extras: &Extras::default() };
+        let facts = match self.validator.judge(cache, ask, progress) {
             Judgement::Verified(facts) => facts,
             Judgement::Wait(wait) => return Err(wait),
             Judgement::Refused(refused) => {

@@ -14,7 +14,7 @@ pub(super) fn status(reason: Reason) -> u16 {
         | Reason::GroupMissing
         | Reason::ClaimForbidden
         | Reason::ConsumerUnknown => 403,
-        Reason::KeysUnavailable | Reason::VerificationBusy => 503,
+        Reason::KeysUnavailable | Reason::IntrospectionFailed | Reason::VerificationBusy => 503,
         _ => 401,
     }
 }

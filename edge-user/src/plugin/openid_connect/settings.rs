@@ -86,7 +86,7 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
     if config.sink().count() > problems {
         return None;
     }
-    let validator = match Validator::new(settings, keys) {
+    let validator = match Validator::new(settings, keys, None) {
         Ok(validator) => validator,
         Err(error) => {
             config.problem("client_secret", error.to_string(), "a usable secret");
