@@ -118,7 +118,7 @@ impl OpenidConnect {
         let refuse = |status, reason, token: &[u8]| {
             Ok(Access::Refuse(self.answers.refusal(&self.validator, status, reason, host, token, now)))
         };
-        let found = match credential::find(head, *query) {
+        let found = match credential::find(head, query.as_deref()) {
             Ok(found) => found,
             Err((status, reason)) => return refuse(status, reason, b""),
         };
