@@ -3,6 +3,7 @@
 
 mod admin;
 mod balancing;
+mod credentials;
 mod differential;
 mod dns;
 mod forward;

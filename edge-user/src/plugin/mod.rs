@@ -1,6 +1,7 @@
 //! Plugins: one closed enum, run by descending PRIORITY. One file or folder per plugin, named as in the configuration.
 
 pub mod acl;
+pub mod arguments;
 pub mod correlation_id;
 pub mod cors;
 mod fields;

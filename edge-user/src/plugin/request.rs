@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::config::snapshot::{Consumer, Consumers, Route};
-use crate::http::downstream::Fault;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known};
 use crate::metrics::WorkerMetrics;
@@ -26,8 +25,8 @@ pub struct Request<'a> {
     pub head: &'a mut Head,
     /// The normalised path.
     pub path: &'a [u8],
-    /// The query, without its question mark.
-    pub query: Option<&'a [u8]>,
+    /// The query, without its question mark. A plugin may set another: that goes on.
+    pub query: Option<Cow<'a, [u8]>>,
     /// The host that routing saw, without a port: the realm of challenges.
     pub host: &'a [u8],
     /// The port of `Host`, or else the listener's.
@@ -56,7 +55,7 @@ pub struct Request<'a> {
     pub cache: &'a LocalCache,
     /// How long it may wait for an issuer's keys.
     pub key_wait: Duration,
-    /// Its body, unread.
+    /// Its body.
     pub body: &'a mut dyn RequestBody,
     /// What is left for later phases.
     pub notes: &'a mut Notes,
@@ -69,23 +68,28 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request's body, for a plugin that answers in the upstream's place: what is read is not forwarded.
+/// A request's body. It is read from the client once, whoever asks, and what was read goes on to the upstream.
 pub trait RequestBody {
-    /// How the body is framed.
+    /// How the client framed it.
     fn framing(&self) -> Framing;
 
-    /// Reads all of it, at most `limit` bytes; true once it is complete, false where it is longer.
-    fn poll_collect(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Result<bool, Fault>>;
+    /// Reads it whole; false where it is over `limit` bytes or `limits.buffer_bytes`, or its client failed. Whatever a
+    /// plugin does then, a client that failed is answered so.
+    fn poll_collect(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<bool>;
 
-    /// What has been read.
-    fn collected(&self) -> &[u8];
+    /// The whole body where it was collected and is not over `limit` bytes.
+    fn collected(&self, limit: usize) -> Option<&[u8]>;
+
+    /// Lets other content go on in its place, without the trailers; false, and nothing done, where it was not collected
+    /// whole.
+    #[must_use]
+    fn replace(&mut self, body: Vec<u8>) -> bool;
 }
 
 impl dyn RequestBody + '_ {
-    /// The whole body, or nothing where it is over `limit` bytes or its client failed.
+    /// The whole body, or nothing where it is over `limit` bytes or `limits.buffer_bytes`, or its client failed.
     pub async fn collect(&mut self, limit: usize) -> Option<&[u8]> {
-        let complete = poll_fn(|cx| self.poll_collect(cx, limit)).await;
-        matches!(complete, Ok(true)).then(|| self.collected())
+        poll_fn(|cx| self.poll_collect(cx, limit)).await.then(|| self.collected(limit)).flatten()
     }
 }
 

@@ -79,7 +79,7 @@ impl RequestTermination {
     pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
         if let Some(trigger) = &self.trigger
             && value(request.head, trigger).is_none()
-            && !arguments(request.query.unwrap_or_default()).any(|(name, _)| name == **trigger)
+            && !arguments(request.query.as_deref().unwrap_or_default()).any(|(name, _)| name == **trigger)
         {
             return Access::Continue;
         }
@@ -119,7 +119,7 @@ async fn echo(request: &mut Request<'_>, message: Option<&str>, node: &Node) -> 
             "host": text(request.host),
             "port": request.port,
             "headers": headers(request.head),
-            "query": query(request.query.unwrap_or_default()),
+            "query": query(request.query.as_deref().unwrap_or_default()),
             "method": text(request.head.method()),
             "path": text(request.path),
             "uri_captures": captures(request),

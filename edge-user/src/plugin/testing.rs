@@ -1,5 +1,6 @@
 //! What unit tests of plugins stand on: one request with everything around it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +11,6 @@ use crate::config::problem::Sink;
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Consumers, Protocols, Route};
 use crate::config::value::Value;
-use crate::http::downstream::Fault;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Owner, Version};
 use crate::proxy::connection::{Connection, ListenerInfo};
@@ -39,12 +39,17 @@ impl RequestBody for Bytes {
         self.framing
     }
 
-    fn poll_collect(&mut self, _cx: &mut Context<'_>, limit: usize) -> Poll<Result<bool, Fault>> {
-        Poll::Ready(Ok(self.bytes.len() <= limit))
+    fn poll_collect(&mut self, _cx: &mut Context<'_>, limit: usize) -> Poll<bool> {
+        Poll::Ready(self.collected(limit).is_some())
     }
 
-    fn collected(&self) -> &[u8] {
-        &self.bytes
+    fn collected(&self, limit: usize) -> Option<&[u8]> {
+        (self.bytes.len() <= limit).then_some(&self.bytes)
+    }
+
+    fn replace(&mut self, body: Vec<u8>) -> bool {
+        self.bytes = body;
+        true
     }
 }
 
@@ -113,7 +118,7 @@ impl Scene {
         Request {
             head: &mut self.head,
             path: self.path.as_bytes(),
-            query: self.query.as_deref().map(str::as_bytes),
+            query: self.query.as_deref().map(|query| Cow::Borrowed(query.as_bytes())),
             host: b"api.example",
             port: 8000,
             https: self.https,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::body::Held;
 use super::connection::Connection;
 use super::tries::Tally;
 use crate::config::snapshot::{Protocol, Route};
@@ -66,6 +67,8 @@ pub struct Context<'a> {
     pub protocol: Protocol,
     /// What plugins leave.
     pub notes: Notes,
+    /// What plugins have read of the body.
+    pub(super) held: Option<Box<Held>>,
     /// The plugins chosen by caller, by their slot.
     pub chosen: Vec<(usize, Option<&'a Plugin>)>,
     /// The status sent.
@@ -102,6 +105,7 @@ impl<'a> Context<'a> {
             expects_continue: false,
             protocol: if connection.tls { Protocol::Https } else { Protocol::Http },
             notes: Notes::default(),
+            held: None,
             chosen: Vec::new(),
             status: 0,
             reason: None,

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use super::body::Held;
 use super::link::Link;
 use super::owned::OwnedNames;
 use super::tries::{Tally, Tries, Try};
@@ -85,19 +86,20 @@ pub struct Outgoing<'a> {
 }
 
 impl<'a, D: Downstream> Exchange<'a, D> {
-    /// Sends the request and reads the response's head into `response`. A request of which the upstream can have
+    /// Sends the request, of whose body plugins left what is `held`, and reads the response's head into `response`. A request of which the upstream can have
     /// seen nothing, or which may be repeated (RFC 9110, 9.2.2), is tried again elsewhere (D7).
-    pub async fn start(
+    pub(super) async fn start(
         worker: &'a Worker,
         service: &'a Service,
         outgoing: &Outgoing<'a>,
+        held: Option<Box<Held>>,
         tally: &mut Tally,
         down: &'a mut D,
         response: &mut Head,
     ) -> Result<(Self, ResponseMeta), Failure> {
         let repeatable = matches!(outgoing.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
         let to_head = outgoing.head.method() == b"HEAD";
-        let mut upload = Upload::new(down.request_framing(), outgoing.owned, outgoing.body_limit);
+        let mut upload = Upload::new(down.request_framing(), outgoing.owned, outgoing.body_limit, held)?;
         if outgoing.hold_bytes > 0 && !upload.ended {
             upload.hold(down, outgoing.hold_bytes).await?;
         }

@@ -17,6 +17,7 @@ pub mod tunnel;
 mod upload;
 pub mod upstream;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
 
@@ -90,9 +91,9 @@ async fn run<'a, D: Downstream>(
     down: &mut D,
 ) -> After {
     let outcome = match route(view, context, &mut heads.request, down.request_framing()) {
-        Ok(target) => match access(view, context, &mut heads.request, &target, down).await {
+        Ok(mut target) => match access(view, context, &mut heads.request, &mut target, down).await {
             Ok(()) => proxy_in_time(view, context, heads, &target, upgrade, down).await,
-            Err(answer) => Err(Stop::Answer(answer)),
+            Err(stop) => Err(stop),
         },
         Err(answer) => Err(Stop::Answer(answer)),
     };
@@ -183,9 +184,9 @@ async fn access<'a, D: Downstream>(
     view: &'a View,
     context: &mut Context<'a>,
     head: &mut Head,
-    target: &Target,
+    target: &mut Target,
     down: &mut D,
-) -> Result<(), Local<'a>> {
+) -> Result<(), Stop<'a>> {
     let Some(route) = context.route else { return Ok(()) };
     for (index, slot) in route.plugins.slots.iter().enumerate() {
         let plugin = slot.choose(context.protocol, &context.notes.caller);
@@ -196,7 +197,7 @@ async fn access<'a, D: Downstream>(
         let mut request = Request {
             head,
             path: target.path(),
-            query: target.query(),
+            query: target.query().map(Cow::Borrowed),
             host: target.host(),
             port: target.port,
             https: context.https,
@@ -211,18 +212,30 @@ async fn access<'a, D: Downstream>(
             consumers: &view.snapshot.consumers,
             cache: &context.worker.verdicts,
             key_wait: context.worker.settings.timeouts.key_wait,
-            body: &mut body::Collector::new(down),
+            body: &mut body::Collector::new(down, &mut context.held, context.worker.settings.limits.buffer_bytes),
             notes: &mut context.notes,
         };
         let access = plugin.access(&mut request).await;
         context.now = request.now;
+        let query = match request.query {
+            Some(Cow::Owned(query)) => Some(Some(query)),
+            Some(Cow::Borrowed(_)) => None,
+            None => target.query().is_some().then_some(None),
+        };
+        if let Some(query) = query {
+            target.set_query(query.as_deref());
+        }
+        // Whatever a plugin made of a body that did not arrive.
+        if let Some(fault) = context.held.as_ref().and_then(|held| held.fault) {
+            return Err(Stop::Failed(Failure::Client(fault)));
+        }
         match access {
             Access::Continue => {}
             Access::Refuse(refusal) => {
                 context.worker.note_refusal(context, &refusal);
-                return Err(refusal.into());
+                return Err(Stop::Answer(refusal.into()));
             }
-            Access::Answer(answer) => return Err(answer.into()),
+            Access::Answer(answer) => return Err(Stop::Answer(answer.into())),
         }
     }
     Ok(())
@@ -263,6 +276,12 @@ async fn proxy<'a, D: Downstream>(
         return Err(Stop::Answer(Local::new(503, Reason::ServiceNotFound, "no Service found with those values")));
     };
     let Heads { request, response } = heads;
+    let held = context.held.take();
+    if held.as_ref().is_some_and(|held| held.is_replaced) {
+        // Its place would hide the length, which takes it; and no trailers follow.
+        request.remove(Known::TransferEncoding);
+        request.remove(Known::Trailer);
+    }
     let matched = if route.strip_path { target.matched() } else { 0 };
     let original = target.original_path(request);
     headers::add_forwarding(
@@ -308,7 +327,7 @@ async fn proxy<'a, D: Downstream>(
         hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
         ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
     };
-    let started = Exchange::start(worker, service, &outgoing, &mut context.tries, down, response).await;
+    let started = Exchange::start(worker, service, &outgoing, held, &mut context.tries, down, response).await;
     context.upstream_address = context.tries.address;
     context.upstream_started = context.tries.began;
     let (mut exchange, meta) = started.map_err(Stop::Failed)?;

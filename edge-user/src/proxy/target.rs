@@ -13,7 +13,7 @@ pub struct Target {
     host: Vec<u8>,
     /// The port of `Host`, or the listener's.
     pub port: u16,
-    /// The normalised path, then the query as it came.
+    /// The normalised path, then the query.
     text: Vec<u8>,
     path_length: usize,
     has_query: bool,
@@ -101,9 +101,19 @@ impl Target {
         &self.text[..self.path_length]
     }
 
-    /// The query as it came.
+    /// The query as it came, or as a plugin set it.
     pub fn query(&self) -> Option<&[u8]> {
         self.has_query.then(|| &self.text[self.path_length + 1..])
+    }
+
+    /// Gives it another query, or none.
+    pub fn set_query(&mut self, query: Option<&[u8]>) {
+        self.text.truncate(self.path_length);
+        self.has_query = query.is_some();
+        if let Some(query) = query {
+            self.text.push(b'?');
+            self.text.extend_from_slice(query);
+        }
     }
 
     /// Bytes of the path that its route's prefix or expression took.

@@ -4,13 +4,12 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::body::Held;
 use super::forward::{Failure, Outgoing};
 use super::link::Link;
 use super::owned::{OwnedNames, imitates_forwarding};
 use crate::http::downstream::Downstream;
 use crate::http::h1::parse::Framing;
-use crate::http::h1::write::BodyEncoder;
-use crate::http::head::Head;
 use crate::reason::Reason;
 
 /// How far the request has come.
@@ -29,35 +28,39 @@ pub(super) struct Upload<'a> {
     pub bytes: u64,
 }
 
-/// What was read of a body before an upstream was asked; every try begins with it.
-#[derive(Default)]
-struct Held {
-    data: Vec<u8>,
-    trailers: Head,
-    ended: bool,
-}
-
 impl<'a> Upload<'a> {
-    /// A body framed so, of which nothing was read; over `limit_bytes` it is too large.
-    pub(super) fn new(framing: Framing, owned: &'a OwnedNames, limit_bytes: u64) -> Self {
+    /// A body the client framed so, of which plugins have read what is `held`; over `limit_bytes` it is too large.
+    pub(super) fn new(
+        framing: Framing,
+        owned: &'a OwnedNames,
+        limit_bytes: u64,
+        held: Option<Box<Held>>,
+    ) -> Result<Self, Failure> {
+        let framing = match &held {
+            Some(held) if held.is_replaced => Framing::Length(held.data.len() as u64),
+            _ => framing,
+        };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
-        Self { framing, owned, limit_bytes, held: None, ended, done: false, broken: false, bytes: 0 }
+        let taken = held.as_ref().map_or(0, |held| held.taken_bytes);
+        let mut upload = Self { framing, owned, limit_bytes, held, ended, done: false, broken: false, bytes: 0 };
+        upload.took(taken)?;
+        Ok(upload)
     }
 
     /// Reads the body up to about so many bytes, so that a slow client costs no upstream anything, and a request that
     /// may be repeated can be.
     pub(super) async fn hold<D: Downstream>(&mut self, down: &mut D, bytes: usize) -> Result<(), Failure> {
-        let mut held = Box::<Held>::default();
+        let mut held = self.held.take().unwrap_or_default();
         if let Framing::Length(length) = self.framing {
-            held.data.reserve_exact(usize::try_from(length).unwrap_or(bytes).min(bytes));
+            let whole = usize::try_from(length).unwrap_or(bytes).min(bytes);
+            held.data.reserve_exact(whole.saturating_sub(held.data.len()));
         }
         poll_fn(|cx| {
             while !held.ended && held.data.len() < bytes {
-                let Held { data, trailers, .. } = &mut *held;
-                let mut sink = BodyEncoder::new(data, Framing::None).keeping(trailers).from_here();
-                let polled = down.poll_body(cx, &mut sink);
-                self.took(sink.data_bytes)?;
-                held.ended = ready!(polled).map_err(Failure::Client)?;
+                let before = held.taken_bytes;
+                let polled = held.poll_read(cx, down);
+                self.took(held.taken_bytes - before)?;
+                ready!(polled).map_err(Failure::Client)?;
             }
             Poll::Ready(Ok::<_, Failure>(()))
         })
@@ -93,7 +96,7 @@ impl<'a> Upload<'a> {
 
     /// Whether everything taken from the client is held still, so that another try can have it.
     pub(super) fn is_whole(&self) -> bool {
-        self.bytes == self.held.as_ref().map_or(0, |held| held.data.len() as u64)
+        self.bytes == self.held.as_ref().map_or(0, |held| held.taken_bytes)
     }
 
     /// Makes ready for another try.

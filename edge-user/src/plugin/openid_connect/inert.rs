@@ -4,10 +4,8 @@
 use crate::config::reader::Reader;
 
 /// Name and default, as JSON.
-const INERT: [(&str, &str); 192] = [
+const INERT: [(&str, &str); 190] = [
     ("verify_parameters", "false"),
-    ("bearer_token_header_name", "null"),
-    ("bearer_token_cookie_name", "null"),
     ("client_credentials_param_type", r#"["body", "header", "query"]"#),
     ("password_param_type", r#"["body", "header", "query"]"#),
     ("refresh_token_param_type", r#"["body", "header", "query"]"#),

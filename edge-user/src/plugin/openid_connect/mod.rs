@@ -11,12 +11,13 @@ mod settings;
 
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Consumer, Consumers};
-use crate::http::head::{Head, Known, Owner, is_field_value};
+use crate::http::head::{Head, Owner, is_field_value};
+use crate::plugin::arguments;
 use crate::plugin::{Access, Caller, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
 use crate::token::claims::{self, ClaimPath, Facts, Reading, Required};
-use crate::token::introspection::Extras;
-use crate::token::{Ask, Judgement, Now, Progress, Validator, Wait};
+use crate::token::{Attempt, Judgement, KeyWait, Now, Validator};
+use credential::{ACCESS_TOKEN, Place, Places, Schemes, Sent};
 use refusal::Answers;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,9 +29,10 @@ pub const PRIORITY: u32 = 1050;
 
 /// One configured instance.
 pub struct OpenidConnect {
-    validator: Arc<Validator>,
+    validator: Validator,
     answers: Answers,
     run_on_preflight: bool,
+    places: Places,
     /// Ids of this gateway at the issuer: the audience of ID tokens. Nothing where those are not refused.
     refuse_id_tokens: Option<Box<[Box<str>]>>,
     claims_forbidden: Box<[ClaimPath]>,
@@ -78,10 +80,11 @@ impl OpenidConnect {
         settings::parse(config, env)
     }
 
-    /// Fields that only the edge may write. `Authorization` is the client's until it is judged.
+    /// Fields that only the edge may write. One in which a client's token stands is its own until it is judged.
     pub fn owned_names(&self) -> Vec<Box<str>> {
         let name = self.forward.header.as_ref().map(|(name, _)| name.to_ascii_lowercase());
-        name.filter(|name| name != "authorization").into_iter().map(Box::from).collect()
+        let name = name.filter(|name| name != "authorization" && !self.places.reads_field(name));
+        name.into_iter().map(Box::from).collect()
     }
 
     /// The issuer as configured.
@@ -94,62 +97,63 @@ impl OpenidConnect {
         &self.validator
     }
 
-    /// The access phase. A request whose issuer is being asked gives the worker back and is judged again.
+    /// The access phase. A request whose issuer's keys are being fetched gives the worker back and is judged again.
     pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
-        let mut progress = Progress::First;
+        if !self.run_on_preflight && request.head.method() == b"OPTIONS" {
+            return Access::Continue;
+        }
+        if self.places.reads_body() {
+            arguments::Body::collect(request).await;
+        }
+        let mut attempt = Attempt::First;
         loop {
-            let wait = match self.attempt(request, progress) {
+            let wait = match self.attempt(request, attempt) {
                 Ok(answer) => return answer,
                 Err(wait) => wait,
             };
             let began = Instant::now();
-            let given_up = wait.given_up();
-            progress = tokio::time::timeout(request.key_wait, wait.done()).await.unwrap_or(given_up);
+            let _ = tokio::time::timeout(request.key_wait, wait.done()).await;
             request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
             request.now = Now::read();
+            attempt = Attempt::Waited;
         }
     }
 
-    fn attempt<'a>(&'a self, request: &mut Request<'_>, progress: Progress) -> Result<Access<'a>, Wait> {
-        let Request { head, query, host, now, cache, consumers, client, notes, .. } = request;
-        let (host, now) = (*host, *now);
-        if !self.run_on_preflight && head.method() == b"OPTIONS" {
-            return Ok(Access::Continue);
-        }
+    fn attempt<'a>(&'a self, request: &mut Request<'_>, attempt: Attempt) -> Result<Access<'a>, KeyWait> {
+        let (host, now) = (request.host, request.now);
         let refuse = |status, reason, token: &[u8]| {
             Ok(Access::Refuse(self.answers.refusal(&self.validator, status, reason, host, token, now)))
         };
-        let found = match credential::find(head, *query) {
+        let found = match self.places.find(&Sent::of(request), Schemes::Bearer) {
             Ok(found) => found,
             Err((status, reason)) => return refuse(status, reason, b""),
         };
-        let is_canonical = found.is_canonical;
-        let ask = Ask { token: found.token, now, source: *client, extras: &Extras::default() };
-        let facts = match self.validator.judge(cache, ask, progress) {
+        let facts = match self.validator.judge(request.cache, &found.token, now, request.client, attempt) {
             Judgement::Verified(facts) => facts,
             Judgement::Wait(wait) => return Err(wait),
             Judgement::Refused(refused) => {
                 let status = refusal::status(refused.reason);
-                let refusal = self.answers.refusal(&self.validator, status, refused.reason, host, found.token, now);
+                let refusal = self.answers.refusal(&self.validator, status, refused.reason, host, &found.token, now);
                 return Ok(Access::Refuse(Refusal { retry_after: refused.retry_after_secs, ..refusal }));
             }
         };
         if let Err(reason) = self.authorize(&facts) {
-            return refuse(refusal::status(reason), reason, found.token);
+            return refuse(refusal::status(reason), reason, &found.token);
         }
-        let consumer = match self.consumer(&facts, consumers) {
+        let consumer = match self.consumer(&facts, request.consumers) {
             Ok(consumer) => consumer.cloned(),
-            Err(reason) => return refuse(refusal::status(reason), reason, found.token),
+            Err(reason) => return refuse(refusal::status(reason), reason, &found.token),
         };
-        if !self.forward.keeps(is_canonical) {
-            self.forward.rewrite(head);
+        if !self.forward.keeps(found.is_canonical) {
+            let (token, place) = (found.token.into_owned(), found.place);
+            self.forward.rewrite(request, &token, place);
         }
         if let Some(consumer) = &consumer {
-            write_consumer(head, consumer);
+            write_consumer(request.head, consumer);
         }
         let groups = self.groups_claim.as_ref().and_then(|path| facts.claim(path)).and_then(claims::texts);
         let expires_unix_ms = self.validator.expiry_ms(&facts);
-        notes.caller = Caller { consumer, groups, facts: Some(facts), expires_unix_ms };
+        request.notes.caller = Caller { consumer, groups, facts: Some(facts), expires_unix_ms };
         Ok(Access::Continue)
     }
 
@@ -196,17 +200,13 @@ impl Forward {
         }
     }
 
-    fn rewrite(&self, head: &mut Head) {
-        let value = self.header.as_ref().and_then(|(_, bearer)| {
-            let found = credential::find(head, None).ok()?;
-            let prefix: &[u8] = if *bearer { b"Bearer " } else { b"" };
-            Some([prefix, found.token].concat())
-        });
+    fn rewrite(&self, request: &mut Request<'_>, token: &[u8], place: Place<'_>) {
         if self.hide_credentials {
-            head.remove(Known::Authorization);
+            credential::remove(request, place, &[ACCESS_TOKEN]);
         }
-        if let Some(((name, _), value)) = self.header.as_ref().zip(value) {
-            head.replace(name.as_bytes(), &value);
+        if let Some((name, bearer)) = &self.header {
+            let prefix: &[u8] = if *bearer { b"Bearer " } else { b"" };
+            request.head.replace(name.as_bytes(), &[prefix, token].concat());
         }
     }
 }

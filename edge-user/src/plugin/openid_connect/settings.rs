@@ -4,6 +4,7 @@
 //! empty string for none), `id_tokens_refused` (default true). Defaults that are not Kong's: `auth_methods`,
 //! `bearer_token_param_type`.
 
+use super::credential::Places;
 use super::refusal::Answers;
 use super::{ConsumerBy, ConsumerMapping, Forward, OpenidConnect, PluginEnv, Requirement, inert};
 use crate::config::reader::Reader;
@@ -47,6 +48,7 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
     let problems = config.sink().count();
     inert::read(config);
     methods(config);
+    let places = Places::parse(config);
     let issuer = config.required_string("issuer", "the issuer's URL").unwrap_or_default().to_owned();
     let client_ids = owned(config.strings_lenient("client_id"));
     let secrets = owned(config.strings_lenient("client_secret"));
@@ -97,6 +99,7 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
         validator,
         answers,
         run_on_preflight,
+        places,
         refuse_id_tokens: refuse_id_tokens.then(|| client_ids.into_iter().map(Box::from).collect()),
         claims_forbidden: claims_forbidden.into_iter().map(|name| ClaimPath::new([name])).collect(),
         requirements,
@@ -136,7 +139,7 @@ fn alias(config: &Reader<'_>, wrong: &'static str, right: &str) -> bool {
     true
 }
 
-/// `auth_methods`, `bearer_only`, `bearer_token_param_type`: which of them this edge serves.
+/// `auth_methods`, `bearer_only`: which of them this edge serves.
 fn methods(config: &mut Reader<'_>) {
     const LATER: [&str; 7] =
         ["authorization_code", "client_credentials", "kong_oauth2", "password", "refresh_token", "session", "userinfo"];
@@ -159,14 +162,6 @@ fn methods(config: &mut Reader<'_>) {
     }
     if methods.is_some_and(|methods| !methods.contains(&"bearer")) {
         config.problem("auth_methods", "no `bearer`", "bearer among them: introspection alone is not supported yet");
-    }
-    let places = config.strings_lenient("bearer_token_param_type");
-    if places.is_some_and(|places| places != ["header"]) {
-        config.problem(
-            "bearer_token_param_type",
-            "more or less than `header`",
-            "[header]: others are not supported yet",
-        );
     }
 }
 

@@ -1,0 +1,106 @@
+//! `bearer_token_param_type`, `bearer_token_header_name`, `bearer_token_cookie_name`: where a token may stand.
+
+use crate::config::reader::Reader;
+use crate::http::head::is_field_name;
+
+const TYPES: &str = "bearer_token_param_type";
+const HEADER_NAME: &str = "bearer_token_header_name";
+const COOKIE_NAME: &str = "bearer_token_cookie_name";
+
+/// Where a token may stand.
+pub(in super::super) struct Places {
+    pub(super) fields: Fields,
+    pub(super) query: bool,
+    pub(super) body: bool,
+    /// The cookie's name.
+    pub(super) cookie: Option<Box<str>>,
+}
+
+/// Which fields a token may stand in.
+pub(super) enum Fields {
+    Nowhere,
+    /// The edge's default: `Authorization` alone (T42).
+    Authorization,
+    /// `header` written in the configuration: `Authorization`, `access-token`, `x-access-token`.
+    Kong,
+    /// `bearer_token_header_name`, and no other.
+    Named(Box<str>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Header,
+    Query,
+    Body,
+    Cookie,
+}
+
+impl Places {
+    /// Reads the three settings; problems go to the reader's sink.
+    pub(in super::super) fn parse(config: &mut Reader<'_>) -> Self {
+        const WORDS: [(&str, Type); 4] =
+            [("header", Type::Header), ("query", Type::Query), ("body", Type::Body), ("cookie", Type::Cookie)];
+        let written = types(config, TYPES, &WORDS);
+        if written.as_ref().is_some_and(Vec::is_empty) {
+            config.problem(TYPES, "an empty list", "at least one of: header, query, body, cookie");
+        }
+        let has = |wanted| written.as_ref().map_or(wanted == Type::Header, |types| types.contains(&wanted));
+        if has(Type::Query) {
+            config.warn(TYPES, "tokens in a URL end up in histories and logs (RFC 9700, 4.3.2): prefer `header`");
+        }
+        let name = config.string(HEADER_NAME);
+        if name.is_some_and(|name| !is_field_name(name.as_bytes())) {
+            config.problem(HEADER_NAME, "no header name", "a header name");
+        }
+        if name.is_some() && !has(Type::Header) {
+            config.problem(HEADER_NAME, "a name without `header` in `bearer_token_param_type`", "both, or neither");
+        }
+        let cookie = config.string(COOKIE_NAME);
+        if cookie.is_some_and(|name| !is_field_name(name.as_bytes())) {
+            config.problem(COOKIE_NAME, "no cookie name", "a cookie name (RFC 6265, 4.1.1)");
+        }
+        if cookie.is_some() != has(Type::Cookie) {
+            let found = "a name without `cookie` in `bearer_token_param_type`, or the reverse";
+            config.problem(COOKIE_NAME, found, "both, or neither");
+        }
+        let fields = match name {
+            _ if !has(Type::Header) => Fields::Nowhere,
+            Some(name) => Fields::Named(name.into()),
+            None if written.is_some() => Fields::Kong,
+            None => Fields::Authorization,
+        };
+        Self { fields, query: has(Type::Query), body: has(Type::Body), cookie: cookie.map(Box::from) }
+    }
+
+    /// Whether the body is among them, and so must be collected first.
+    pub(in super::super) fn reads_body(&self) -> bool {
+        self.body
+    }
+
+    /// Whether a client's token may stand in this field: the edge must not drop it as its own.
+    pub(in super::super) fn reads_field(&self, name: &str) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match &self.fields {
+            Fields::Nowhere => false,
+            Fields::Authorization => is("authorization"),
+            Fields::Kong => ["authorization", "access-token", "x-access-token"].into_iter().any(is),
+            Fields::Named(named) => is(named),
+        }
+    }
+}
+
+/// A list of words of a closed set, or one alone.
+pub(super) fn types<T: Copy>(config: &mut Reader<'_>, key: &'static str, words: &[(&str, T)]) -> Option<Vec<T>> {
+    let written = config.strings_lenient(key)?;
+    let mut types = Vec::with_capacity(written.len());
+    for text in written {
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => types.push(*value),
+            None => {
+                let expected: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                config.problem(key, format!("{text:?}"), format!("one of: {}", expected.join(", ")));
+            }
+        }
+    }
+    Some(types)
+}
