@@ -46,10 +46,16 @@ reasons! {
     GroupMissing = "group_missing", "a required group is missing from the bearer token";
     ClaimForbidden = "claim_forbidden", "a forbidden claim stands in the bearer token";
     IdTokenUsed = "id_token_used", "an ID token was used as bearer token";
+    ProfileViolated = "profile_violated", "the bearer token is not what RFC 9068 demands of an access token";
+    DomainNotAllowed = "domain_not_allowed", "the bearer token is of a domain (hd) that is not allowed";
+    SessionMismatch = "session_mismatch", "the bearer token is not of the session whose cookie came with it";
+    AcrInsufficient = "acr_insufficient", "the bearer token is of a login without a required authentication context (acr)";
+    AuthenticationTooOld = "authentication_too_old", "the bearer token is of a login that is too long ago (auth_time)";
     TokenBound = "token_bound", "the bearer token is bound to a key (cnf), which is not supported here";
     IntrospectionUnavailable = "introspection_unavailable", "opaque bearer token, and introspection is not configured";
     KeysUnavailable = "keys_unavailable", "could not get jwks from the issuer";
     VerificationBusy = "verification_busy", "too many bearer tokens wait for signature verification";
+    ConsumerGroupUnknown = "consumer_group_unknown", "no consumer group was found for the bearer token's claim";
     ConsumerUnknown = "consumer_unknown", "kong consumer was not found for the bearer token's claim";
     RouteNotFound = "route_not_found", "no route matched";
     ServiceNotFound = "service_not_found", "the route has no service";
