@@ -196,13 +196,15 @@ impl Worker {
 
     /// Writes one refusal of a token to the error log, within its budget.
     pub fn note_refusal(&self, context: &Context<'_>, refusal: &crate::plugin::Refusal<'_>) {
+        let consumer = context.notes.caller.consumer.as_deref();
         let line = Refusal {
             reason: refusal.reason,
             request_id: context.request_id.as_str(),
             client: context.client,
             route: context.route.map(|route| &*route.label),
             service: service_of(context).map(|service| &*service.label),
-            consumer: context.notes.caller.consumer.as_deref().and_then(|consumer| consumer.username.as_deref()),
+            consumer: consumer.and_then(|consumer| consumer.username.as_deref().or(consumer.custom_id.as_deref())),
+            credential: context.notes.caller.credential.as_deref(),
             issuer: refusal.issuer,
         };
         self.refusals.borrow_mut().note(Instant::now(), &line, || refusal.detail());
@@ -232,6 +234,7 @@ impl Worker {
             service: service_of(context).map(|service| &*service.label),
             consumer: consumer.and_then(|consumer| consumer.username.as_deref().or(consumer.custom_id.as_deref())),
             consumer_id: consumer.map(|consumer| consumer.id),
+            credential: context.notes.caller.credential.as_deref(),
             status: context.status,
             reason: context.reason,
             total,

@@ -283,6 +283,9 @@ pub struct Consumers {
     by_id: HashMap<Uuid, Arc<Consumer>>,
     by_username: HashMap<Box<str>, Arc<Consumer>>,
     by_custom_id: HashMap<Box<str>, Arc<Consumer>>,
+    /// By user name in lower-case ASCII; nothing where two differ in case alone.
+    by_folded_username: HashMap<Box<str>, Option<Arc<Consumer>>>,
+    groups: HashMap<Box<str>, Arc<ConsumerGroup>>,
 }
 
 impl Consumers {
@@ -292,6 +295,8 @@ impl Consumers {
         for consumer in consumers.into_iter().map(Arc::new) {
             if let Some(username) = &consumer.username {
                 index.by_username.insert(username.clone(), Arc::clone(&consumer));
+                let folded = index.by_folded_username.entry(username.to_ascii_lowercase().into());
+                folded.and_modify(|other| *other = None).or_insert_with(|| Some(Arc::clone(&consumer)));
             }
             if let Some(custom_id) = &consumer.custom_id {
                 index.by_custom_id.insert(custom_id.clone(), Arc::clone(&consumer));
@@ -299,6 +304,12 @@ impl Consumers {
             index.by_id.insert(consumer.id, consumer);
         }
         index
+    }
+
+    /// The same with all consumer groups, those without members too.
+    pub fn with_groups(mut self, groups: impl IntoIterator<Item = Arc<ConsumerGroup>>) -> Self {
+        self.groups = groups.into_iter().map(|group| (group.name.clone(), group)).collect();
+        self
     }
 
     /// The consumer of this id, in a UUID's usual spelling.
@@ -309,6 +320,18 @@ impl Consumers {
     /// The consumer of this user name.
     pub fn by_username(&self, username: &str) -> Option<&Arc<Consumer>> {
         self.by_username.get(username)
+    }
+
+    /// The same where the case of ASCII letters does not count: the consumer of exactly this name, or else the only one
+    /// of such a name. Other letters count as they are: some of them become another's name in lower case.
+    pub fn by_username_in_any_case(&self, username: &str) -> Option<&Arc<Consumer>> {
+        let folded = || self.by_folded_username.get(&*username.to_ascii_lowercase())?.as_ref();
+        self.by_username(username).or_else(folded)
+    }
+
+    /// The consumer group of this name.
+    pub fn group_by_name(&self, name: &str) -> Option<&Arc<ConsumerGroup>> {
+        self.groups.get(name)
     }
 
     /// The consumer of this custom id.
@@ -353,6 +376,32 @@ mod tests {
                 && !found(consumers.by_custom_id("Ann"))
         );
         assert_eq!((consumers.len(), consumers.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn user_names_may_be_found_in_any_case_where_they_are_unique() {
+        let consumer = |id, username: &str| Consumer {
+            id: Uuid::from_u128(id),
+            username: Some(username.into()),
+            ..Consumer::default()
+        };
+        let consumers =
+            Consumers::new([consumer(1, "Ann"), consumer(2, "bob"), consumer(3, "BOB"), consumer(4, "kim")]);
+        for (username, expected) in [
+            ("Ann", Some(1)),
+            ("ann", Some(1)),
+            ("ANN", Some(1)),
+            ("bob", Some(2)),
+            ("BOB", Some(3)),
+            ("Bob", None),
+            ("KIM", Some(4)),
+            // The Kelvin sign, which is a `k` in lower case.
+            ("\u{212a}im", None),
+            ("carl", None),
+        ] {
+            let found = consumers.by_username_in_any_case(username).map(|consumer| consumer.id.as_u128());
+            assert_eq!(found, expected, "{username}");
+        }
     }
 
     #[test]

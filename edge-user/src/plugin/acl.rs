@@ -87,6 +87,9 @@ impl Acl {
             if !value.is_empty() {
                 request.head.replace(groups.header, value.as_bytes());
             }
+        } else {
+            // The authenticating plugin told of them before.
+            request.head.remove_named(groups.header);
         }
         Access::Continue
     }
@@ -102,13 +105,16 @@ impl Acl {
         }
     }
 
-    /// The groups a consumer has for this plugin, and, where they count too, the consumer groups it is in.
+    /// The groups a consumer has for this plugin, and, where they count too, the caller's consumer groups.
     fn consumer_groups<'c>(&self, caller: &'c Caller) -> Option<Groups<'c>> {
-        let consumer = caller.consumer.as_deref()?;
-        let mut names: Vec<&str> = consumer.acl_groups.iter().map(|name| &**name).collect();
+        let acl_groups = caller.consumer.iter().flat_map(|consumer| &consumer.acl_groups);
+        let mut names: Vec<&str> = acl_groups.map(|name| &**name).collect();
         if self.include_consumer_groups {
-            let more = consumer.groups.iter().map(|group| &*group.name).filter(|name| !names.contains(name));
-            names.extend(more.collect::<Vec<_>>());
+            for group in caller.consumer_groups() {
+                if !names.contains(&&*group.name) {
+                    names.push(&group.name);
+                }
+            }
         }
         (!names.is_empty()).then_some(Groups { names, header: b"X-Consumer-Groups" })
     }

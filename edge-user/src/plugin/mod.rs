@@ -150,10 +150,12 @@ pub struct Refusal<'a> {
     pub status: u16,
     /// Why, for log and metrics.
     pub reason: Reason,
-    /// The value of `WWW-Authenticate` (RFC 6750, 3).
-    pub challenge: Option<Vec<u8>>,
+    /// The values of `WWW-Authenticate` (RFC 6750, 3), at most one for each scheme.
+    pub challenges: [Option<Vec<u8>>; 2],
     /// The body's `message`.
     pub message: &'a str,
+    /// The body's `error_description`.
+    pub description: Option<&'a str>,
     /// The value of `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
     /// The configured issuer.

@@ -105,10 +105,7 @@ impl Slot {
     /// The instance for a request or connection, if there is one.
     pub fn choose(&self, protocol: Protocol, caller: &Caller) -> Option<&Plugin> {
         let default = self.defaults.iter().find(|(_, instance)| instance.protocols.serve(protocol));
-        let specific = match (&self.scoped, &caller.consumer) {
-            (Some(scoped), Some(_)) => scoped.choose(protocol, caller),
-            _ => None,
-        };
+        let specific = self.scoped.as_ref().and_then(|scoped| scoped.choose(protocol, caller));
         let default = default.map(|(rank, instance)| (*rank, instance));
         let best = [specific, default].into_iter().flatten().min_by_key(|(rank, _)| *rank);
         best.map(|(_, instance)| &instance.plugin)
@@ -117,7 +114,6 @@ impl Slot {
 
 impl Scoped {
     fn choose(&self, protocol: Protocol, caller: &Caller) -> Option<(Rank, &Instance)> {
-        let consumer = caller.consumer.as_deref()?;
         let here = |placed: &&Placed| {
             placed.route.is_none_or(|route| route == self.route)
                 && placed.service.is_none_or(|service| Some(service) == self.service)
@@ -125,10 +121,11 @@ impl Scoped {
         };
         let of =
             |placed: &'_ Placed, group: bool| rank(!group, group, placed.route.is_some(), placed.service.is_some());
-        let own = self.scopes.consumers.get(&consumer.id).into_iter().flatten().filter(here);
+        let consumer = caller.consumer.as_ref().and_then(|consumer| self.scopes.consumers.get(&consumer.id));
+        let own = consumer.into_iter().flatten().filter(here);
         let own = own.map(|placed| (of(placed, false), &placed.instance));
-        // The groups stand in the order of their names; the first of equal rank wins.
-        let groups = consumer.groups.iter().filter_map(|group| self.scopes.groups.get(&group.id)).flatten();
+        // The first of equal rank wins: a token's group before a consumer's.
+        let groups = caller.consumer_groups().filter_map(|group| self.scopes.groups.get(&group.id)).flatten();
         let groups = groups.filter(here).map(|placed| (of(placed, true), &placed.instance));
         own.chain(groups).min_by_key(|(rank, _)| *rank)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::config::snapshot::{Consumer, Consumers, Route};
+use crate::config::snapshot::{Consumer, ConsumerGroup, Consumers, Route};
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known};
 use crate::metrics::WorkerMetrics;
@@ -98,8 +98,9 @@ impl dyn RequestBody + '_ {
 pub struct Notes {
     /// Whom it stands for.
     pub caller: Caller,
-    /// Fields of the response, whoever answers: each takes the place of those of its name.
-    pub reply: Vec<(Cow<'static, str>, Vec<u8>)>,
+    /// Fields of the response, whoever answers: each takes the place of those of its name, and nothing but removes
+    /// them.
+    pub reply: Vec<(Cow<'static, str>, Option<Vec<u8>>)>,
     /// The longest body the request may have, in bytes.
     pub body_limit: Option<u64>,
     /// What ties the logs of many systems together: `correlation-id`.
@@ -111,7 +112,12 @@ pub struct Notes {
 impl Notes {
     /// Sets a field of the response, whoever answers.
     pub fn reply(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Vec<u8>>) {
-        self.reply.push((name.into(), value.into()));
+        self.reply.push((name.into(), Some(value.into())));
+    }
+
+    /// Removes a field from the response, whoever answers.
+    pub fn withhold(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.reply.push((name.into(), None));
     }
 }
 
@@ -120,6 +126,12 @@ impl Notes {
 pub struct Caller {
     /// The consumer its credential was mapped to.
     pub consumer: Option<Arc<Consumer>>,
+    /// Consumer groups that the authenticating plugin gives, in the token's order; a consumer need not be in them.
+    pub claimed_groups: Box<[Arc<ConsumerGroup>]>,
+    /// Whether the consumer stands for all who could not be told.
+    pub is_anonymous: bool,
+    /// The id of its credential, which a verified claim gives.
+    pub credential: Option<Box<str>>,
     /// What its token says, once verified.
     pub facts: Option<Verified>,
     /// Groups that the authenticating plugin gives, in the token's order; `None` where it gives none.
@@ -132,6 +144,12 @@ impl Caller {
     /// Whether a credential was verified.
     pub fn is_authenticated(&self) -> bool {
         self.facts.is_some()
+    }
+
+    /// The consumer groups it is in: those of its token first, then the consumer's by name.
+    pub fn consumer_groups(&self) -> impl Iterator<Item = &Arc<ConsumerGroup>> {
+        let own = self.consumer.iter().flat_map(|consumer| &consumer.groups);
+        self.claimed_groups.iter().chain(own)
     }
 }
 

@@ -70,8 +70,16 @@ impl<'a> Local<'a> {
 /// A plugin's refusal.
 impl<'a> From<Refusal<'a>> for Local<'a> {
     fn from(refusal: Refusal<'a>) -> Self {
-        let mut answer = Self::new(refusal.status, refusal.reason, refusal.message).body(Body::Plugin);
-        if let Some(challenge) = refusal.challenge {
+        let body = match refusal.description {
+            None => Body::Plugin,
+            Some(description) => {
+                let (message, description) = (json_string(refusal.message), json_string(description));
+                let text = format!("{{\"message\":{message},\"error_description\":{description}}}");
+                Body::Raw(text.into_bytes().into(), Some(Form::Json.content_type()))
+            }
+        };
+        let mut answer = Self::new(refusal.status, refusal.reason, refusal.message).body(body);
+        for challenge in refusal.challenges.into_iter().flatten() {
             answer = answer.field(Known::WwwAuthenticate, challenge);
         }
         match refusal.retry_after {
@@ -161,7 +169,10 @@ pub fn local<D: Downstream>(
 /// What the route's plugins make of a response's fields: those set in the access phase, then each plugin in turn.
 pub fn plugin_fields(context: &Context<'_>, request: &Head, response: &mut Head, is_proxied: bool) {
     for (name, value) in &context.notes.reply {
-        response.replace(name.as_bytes(), value);
+        match value {
+            Some(value) => response.replace(name.as_bytes(), value),
+            None => response.remove_named(name.as_bytes()),
+        }
     }
     for plugin in context.answering() {
         plugin.respond(&mut plugin::Response {

@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::Error;
 use super::encode::{Clock, integer, json_text, milliseconds};
 use super::scrub::scrub_query;
 use super::sink::Sink;
+use super::{Error, cut};
 use crate::http::head::Version;
 use crate::metrics::{Exposition, Kind};
 use crate::reason::Reason;
@@ -53,6 +53,8 @@ pub struct Record<'a> {
     pub consumer: Option<&'a str>,
     /// The consumer's id.
     pub consumer_id: Option<Uuid>,
+    /// The id of its credential, which a verified claim gave; written cut.
+    pub credential: Option<&'a str>,
     /// The status sent to the client; 0 when it left before there was one.
     pub status: u16,
     /// Why the edge answered itself.
@@ -238,6 +240,7 @@ impl AccessWriter {
         if let Some(id) = record.consumer_id {
             string(out, text_key!("consumer_id"), id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
         }
+        optional(out, text_key!("credential"), record.credential.map(cut));
         number(out, key!("status"), u64::from(record.status));
         optional(out, text_key!("reason"), record.reason.map(Reason::code));
         duration(out, key!("total_ms"), Some(record.total));

@@ -18,6 +18,14 @@ pub use error_log::{ErrorLog, init};
 pub use refusal_log::{Refusal, RefusalLog};
 pub use scrub::scrub_query;
 
+/// The most bytes of a claim in one line: issuers write ids far shorter.
+const CLAIM_BYTES: usize = 128;
+
+/// A claim's text as one line may bear it; escaped where it is written.
+fn cut(claim: &str) -> &str {
+    &claim[..claim.floor_char_boundary(CLAIM_BYTES)]
+}
+
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::cut;
 use crate::reason::Reason;
 
 const BURST: u32 = 20;
@@ -27,6 +28,8 @@ pub struct Refusal<'a> {
     pub service: Option<&'a str>,
     /// The consumer, where one was found before the refusal.
     pub consumer: Option<&'a str>,
+    /// The id of its credential, which a verified claim gave before the refusal.
+    pub credential: Option<&'a str>,
     /// The issuer as configured; never one a token merely claims.
     pub issuer: Option<&'a str>,
 }
@@ -71,6 +74,7 @@ impl RefusalLog {
             route = refusal.route,
             service = refusal.service,
             consumer = refusal.consumer,
+            credential = refusal.credential.map(cut),
             issuer = refusal.issuer,
             client = %refusal.client,
             request_id = refusal.request_id,
@@ -110,6 +114,7 @@ mod tests {
             route: Some("orders"),
             service: None,
             consumer: None,
+            credential: None,
             issuer: Some("https://idp.example"),
         }
     }

@@ -34,19 +34,28 @@ pub(super) fn parties(document: &Document<'_>, sink: &Sink) -> Parties {
         }
     }
     let mut consumers: Vec<Consumer> = document.consumers.iter().map(consumer).collect();
-    join_groups(document, &by_consumer, &by_group, &mut consumers, sink);
+    let groups = groups(document);
+    join_groups(document, &by_consumer, &by_group, &groups, &mut consumers, sink);
     for entity in &document.acls {
         let Some(index) = by_consumer.find(&entity.consumer, sink) else { continue };
-        let groups = std::mem::take(&mut consumers[index].acl_groups);
-        if groups.iter().any(|group| **group == *entity.group) {
+        let names = std::mem::take(&mut consumers[index].acl_groups);
+        if names.iter().any(|group| **group == *entity.group) {
             let (line, path) = (entity.common.line, &entity.common.path);
             sink.problem(line, path, format!("the group '{}' again", entity.group), "each once for a consumer");
         }
-        let mut groups = groups.into_vec();
-        groups.push(entity.group.as_str().into());
-        consumers[index].acl_groups = groups.into();
+        let mut names = names.into_vec();
+        names.push(entity.group.as_str().into());
+        consumers[index].acl_groups = names.into();
     }
-    Parties { consumers: Consumers::new(consumers), by_consumer, by_group }
+    Parties { consumers: Consumers::new(consumers).with_groups(groups), by_consumer, by_group }
+}
+
+fn groups(document: &Document<'_>) -> Vec<Arc<ConsumerGroup>> {
+    let group = |entity: &super::super::schema::GroupEntity| {
+        let name = entity.name.as_deref().unwrap_or_default().into();
+        Arc::new(ConsumerGroup { id: entity.common.id, name })
+    };
+    document.groups.iter().map(group).collect()
 }
 
 fn consumer(entity: &super::super::schema::ConsumerEntity) -> Consumer {
@@ -63,15 +72,10 @@ fn join_groups(
     document: &Document<'_>,
     by_consumer: &Index,
     by_group: &Index,
+    groups: &[Arc<ConsumerGroup>],
     consumers: &mut [Consumer],
     sink: &Sink,
 ) {
-    let groups: Vec<Arc<ConsumerGroup>> = (document.groups.iter())
-        .map(|entity| {
-            let name = entity.name.as_deref().unwrap_or_default().into();
-            Arc::new(ConsumerGroup { id: entity.common.id, name })
-        })
-        .collect();
     let mut members: Vec<Vec<Arc<ConsumerGroup>>> = vec![Vec::new(); consumers.len()];
     for entity in &document.members {
         let (consumer, group) = (by_consumer.find(&entity.consumer, sink), by_group.find(&entity.group, sink));

@@ -4,10 +4,20 @@
 //! Steps and answers follow Kong's documented algorithm; where a security property differs, its default is the
 //! property's and an explicit setting is Kong's.
 
+#[allow(dead_code)]
+mod challenge;
+#[allow(dead_code)]
+mod consumer;
 mod credential;
+#[allow(dead_code)]
+mod headers;
 mod inert;
 pub mod refusal;
+#[allow(dead_code)]
+mod rules;
 mod settings;
+#[allow(dead_code)]
+mod sources;
 
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Consumer, Consumers};
@@ -153,7 +163,9 @@ impl OpenidConnect {
         }
         let groups = self.groups_claim.as_ref().and_then(|path| facts.claim(path)).and_then(claims::texts);
         let expires_unix_ms = self.validator.expiry_ms(&facts);
-        request.notes.caller = Caller { consumer, groups, facts: Some(facts), expires_unix_ms };
+        let credential = facts.claim(&ClaimPath::new(["sub"])).and_then(|claim| claim.text()).map(|text| text.into());
+        notes.caller =
+            Caller { consumer, credential, groups, facts: Some(facts), expires_unix_ms, ..Caller::default() };
         Ok(Access::Continue)
     }
 

@@ -70,8 +70,9 @@ impl Answers {
         Refusal {
             status,
             reason,
-            challenge,
+            challenges: [challenge, None],
             message,
+            description: None,
             retry_after: None,
             issuer: Some(&self.issuer),
             proven_bad: is_proven_bad(reason),

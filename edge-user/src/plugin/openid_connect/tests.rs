@@ -183,7 +183,8 @@ impl Door {
             Access::Refuse(refusal) => {
                 let detail = refusal.detail();
                 assert!(!detail.contains("eyJ") && !detail.chars().any(char::is_control), "{detail}");
-                let challenge = refusal.challenge.map(|text| String::from_utf8(text).expect("text"));
+                let challenge =
+                    refusal.challenges.into_iter().flatten().next().map(|text| String::from_utf8(text).expect("text"));
                 Err(Seen { status: refusal.status, reason: Some(refusal.reason), challenge })
             }
             Access::Answer(_) => panic!("it refuses, or lets through"),

@@ -28,7 +28,6 @@ use crate::metrics::{Exposition, Kind};
 use crate::plugin::{Access, Answer, Notes, Place, PluginEnv, Request};
 use crate::reason::Reason;
 use crate::redis;
-use crate::token::claims::ClaimPath;
 
 /// As in the configuration.
 pub const NAME: &str = "rate-limiting";
@@ -112,8 +111,8 @@ struct Limit {
 
 /// `limit_by`; the client's address wherever there is nothing to go by.
 enum Identifier {
-    Consumer(ClaimPath),
-    Credential(ClaimPath),
+    Consumer,
+    Credential,
     Ip,
     Service,
     Header(Box<str>),
@@ -207,16 +206,14 @@ impl RateLimiting {
     fn identify(&self, request: &Request<'_>, key: &mut Vec<u8>) {
         let caller = &request.notes.caller;
         let begin = key.len();
-        let credential = |key: &mut Vec<u8>, path: &ClaimPath| {
-            let text = caller.facts.as_ref().and_then(|facts| facts.claim(path)?.text());
-            key.extend_from_slice(text.as_deref().unwrap_or_default().as_bytes());
-        };
+        let credential =
+            |key: &mut Vec<u8>| key.extend_from_slice(caller.credential.as_deref().unwrap_or_default().as_bytes());
         match &self.identifier {
-            Identifier::Consumer(path) => match &caller.consumer {
+            Identifier::Consumer => match &caller.consumer {
                 Some(consumer) => push_id(key, consumer.id),
-                None => credential(key, path),
+                None => credential(key),
             },
-            Identifier::Credential(path) => credential(key, path),
+            Identifier::Credential => credential(key),
             Identifier::Ip => {}
             Identifier::Service => {
                 if let Some(service) = &request.route.service {
@@ -232,7 +229,7 @@ impl RateLimiting {
             Identifier::Path(path) if request.path == path.as_bytes() => key.extend_from_slice(request.path),
             Identifier::Path(_) => {}
             Identifier::ConsumerGroup => {
-                if let Some(group) = caller.consumer.as_ref().and_then(|consumer| consumer.groups.first()) {
+                if let Some(group) = caller.consumer_groups().next() {
                     push_id(key, group.id);
                 }
             }

@@ -8,7 +8,6 @@ use crate::config::reader::Reader;
 use crate::http::head::is_field_name;
 use crate::plugin::{Place, PluginEnv};
 use crate::redis;
-use crate::token::claims::ClaimPath;
 
 /// More uses than any window sees; counters hold it.
 const MOST: f64 = 1e15;
@@ -92,8 +91,8 @@ fn identifier(config: &mut Reader<'_>) -> Option<Identifier> {
     let is_path = |text: &&str| text.starts_with('/') && !text.contains("//");
     let path = config.parsed("path", "a path: `/…` without an empty segment", |text| Some(text).filter(is_path));
     let identifier = match kind? {
-        0 => Identifier::Consumer(ClaimPath::new(["sub"])),
-        1 => Identifier::Credential(ClaimPath::new(["sub"])),
+        0 => Identifier::Consumer,
+        1 => Identifier::Credential,
         2 => Identifier::Ip,
         3 => Identifier::Service,
         4 if config.missing("header_name", "the header to limit by: required field missing") => return None,

@@ -128,7 +128,12 @@ async fn ask(plugin: &Plugin, now_ms: i64) -> (u16, String, Vec<(String, String)
         _ => None,
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut fields: Vec<_> = scene.notes.reply.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let mut fields: Vec<_> = scene
+        .notes
+        .reply
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value.as_ref().expect("none is removed"))))
+        .collect();
     let Some(answer) = answer else { return (200, String::new(), fields) };
     fields.extend(answer.fields.iter().map(|(name, value)| (name.spelling().to_owned(), text(value))));
     let AnswerBody::Error(message) = answer.body else { panic!("another body") };

@@ -16,6 +16,7 @@ fn record() -> Record<'static> {
         service: None,
         consumer: None,
         consumer_id: None,
+        credential: None,
         status: 401,
         reason: Some(Reason::TokenExpired),
         total: Duration::from_micros(412),
@@ -59,6 +60,7 @@ fn every_field_has_its_place() {
         service: Some("svc"),
         consumer: Some("alice"),
         consumer_id: Some(Uuid::nil()),
+        credential: Some("ann\"\n"),
         upstream: Some(Duration::from_millis(3)),
         issuer: Some(Duration::from_millis(20)),
         upstream_address: Some("[::1]:9000".parse().unwrap()),
@@ -71,6 +73,7 @@ fn every_field_has_its_place() {
         ("service", "svc"),
         ("consumer", "alice"),
         ("consumer_id", "00000000-0000-0000-0000-000000000000"),
+        ("credential", "ann\"\n"),
         ("upstream", "[::1]:9000"),
     ] {
         assert_eq!(value[field], expected);

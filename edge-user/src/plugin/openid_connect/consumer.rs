@@ -1,0 +1,195 @@
+//! Whom a verified token stands for: consumer, credential, consumer groups and the groups of `acl`; or nobody, under
+//! `anonymous`.
+
+use super::headers::is_clean;
+use super::sources::{Sources, name};
+use crate::config::reader::Reader;
+use crate::config::snapshot::{Consumer, ConsumerGroup, Consumers};
+use crate::config::value::{Kind, Value};
+use crate::http::head::{Head, Owner, is_field_value};
+use crate::plugin::Caller;
+use crate::reason::Reason;
+use crate::token::claims::{ClaimPath, texts};
+use std::sync::Arc;
+
+/// How callers are told, for one instance.
+pub(super) struct Mapping {
+    consumer: Option<ConsumerMapping>,
+    groups: Option<GroupMapping>,
+    /// `credential_claim`
+    credential: ClaimPath,
+    /// `authenticated_groups_claim`
+    authenticated_groups: Option<ClaimPath>,
+    /// The id or username of a consumer.
+    anonymous: Option<Box<str>>,
+}
+
+/// From claims to a consumer.
+struct ConsumerMapping {
+    /// The first that exists is used.
+    paths: Box<[ClaimPath]>,
+    by: Box<[ConsumerBy]>,
+    /// `by_username_ignore_case`
+    ignores_case: bool,
+    optional: bool,
+}
+
+/// A field of the consumer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ConsumerBy {
+    Id,
+    Username,
+    CustomId,
+}
+
+/// From a claim to consumer groups.
+struct GroupMapping {
+    path: ClaimPath,
+    optional: bool,
+}
+
+impl Mapping {
+    /// Reads the settings; problems go to the reader's sink.
+    pub(super) fn parse(config: &mut Reader<'_>) -> Self {
+        let path = |config: &mut Reader<'_>, key| {
+            let names = config.strings_lenient(key)?;
+            if names.is_empty() {
+                config.problem(key, "an empty list", "nothing, or a claim path");
+            }
+            Some(ClaimPath::new(names))
+        };
+        let optional = config.bool("consumer_groups_optional").unwrap_or(false);
+        Self {
+            consumer: consumer(config),
+            groups: path(config, "consumer_groups_claim").map(|path| GroupMapping { path, optional }),
+            credential: path(config, "credential_claim").unwrap_or_else(|| ClaimPath::new(["sub"])),
+            authenticated_groups: path(config, "authenticated_groups_claim"),
+            anonymous: config.string("anonymous").map(Box::from),
+        }
+    }
+
+    /// Whom verified claims stand for, or why they stand for nobody; all that was found either way, since a refusal is
+    /// logged with it. The caller's facts are the plugin's to add.
+    pub(super) fn identify(&self, sources: &Sources<'_>, consumers: &Consumers) -> (Caller, Result<(), Reason>) {
+        let credential = sources.find(&self.credential).and_then(name).map(Box::from);
+        let groups = self.authenticated_groups.as_ref().and_then(|path| sources.find(path)).and_then(texts);
+        let mut caller = Caller { credential, groups, ..Caller::default() };
+        let mut outcome = Ok(());
+        if let Some(mapping) = &self.consumer {
+            caller.consumer = mapping.find(sources, consumers).cloned();
+            if caller.consumer.is_none() && !mapping.optional {
+                outcome = Err(Reason::ConsumerUnknown);
+            }
+        }
+        if let Some(mapping) = &self.groups {
+            caller.claimed_groups = mapping.find(sources, consumers);
+            if caller.claimed_groups.is_empty() && !mapping.optional {
+                outcome = outcome.and(Err(Reason::ConsumerGroupUnknown));
+            }
+        }
+        (caller, outcome)
+    }
+
+    /// Whom a request stands for that this reason refuses: the anonymous consumer, where there is one and the caller
+    /// could not be told. What is malformed, forbidden or cannot be judged now is refused all the same.
+    pub(super) fn anonymous(&self, status: u16, reason: Reason, consumers: &Consumers) -> Option<Caller> {
+        let unknown = status == 401 || matches!(reason, Reason::ConsumerUnknown | Reason::ConsumerGroupUnknown);
+        let key = self.anonymous.as_ref().filter(|_| unknown)?;
+        let consumer = consumers.by_id(key).or_else(|| consumers.by_username(key))?;
+        Some(Caller { consumer: Some(Arc::clone(consumer)), is_anonymous: true, ..Caller::default() })
+    }
+}
+
+impl ConsumerMapping {
+    fn find<'c>(&self, sources: &Sources<'_>, consumers: &'c Consumers) -> Option<&'c Arc<Consumer>> {
+        let claim = self.paths.iter().find_map(|path| sources.find(path))?;
+        let text = name(claim)?;
+        self.by.iter().find_map(|by| match by {
+            ConsumerBy::Id => consumers.by_id(&text),
+            ConsumerBy::Username if self.ignores_case => consumers.by_username_in_any_case(&text),
+            ConsumerBy::Username => consumers.by_username(&text),
+            ConsumerBy::CustomId => consumers.by_custom_id(&text),
+        })
+    }
+}
+
+impl GroupMapping {
+    /// The groups that exist, in the claim's order; other names say nothing.
+    fn find(&self, sources: &Sources<'_>, consumers: &Consumers) -> Box<[Arc<ConsumerGroup>]> {
+        let mut found: Vec<Arc<ConsumerGroup>> = Vec::new();
+        for name in sources.find(&self.path).and_then(texts).unwrap_or_default() {
+            let Some(group) = consumers.group_by_name(&name) else { continue };
+            if found.iter().all(|known| known.id != group.id) {
+                found.push(Arc::clone(group));
+            }
+        }
+        found.into()
+    }
+}
+
+/// Tells the upstream of the caller in Kong's fields, whose names no client may send (P1). A value that cannot stand in
+/// a field is left out rather than changed (T35).
+pub(super) fn write(head: &mut Head, caller: &Caller) {
+    let mut push = |name: &str, value: &str| head.push(Owner::Edge, name.as_bytes(), value.as_bytes());
+    if let Some(consumer) = &caller.consumer {
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        push("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id));
+        for (name, value) in
+            [("X-Consumer-Custom-ID", &consumer.custom_id), ("X-Consumer-Username", &consumer.username)]
+        {
+            if let Some(value) = value.as_deref().filter(|value| is_field_value(value.as_bytes())) {
+                push(name, value);
+            }
+        }
+    }
+    if let Some(credential) = caller.credential.as_deref().filter(|credential| is_clean(credential)) {
+        push("X-Credential-Identifier", credential);
+    }
+    if caller.is_anonymous {
+        push("X-Anonymous-Consumer", "true");
+    }
+    let groups = caller.groups.iter().flatten();
+    let groups: Vec<&str> = groups.map(|name| &**name).filter(|name| is_clean(name) && !name.contains(',')).collect();
+    if !groups.is_empty() {
+        push("X-Authenticated-Groups", &groups.join(", "));
+    }
+}
+
+fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
+    const FIELDS: [(&str, ConsumerBy); 3] =
+        [("id", ConsumerBy::Id), ("username", ConsumerBy::Username), ("custom_id", ConsumerBy::CustomId)];
+    let by = config.words("consumer_by", &FIELDS);
+    let optional = config.bool("consumer_optional").unwrap_or(false);
+    let ignores_case = config.bool("by_username_ignore_case").unwrap_or(false);
+    let one = config.strings_lenient("consumer_claim").map(|path| vec![ClaimPath::new(path)]);
+    let many = config.raw("consumer_claims").map(|value| match &value.kind {
+        Kind::Array(paths) => paths.iter().map(claim_path).collect::<Option<Vec<_>>>(),
+        _ => None,
+    });
+    if matches!(many, Some(None)) {
+        config.problem(
+            "consumer_claims",
+            "no list of claim paths",
+            "claim paths, such as [[\"sub\"], [\"client_id\"]]",
+        );
+    }
+    let paths = many.flatten().or(one)?;
+    if paths.is_empty() || by.as_ref().is_some_and(Vec::is_empty) {
+        config.problem("consumer_claims", "an empty list", "nothing, or at least one claim and consumer field");
+    }
+    let by = by.unwrap_or_else(|| vec![ConsumerBy::Username, ConsumerBy::CustomId]);
+    Some(ConsumerMapping { paths: paths.into(), by: by.into(), ignores_case, optional })
+}
+
+fn claim_path(value: &Value) -> Option<ClaimPath> {
+    let Kind::Array(items) = &value.kind else { return None };
+    let name = |item: &Value| match &item.kind {
+        Kind::String(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    let names = items.iter().map(name).collect::<Option<Vec<_>>>()?;
+    (!names.is_empty()).then(|| ClaimPath::new(names))
+}
+
+#[cfg(test)]
+mod tests;

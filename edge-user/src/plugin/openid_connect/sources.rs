@@ -1,0 +1,85 @@
+//! Where a claim of one request is looked for: what the issuer said of the caller, most important first.
+
+use super::Facts;
+use crate::token::claims::ClaimPath;
+use crate::token::json::{Kind, Value};
+use std::borrow::Cow;
+
+/// What is known of one caller. Consumers, credentials and headers take claims from all of it; authorization looks at
+/// `facts` alone.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    /// The access token's, or what introspection says of it.
+    pub(super) facts: &'a Facts,
+    /// The ID token's, where one came with it.
+    pub(super) id_token: Option<&'a Facts>,
+    /// The issuer's user info, where it was asked for.
+    pub(super) user_info: Option<&'a Facts>,
+}
+
+impl<'a> Sources<'a> {
+    /// Those of an access token alone.
+    pub(super) fn of(facts: &'a Facts) -> Self {
+        Self { facts, id_token: None, user_info: None }
+    }
+
+    /// The claim at a path in the first source that has it. `null` is no claim.
+    pub(super) fn find(&self, path: &ClaimPath) -> Option<Value<'a>> {
+        let sources = [Some(self.facts), self.id_token, self.user_info].into_iter().flatten();
+        sources.filter_map(|facts| facts.claim(path)).find(|claim| claim.kind() != Kind::Null)
+    }
+}
+
+/// The text of a claim that names someone: a string that is not empty, or a whole number. Other types name nobody.
+pub(super) fn name(claim: Value<'_>) -> Option<Cow<'_, str>> {
+    match claim.kind() {
+        Kind::Number if claim.raw().bytes().all(|byte| byte.is_ascii_digit()) => Some(Cow::Borrowed(claim.raw())),
+        _ => claim.text().filter(|text| !text.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(claims: &str) -> Facts {
+        Facts::parse(claims.as_bytes().to_vec(), "").expect("claims")
+    }
+
+    #[test]
+    fn the_first_source_with_the_claim_counts() {
+        let (token, id, info) =
+            (facts(r#"{"sub":"t","email":null}"#), facts(r#"{"sub":"i","email":"i"}"#), facts(r#"{"name":"u"}"#));
+        let all = Sources { facts: &token, id_token: Some(&id), user_info: Some(&info) };
+        let check = |sources: Sources<'_>, name: &str, expected: Option<&str>| {
+            let found = sources.find(&ClaimPath::new([name])).and_then(Value::text);
+            assert_eq!(found.as_deref(), expected, "{name}");
+        };
+        check(all, "sub", Some("t"));
+        check(all, "email", Some("i"));
+        check(all, "name", Some("u"));
+        check(all, "phone", None);
+        check(Sources::of(&token), "email", None);
+    }
+
+    #[test]
+    fn names_are_texts_and_whole_numbers() {
+        for (claim, expected) in [
+            (r#""ann""#, Some("ann")),
+            (r#""a\u006en""#, Some("ann")),
+            ("1001", Some("1001")),
+            ("1e3", None),
+            ("-1", None),
+            ("1.5", None),
+            (r#""""#, None),
+            ("true", None),
+            ("[\"ann\"]", None),
+            ("{}", None),
+            ("null", None),
+        ] {
+            let facts = facts(&format!("{{\"c\":{claim}}}"));
+            let claim = facts.claim(&ClaimPath::new(["c"])).expect("it is there");
+            assert_eq!(name(claim).as_deref(), expected);
+        }
+    }
+}
