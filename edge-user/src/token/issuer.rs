@@ -64,7 +64,9 @@ mod tests {
             "mtls_endpoint_aliases":{"introspection_endpoint":"https://m/i","other":1}}"#;
         let full = read(full).expect("a document");
         assert_eq!(full.mtls_endpoint_aliases.introspection_endpoint.as_deref(), Some("https://m/i"));
-        for bad in ["{}", "[]", r#"{"issuer":1}"#, r#"{"issuer":"a","jwks_uri":1}"#, r#"{"issuer":"a","token_endpoint":[]}"#] {
+        for bad in
+            ["{}", "[]", r#"{"issuer":1}"#, r#"{"issuer":"a","jwks_uri":1}"#, r#"{"issuer":"a","token_endpoint":[]}"#]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }
