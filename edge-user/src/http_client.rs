@@ -50,6 +50,11 @@ impl Error {
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Transport(error) if error.is_timeout())
     }
+
+    /// Whether a connection that stood broke before an answer came.
+    pub fn is_broken_connection(&self) -> bool {
+        matches!(self, Self::Transport(error) if error.is_request() && !error.is_connect() && !error.is_timeout())
+    }
 }
 
 /// What is asked.

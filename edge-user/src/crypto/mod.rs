@@ -3,6 +3,7 @@
 //! Here: digests, MACs, randomness, and the providers that rustls and jsonwebtoken are given. Verification keys stand
 //! in `verify`, signing keys in `sign`; both are the types that jsonwebtoken's provider hands out.
 
+pub mod jwk;
 pub mod sign;
 pub mod verify;
 
