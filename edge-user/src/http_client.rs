@@ -1,16 +1,20 @@
-//! The outbound client for issuers: key sets and discovery now, introspection and tokens later.
+//! The outbound client for issuers: key sets, discovery, introspection, tokens.
 //!
 //! No redirects, TLS with verification unless switched off by name, clear text only to loopback and to the hosts of
-//! `issuers.allow_http`, and bounds on time and bytes for every answer.
+//! `issuers.allow_http`, and bounds on time and bytes for every answer. Connections are shared by everyone who asks
+//! under the same TLS rules and proxies.
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+mod options;
+
+use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
-use rustls::ClientConfig;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::tls::{self, ClientTls, Verify};
+pub use self::options::{HttpVersion, Identity, Options, Proxies, Proxy};
+use self::options::{Profile, header};
+use crate::tls;
 
 /// Why an issuer gave no answer. Texts carry URLs from the configuration only.
 #[derive(Debug, thiserror::Error)]
@@ -33,52 +37,117 @@ pub enum Error {
     /// The answer is larger than asked for.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// The proxy's URL or authorization.
+    #[error("the proxy's URL or authorization is malformed")]
+    Proxy,
     /// A configured header is no header.
     #[error("the header `{0}` is malformed")]
     Header(String),
 }
 
-/// How one answer is fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// From connecting to the last byte.
-    pub timeout: Duration,
-    /// Whether the issuer's certificate and host name are verified.
-    pub ssl_verify: bool,
-    /// Headers to send besides `Accept`.
-    pub headers: Vec<(String, String)>,
+impl Error {
+    /// Whether nothing came in time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Transport(error) if error.is_timeout())
+    }
+
+    /// Whether a connection that stood broke before an answer came.
+    pub fn is_broken_connection(&self) -> bool {
+        matches!(self, Self::Transport(error) if error.is_request() && !error.is_connect() && !error.is_timeout())
+    }
 }
 
-impl Default for Options {
-    /// Kong's `timeout` and `ssl_verify`.
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), ssl_verify: true, headers: Vec::new() }
+/// What is asked.
+pub struct Call<'a> {
+    /// How.
+    pub method: Method,
+    /// Whom.
+    pub url: &'a str,
+    /// `Accept`
+    pub accept: &'a str,
+    /// Besides; they go before those of the options and before `Accept`.
+    pub headers: HeaderMap,
+    /// Bytes of the longest body that is taken.
+    pub limit: usize,
+}
+
+/// The methods that issuers' endpoints take.
+pub enum Method {
+    /// GET
+    Get,
+    /// POST with a body of `application/x-www-form-urlencoded`.
+    PostForm(String),
+}
+
+/// Whatever an issuer answered.
+pub struct Answer {
+    /// The status; a redirect's among them.
+    pub status: u16,
+    /// All header fields.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The media type in lower case, without parameters; empty where there is none.
+    pub fn content_type(&self) -> String {
+        let value = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 }
 
 /// The client; cheap to clone.
 #[derive(Clone)]
-pub struct HttpClient {
-    verifying: Client,
-    trusting: Client,
-    allow_http: Arc<[String]>,
+pub struct HttpClient(Arc<Shared>);
+
+struct Shared {
+    allow_http: Box<[String]>,
+    made: Mutex<Vec<(Profile, Weak<Client>)>>,
+    /// The one that most issuers are asked with: made at start, so that what is wrong with it shows then.
+    _default: Arc<Client>,
+}
+
+/// Calls under one set of options, whose connections are kept as long as somebody holds this.
+#[derive(Clone)]
+pub struct Session {
+    http: HttpClient,
+    client: Arc<Client>,
+    options: Options,
 }
 
 impl HttpClient {
     /// A client with the public roots and the system's.
     pub fn new(allow_http: &[String]) -> Result<Self, Error> {
-        // The rules are those towards upstreams; the protocols are reqwest's own choice.
-        let tls = |verify| -> Result<ClientConfig, Error> {
-            let rules = ClientTls { verify, ..ClientTls::default() };
-            let mut rules = (*tls::client_config(&rules).map_err(Error::Tls)?).clone();
-            rules.alpn_protocols.clear();
-            Ok(rules)
-        };
-        Ok(Self {
-            verifying: client(tls(Verify::Full)?)?,
-            trusting: client(tls(Verify::Off)?)?,
+        let profile = Options::default().profile();
+        let default = Arc::new(client(&profile)?);
+        Ok(Self(Arc::new(Shared {
             allow_http: allow_http.iter().map(|host| host.to_ascii_lowercase()).collect(),
-        })
+            made: Mutex::new(vec![(profile, Arc::downgrade(&default))]),
+            _default: default,
+        })))
+    }
+
+    /// For calls under these options.
+    pub fn session(&self, options: &Options) -> Result<Session, Error> {
+        for (name, value) in &options.headers {
+            header(name, value)?;
+        }
+        let profile = options.profile();
+        let client = {
+            // Only configurations and the first call to an issuer come here.
+            let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.retain(|(_, client)| client.strong_count() > 0);
+            match made.iter().find(|(known, _)| *known == profile).and_then(|(_, client)| client.upgrade()) {
+                Some(client) => client,
+                None => {
+                    let client = Arc::new(client(&profile)?);
+                    made.push((profile, Arc::downgrade(&client)));
+                    client
+                }
+            }
+        };
+        Ok(Session { http: self.clone(), client, options: options.clone() })
     }
 
     /// Whether this URL may be asked at all: for checks of the configuration.
@@ -87,7 +156,7 @@ impl HttpClient {
         let host = parsed.host_str().unwrap_or_default().to_ascii_lowercase();
         match parsed.scheme() {
             "https" if !host.is_empty() => Ok(parsed),
-            "http" if is_loopback(&host) || self.allow_http.contains(&host) => Ok(parsed),
+            "http" if is_loopback(&host) || self.0.allow_http.contains(&host) => Ok(parsed),
             "http" if !host.is_empty() => Err(Error::ClearText(url.to_owned())),
             _ => Err(Error::Url(url.to_owned())),
         }
@@ -95,31 +164,65 @@ impl HttpClient {
 
     /// The body of a 200 answer of at most `limit` bytes.
     pub async fn get(&self, url: &str, options: &Options, limit: usize) -> Result<Vec<u8>, Error> {
-        let url = self.check(url)?;
-        let client = if options.ssl_verify { &self.verifying } else { &self.trusting };
+        let accept = "application/json, application/jwk-set+json";
+        let call = Call { method: Method::Get, url, accept, headers: HeaderMap::new(), limit };
+        let answer = self.session(options)?.call(call).await?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(Error::Status(answer.status)) }
+    }
+}
+
+impl Session {
+    /// The options.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Any answer whose body has at most `limit` bytes, within `timeout`. The status is the caller's to judge; the body
+    /// of one that is not 200 is cut rather than refused.
+    pub async fn call(&self, call: Call<'_>) -> Result<Answer, Error> {
+        let url = self.http.check(call.url)?;
         let mut headers = HeaderMap::new();
-        headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
-        for (name, value) in &options.headers {
-            let bad = || Error::Header(name.clone());
-            let value = HeaderValue::from_str(value).map_err(|_| bad())?;
-            headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?, value);
+        headers.insert(ACCEPT, HeaderValue::from_str(call.accept).map_err(|_| Error::Header("accept".into()))?);
+        for (name, value) in &self.options.headers {
+            let (name, value) = header(name, value)?;
+            headers.insert(name, value);
         }
-        let request = client.get(url).headers(headers).timeout(options.timeout);
-        let mut answer = request.send().await.map_err(transport)?;
-        if answer.status().as_u16() != 200 {
-            return Err(Error::Status(answer.status().as_u16()));
+        for name in call.headers.keys() {
+            headers.remove(name);
         }
-        if answer.content_length().is_some_and(|length| length > limit as u64) {
-            return Err(Error::TooLarge(limit));
+        for (name, value) in &call.headers {
+            headers.append(name, value.clone());
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(transport)? {
-            if body.len() + chunk.len() > limit {
-                return Err(Error::TooLarge(limit));
+        if !self.options.keepalive {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let request = match call.method {
+            Method::Get => self.client.get(url),
+            Method::PostForm(form) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+                self.client.post(url).body(form)
             }
-            body.extend_from_slice(&chunk);
+        };
+        let request = match self.options.http_version {
+            HttpVersion::Http10 => request.version(reqwest::Version::HTTP_10),
+            HttpVersion::Http11 => request,
+        };
+        let mut answer = request.headers(headers).timeout(self.options.timeout).send().await.map_err(transport)?;
+        let (status, headers) = (answer.status().as_u16(), std::mem::take(answer.headers_mut()));
+        let mut body = Vec::new();
+        if status == 200 && answer.content_length().is_some_and(|length| length > call.limit as u64) {
+            return Err(Error::TooLarge(call.limit));
         }
-        Ok(body)
+        while let Some(chunk) = answer.chunk().await.map_err(transport)? {
+            let room = call.limit - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            match (chunk.len() > room, status) {
+                (false, _) => {}
+                (true, 200) => return Err(Error::TooLarge(call.limit)),
+                (true, _) => break,
+            }
+        }
+        Ok(Answer { status, headers, body })
     }
 }
 
@@ -128,15 +231,28 @@ fn transport(error: reqwest::Error) -> Error {
     Error::Transport(error.without_url())
 }
 
-fn client(tls: ClientConfig) -> Result<Client, Error> {
-    Client::builder()
-        .tls_backend_preconfigured(tls)
+fn client(profile: &Profile) -> Result<Client, Error> {
+    let rules = tls::client_config(&profile.tls).map_err(Error::Tls)?;
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured((*rules).clone())
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(Duration::from_secs(10))
         .pool_idle_timeout(Duration::from_secs(60))
-        .build()
-        .map_err(transport)
+        // A connection that died silently must not swallow call after call.
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .http2_keep_alive_timeout(Duration::from_secs(5));
+    if !profile.keepalive {
+        builder = builder.pool_max_idle_per_host(0);
+    }
+    let bypass = profile.proxies.bypass.as_deref();
+    if let Some(proxy) = &profile.proxies.http {
+        builder = builder.proxy(proxy.build(reqwest::Proxy::http, bypass)?);
+    }
+    if let Some(proxy) = &profile.proxies.https {
+        builder = builder.proxy(proxy.build(reqwest::Proxy::https, bypass)?);
+    }
+    builder.build().map_err(transport)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -145,74 +261,4 @@ fn is_loopback(host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    #[test]
-    fn clear_text_needs_loopback_or_a_name() {
-        // K1
-        let client = HttpClient::new(&["Idp.internal".to_owned()]).expect("a client");
-        for (url, good) in [
-            ("https://idp.example.com/jwks", true),
-            ("http://127.0.0.1:8080/jwks", true),
-            ("http://127.8.9.1/", true),
-            ("http://[::1]:1/", true),
-            ("http://localhost/", true),
-            ("http://idp.internal/", true),
-            ("http://IDP.internal:8080/", true),
-            ("http://idp.example.com/", false),
-            ("http://localhost.example.com/", false),
-            ("http://x.idp.internal/", false),
-            ("http://10.0.0.1/", false),
-            ("ftp://127.0.0.1/", false),
-            ("file:///etc/passwd", false),
-            ("idp.example.com", false),
-            ("", false),
-        ] {
-            assert_eq!(client.check(url).is_ok(), good, "{url}");
-        }
-    }
-
-    /// Answers every connection with these bytes.
-    async fn serve(answer: Vec<u8>) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/", listener.local_addr().expect("an address"));
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = [0; 4096];
-                let _ = stream.read(&mut head).await;
-                let _ = stream.write_all(&answer).await;
-                if answer.is_empty() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        });
-        url
-    }
-
-    #[tokio::test]
-    async fn answers_are_bounded_and_redirects_not_followed() {
-        // K1, K8
-        let client = HttpClient::new(&[]).expect("a client");
-        let target = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec()).await;
-        let options = Options { timeout: Duration::from_millis(500), ..Options::default() };
-        assert_eq!(client.get(&target, &options, 10).await.expect("an answer"), b"{}");
-        let redirect = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
-        let endless =
-            [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &b"5\r\naaaaa\r\n".repeat(10)].concat();
-        let cases: [(&str, Vec<u8>); 6] = [
-            ("Status(302)", redirect.into_bytes()),
-            ("Status(500)", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_vec()),
-            ("TooLarge(10)", b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_vec()),
-            ("TooLarge(10)", endless),
-            ("Transport", Vec::new()),
-            ("Transport", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}".to_vec()),
-        ];
-        for (expected, answer) in cases {
-            let error = client.get(&serve(answer).await, &options, 10).await.expect_err("a failure");
-            assert!(format!("{error:?}").starts_with(expected), "{expected}: {error:?}");
-        }
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ pub mod http_server;
 pub mod identity;
 pub mod kernel;
 pub mod metrics;
+pub mod oauth;
 pub mod plugin;
 pub mod proxy;
 pub mod reason;

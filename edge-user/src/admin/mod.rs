@@ -1,7 +1,8 @@
 //! Admin API: routing, and who may ask. Answers in Kong's shapes; what Kong says of Lua or nginx and is not true here
-//! is left out. Read-only for now, on the control runtime, never on a worker.
+//! is left out. On the control runtime, never on a worker.
 
 mod guard;
+mod openid_connect;
 mod status;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::http_server::{self, Limits};
 use crate::metrics::Registry;
+use crate::oauth::GeneratedKeys;
 
 pub use status::{Configuration, Node, PluginInfo};
 
@@ -31,6 +33,8 @@ pub struct AdminState {
     pub registry: Arc<Registry>,
     /// The configuration in force, asked at every request.
     pub configuration: Arc<dyn Fn() -> Configuration + Send + Sync>,
+    /// The keys that the edge signs client assertions with.
+    pub client_keys: Arc<GeneratedKeys>,
     /// `[admin] address` as configured: one of the names a client may call it by.
     pub address: SocketAddr,
 }
@@ -51,6 +55,11 @@ fn router(state: AdminState) -> Router {
         if path != "/" {
             router = router.route(&format!("{path}/"), read);
         }
+    }
+    for path in ["/openid-connect/jwks", "/openid-connect/jwks/"] {
+        let keys = get(openid_connect::jwks).delete(openid_connect::rotate);
+        let keys = keys.options(async || (StatusCode::NO_CONTENT, [("allow", "DELETE, GET, HEAD, OPTIONS")]));
+        router = router.route(path, keys);
     }
     router
         .fallback(async || message(StatusCode::NOT_FOUND, "Not found"))

@@ -138,9 +138,20 @@ mod tests {
                 hash: "abc".into(),
                 enabled_plugins: ["openid-connect".to_owned()].into(),
             }),
+            client_keys: Arc::default(),
             address: "127.0.0.1:8001".parse().unwrap(),
         };
         Running::start(router(state), Limits::default()).await
+    }
+
+    #[tokio::test]
+    async fn client_keys_are_published_and_rotated() {
+        let running = admin().await;
+        let (status, head, body) = running.request("GET /openid-connect/jwks", "", "").await;
+        assert_eq!((status, body.as_str()), (200, "{\"keys\":[]}"));
+        assert!(head.contains("content-type: application/jwk-set+json"), "{head}");
+        assert_eq!(running.request("DELETE /openid-connect/jwks", "", "").await.0, 204);
+        assert_eq!(running.request("POST /openid-connect/jwks", "", "").await.0, 405);
     }
 
     #[tokio::test]

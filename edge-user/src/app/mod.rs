@@ -130,7 +130,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             .collect(),
     });
     let started = control.block_on(async {
-        serve_admin(sockets.admin, &settings, &registry, &store, node, phases.clone())?;
+        serve_admin(sockets.admin, &settings, &registry, &store, &env, node, phases.clone())?;
         serve_identity(sockets.identity, &settings, phases.clone())?;
         if let Some(listener) = sockets.echo {
             let listener = TcpListener::from_std(listener)?;
@@ -213,6 +213,7 @@ fn serve_admin(
     settings: &Settings,
     registry: &Arc<Registry>,
     store: &Arc<Store>,
+    env: &Env,
     node: Arc<Node>,
     phases: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
@@ -225,7 +226,13 @@ fn serve_admin(
         let enabled_plugins = snapshot.plugin_names.iter().map(|name| (*name).to_owned()).collect();
         Configuration { hash: snapshot.hash.to_string(), enabled_plugins }
     });
-    let state = AdminState { node, registry: registry.clone(), configuration, address: admin.address };
+    let state = AdminState {
+        node,
+        registry: registry.clone(),
+        configuration,
+        client_keys: env.plugins.client_keys().clone(),
+        address: admin.address,
+    };
     tokio::spawn(admin::serve(listener, state, drained(phases)));
     Ok(())
 }

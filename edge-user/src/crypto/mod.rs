@@ -3,6 +3,7 @@
 //! Here: digests, MACs, randomness, and the providers that rustls and jsonwebtoken are given. Verification keys stand
 //! in `verify`, signing keys in `sign`; both are the types that jsonwebtoken's provider hands out.
 
+pub mod jwk;
 pub mod sign;
 pub mod verify;
 
@@ -49,6 +50,46 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, data).as_ref());
     out
+}
+
+/// SHA-256 over fields, each with its length before it: other fields never have the same digest.
+pub struct FieldDigest(digest::Context);
+
+impl Default for FieldDigest {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl FieldDigest {
+    /// Appends one field.
+    pub fn field(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        self.0.update(&(bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    /// Appends a field that may be absent, which is not the same as empty.
+    pub fn maybe(self, bytes: Option<impl AsRef<[u8]>>) -> Self {
+        match bytes {
+            None => self.field([0]),
+            Some(bytes) => self.field([1]).field(bytes),
+        }
+    }
+
+    /// Appends a list, with its length.
+    pub fn list<T: AsRef<[u8]>>(self, items: impl ExactSizeIterator<Item = T>) -> Self {
+        let counted = self.field((items.len() as u64).to_be_bytes());
+        items.fold(counted, Self::field)
+    }
+
+    /// The digest.
+    pub fn finish(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        out
+    }
 }
 
 /// An HMAC-SHA-256 key with its schedule computed once.
@@ -131,6 +172,26 @@ mod tests {
         // RFC 4231, 4.3.
         let mac = MacKey::new(b"Jefe").mac(b"what do ya want for nothing?");
         assert_eq!(hex(&mac), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    #[test]
+    fn fields_do_not_run_into_each_other() {
+        let none = None::<&str>;
+        let all = [
+            FieldDigest::default().field("ab").field("c"),
+            FieldDigest::default().field("a").field("bc"),
+            FieldDigest::default().field("abc"),
+            FieldDigest::default().list(["a", "bc"].iter()),
+            FieldDigest::default().list(["a"].iter()).field("bc"),
+            FieldDigest::default().maybe(none),
+            FieldDigest::default().maybe(Some("")),
+            FieldDigest::default(),
+        ]
+        .map(FieldDigest::finish);
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[at + 1..].contains(one), "{at}");
+        }
+        assert_eq!(all[2], FieldDigest::default().field("abc").finish());
     }
 
     #[test]

@@ -170,7 +170,7 @@ fn rsa_der(n: &[u8], e: &[u8]) -> Vec<u8> {
     out
 }
 
-fn der_length(out: &mut Vec<u8>, len: usize) {
+pub(super) fn der_length(out: &mut Vec<u8>, len: usize) {
     match len {
         0..=0x7f => out.push(len as u8),
         0x80..=0xff => out.extend_from_slice(&[0x81, len as u8]),

@@ -43,7 +43,8 @@ impl Exposition {
         self.suffixed("", labels, value);
     }
 
-    pub(super) fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+    /// Appends one sample of a histogram: `_bucket`, `_sum` or `_count`.
+    pub fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         let name = self.name;
         self.push(format_args!("{name}{suffix}"));
         let mut mark = '{';

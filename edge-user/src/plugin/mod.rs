@@ -27,6 +27,7 @@ use crate::config::snapshot::{Protocol, Protocols};
 use crate::http::head::Head;
 use crate::http_client::HttpClient;
 use crate::metrics::Exposition;
+use crate::oauth;
 use crate::reason::Reason;
 use crate::redis;
 use crate::state::State;
@@ -66,6 +67,8 @@ pub struct PluginEnv {
     keys: Arc<KeySources>,
     node: Arc<Node>,
     redis: Arc<redis::Clients>,
+    endpoints: Arc<oauth::Endpoints>,
+    client_keys: Arc<oauth::GeneratedKeys>,
     rates: Arc<Rates>,
     /// Held by each instance that wants the health of targets among the metrics.
     health: Arc<()>,
@@ -91,6 +94,8 @@ impl PluginEnv {
     pub fn new(keys: KeySources, control: impl Into<Option<Handle>>) -> Self {
         let control = control.into();
         Self {
+            endpoints: Arc::new(oauth::Endpoints::new(keys.http().clone())),
+            client_keys: Arc::default(),
             keys: Arc::new(keys),
             node: Arc::new(Node::new()),
             redis: Arc::new(redis::Clients::new(control.clone())),
@@ -114,6 +119,16 @@ impl PluginEnv {
         &self.redis
     }
 
+    /// The issuers' endpoints in use.
+    pub fn endpoints(&self) -> &Arc<oauth::Endpoints> {
+        &self.endpoints
+    }
+
+    /// The keys that the edge signs client assertions with where none are configured.
+    pub fn client_keys(&self) -> &Arc<oauth::GeneratedKeys> {
+        &self.client_keys
+    }
+
     /// The counters of `rate-limiting`.
     pub fn rates(&self) -> &Rates {
         &self.rates
@@ -128,6 +143,7 @@ impl PluginEnv {
     pub fn collect(&self, to: &mut Exposition) {
         self.rates.collect(to);
         self.redis.collect(to);
+        self.endpoints.collect(to);
     }
 
     /// Starts fetching for the configuration in force, so that the first request finds keys.

@@ -96,10 +96,9 @@ pub fn issuer_of(issuer: &str) -> String {
 impl SourceSettings {
     /// A hash over every setting.
     pub fn id(&self) -> [u8; 32] {
-        let (options, mut text) = (&self.options, String::new());
         let lists = self.discovery.as_ref().map(|it| (&it.urls, &it.issuers, it.keys));
-        text.push_str(&format!("{lists:?}{:?}{options:?}{:?}", self.jwks_uris, self.rediscovery_lifetime));
-        crypto::sha256(text.as_bytes())
+        let text = format!("{lists:?}{:?}{:?}", self.jwks_uris, self.rediscovery_lifetime);
+        crypto::FieldDigest::default().field(text).field(self.options.digest()).finish()
     }
 }
 

@@ -256,7 +256,7 @@ fn keys(config: &mut Reader<'_>, env: &PluginEnv, issuer: &str, keyless: bool) -
     let source = SourceSettings {
         discovery,
         jwks_uris,
-        options: Options { timeout: Duration::from_millis(timeout as u64), ssl_verify, headers },
+        options: Options { timeout: Duration::from_millis(timeout as u64), ssl_verify, headers, ..Options::default() },
         rediscovery_lifetime: lifetime.max(Duration::from_secs(1)),
     };
     (Some(env.keys().source(source)), issuers)

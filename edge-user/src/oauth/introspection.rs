@@ -1,0 +1,407 @@
+//! Asking an issuer what a token is worth (RFC 7662), and reading the answer strictly, signed (RFC 9701) or not.
+
+use super::endpoint::{Failure, Malformed, Purpose, Whose};
+use super::request::{Request, is_framing};
+use super::target::{self, Target};
+use super::{Clients, Endpoints};
+use crate::config::reader::Reader;
+use crate::crypto::FieldDigest;
+use crate::http::head::is_field_name;
+use crate::http_client::{Answer, Options};
+use crate::token::json::{Document, Kind, Value};
+use crate::token::jwks::Choice;
+use crate::token::jws::Jws;
+use crate::token::keys::{KeySource, Missing};
+use crate::token::{Attempt, Issuers, Now};
+use jsonwebtoken::signature::Verifier;
+use reqwest::header::HeaderValue;
+use std::sync::Arc;
+
+/// `typ` of a signed answer (RFC 9701, 5).
+const SIGNED_TYPE: &str = "token-introspection+jwt";
+/// What the clocks of issuer and edge may differ by where a signed answer has times.
+const LEEWAY_MS: i64 = 60_000;
+
+/// `introspection_accept`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Accept {
+    #[default]
+    Json,
+    /// An earlier draft's name of the next.
+    Jwt,
+    /// RFC 9701
+    IntrospectionJwt,
+}
+
+impl Accept {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Jwt => "application/jwt",
+            Self::IntrospectionJwt => "application/token-introspection+jwt",
+        }
+    }
+}
+
+/// Kong's introspection parameters, without the endpoint's own.
+pub struct Settings {
+    accept: Accept,
+    /// `introspection_token_param_name`
+    token_name: Box<str>,
+    /// `introspection_hint`; empty sends none.
+    hint: Box<str>,
+    /// `introspection_headers_names`, `_values`
+    headers: Box<[(Box<str>, Box<str>)]>,
+    /// `introspection_post_args_names`, `_values`
+    args: Box<[(Box<str>, Box<str>)]>,
+    /// `introspection_headers_client`
+    client_headers: Box<[Box<str>]>,
+    /// `introspection_post_args_client`
+    client_args: Box<[Box<str>]>,
+    /// `introspection_post_args_client_headers`
+    client_header_args: Box<[Box<str>]>,
+    /// `introspection_check_active`
+    check_active: bool,
+}
+
+/// What of a request goes along with the question.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The client to ask as, by its index.
+    pub client: usize,
+    /// Header fields of the names in `client_headers`.
+    pub headers: Vec<(String, String)>,
+    /// Arguments of the names in `client_args` and `client_header_args`.
+    pub args: Vec<(String, String)>,
+}
+
+impl Extras {
+    /// A hash over all of it, for the key of a cached answer: another request's answer may be another.
+    pub fn digest(&self) -> [u8; 32] {
+        let both = |pairs: &[(String, String)]| {
+            let pairs = pairs.iter().flat_map(|(name, value)| [name.clone(), value.clone()]).collect::<Vec<_>>();
+            FieldDigest::default().list(pairs.iter()).finish()
+        };
+        let digest = FieldDigest::default().field(self.client.to_be_bytes());
+        digest.field(both(&self.headers)).field(both(&self.args)).finish()
+    }
+}
+
+/// What the issuer says of a token.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It is good, and these are its facts.
+    Active {
+        /// The JSON object.
+        json: Vec<u8>,
+        /// The signed answer that the object came in.
+        jwt: Option<Box<str>>,
+    },
+    /// It is not, or not for us.
+    Inactive,
+}
+
+/// Asks one issuer about tokens. Equal settings ask the same endpoint.
+pub struct Introspection {
+    settings: Settings,
+    target: Target,
+    issuers: Issuers,
+    id: [u8; 32],
+}
+
+/// What introspection needs of the plugin's other parameters.
+pub struct Surroundings {
+    /// The configured issuer.
+    pub issuer: Box<str>,
+    /// Which issuers may sign an answer.
+    pub issuers: Issuers,
+    /// How calls are made.
+    pub options: Options,
+    /// Who we are.
+    pub clients: Arc<Clients>,
+    /// What the issuer says of itself, and its keys.
+    pub source: Option<Arc<KeySource>>,
+}
+
+impl Introspection {
+    /// Reads every `introspection_…` parameter and `mtls_introspection_endpoint`.
+    pub fn read(config: &mut Reader<'_>, around: Surroundings, endpoints: &Arc<Endpoints>) -> Self {
+        let settings = Settings::read(config, &around);
+        let mut endpoint = |key: &'static str| -> Option<Box<str>> {
+            let url = config.string(key)?;
+            if let Err(error) = endpoints.http().check(url) {
+                config.problem(key, error.to_string(), "an https URL");
+            }
+            Some(url.into())
+        };
+        let (url, mtls_url) = (endpoint("introspection_endpoint"), endpoint("mtls_introspection_endpoint"));
+        let method = around.clients.method_at(config, "introspection_endpoint_auth_method");
+        let Surroundings { issuer, issuers, options, clients, source } = around;
+        let purpose = Purpose::Introspection;
+        let target = target::Settings { purpose, issuer, url, mtls_url, method, options, clients, source };
+        let target = Target::new(target, endpoints);
+        let id = FieldDigest::default()
+            .field(settings.digest())
+            .field(target.digest())
+            .field(format!("{issuers:?}"))
+            .finish();
+        Self { settings, target, issuers, id }
+    }
+
+    /// A hash over every setting that can change an answer; secrets as their SHA-256.
+    pub fn id(&self) -> [u8; 32] {
+        self.id
+    }
+
+    /// Header fields of a request that go along.
+    pub fn client_headers(&self) -> &[Box<str>] {
+        &self.settings.client_headers
+    }
+
+    /// Arguments of a request that go along in the form.
+    pub fn client_args(&self) -> &[Box<str>] {
+        &self.settings.client_args
+    }
+
+    /// Header fields of a request that go along in the form.
+    pub fn client_header_args(&self) -> &[Box<str>] {
+        &self.settings.client_header_args
+    }
+
+    /// Asks about a token.
+    pub async fn ask(&self, token: &[u8], extras: &Extras) -> Result<Said, Failure> {
+        let settings = &self.settings;
+        let mut request = Request::post();
+        request.accept = settings.accept.media_type();
+        request.form().push(&*settings.token_name, token);
+        if !settings.hint.is_empty() {
+            request.form().push("token_type_hint", &*settings.hint);
+        }
+        let endpoint = self.target.address(extras.client, &mut request).await?;
+        // The operator's go last and so before the client's: a client's may not replace them.
+        for (name, value) in &settings.args {
+            request.form().push_new(&**name, &**value);
+        }
+        for (name, value) in &extras.args {
+            request.form().push_new(name, value);
+        }
+        for (name, value) in &extras.headers {
+            request.header(name, value);
+        }
+        for (name, value) in &settings.headers {
+            request.header(name, value);
+        }
+        endpoint.call(request, Whose::Edge, |answer| self.judge(answer, extras.client)).await
+    }
+
+    /// What an answer says. Only a clear one is taken (RFC 7662, 2.2).
+    async fn judge(&self, answer: Answer, client: usize) -> Result<Said, Malformed> {
+        if answer.status != 200 {
+            return Err(Malformed("the status is not 200"));
+        }
+        let content_type = answer.content_type();
+        match self.settings.accept {
+            Accept::Json if content_type != "application/json" => Err(Malformed("it is not application/json")),
+            Accept::Json => self.is_active(&answer.body).map(|active| match active {
+                true => Said::Active { json: answer.body, jwt: None },
+                false => Said::Inactive,
+            }),
+            // RFC 9701, 8: who asks for a signed answer does not take another.
+            _ if ![Accept::Jwt, Accept::IntrospectionJwt].iter().any(|jwt| jwt.media_type() == content_type) => {
+                Err(Malformed("it is not signed"))
+            }
+            _ => {
+                let json = self.verify(&answer.body, client, Now::read()).await?;
+                let jwt = String::from_utf8(answer.body).map_err(|_| Malformed("it is no JWT"))?;
+                self.is_active(&json).map(|active| match active {
+                    true => Said::Active { json, jwt: Some(jwt.into()) },
+                    false => Said::Inactive,
+                })
+            }
+        }
+    }
+
+    /// Whether an object says that the token is active.
+    fn is_active(&self, body: &[u8]) -> Result<bool, Malformed> {
+        let document = Document::parse(body.to_vec()).map_err(|_| Malformed("it is no strict JSON"))?;
+        if document.root().kind() != Kind::Object {
+            return Err(Malformed("it is no JSON object"));
+        }
+        match document.root().member("active").map(Value::kind) {
+            Some(Kind::True) => Ok(true),
+            Some(Kind::False) => Ok(false),
+            None if !self.settings.check_active => Ok(true),
+            _ => Err(Malformed("`active` is neither true nor false")),
+        }
+    }
+
+    /// The object in a signed answer, verified like any token (RFC 9701, 5).
+    async fn verify(&self, jwt: &[u8], client: usize, now: Now) -> Result<Vec<u8>, Malformed> {
+        let jws = Jws::parse(jwt).map_err(|_| Malformed("it is no JWT"))?;
+        if &*jws.typ != SIGNED_TYPE {
+            return Err(Malformed("its `typ` is not token-introspection+jwt"));
+        }
+        let signature = jws.signature().map_err(|_| Malformed("it is no JWT"))?;
+        let payload = jws.payload().map_err(|_| Malformed("it is no JWT"))?;
+        let source = self.target.settings().source.as_ref().ok_or(Malformed("no key of the issuer is known"))?;
+        let mut attempt = Attempt::First;
+        loop {
+            let set = source.keys().clone();
+            match set.choose(jws.kid.as_deref(), jws.algorithm) {
+                Choice::Keys(keys) => {
+                    let good = |key: &&crate::token::jwks::Key| {
+                        let verifier = key.verifier(jws.algorithm);
+                        verifier.is_some_and(|verifier| verifier.verify(jws.signed, &signature).is_ok())
+                    };
+                    if !keys.iter().any(good) {
+                        return Err(Malformed("its signature is wrong"));
+                    }
+                    break;
+                }
+                Choice::AlgorithmDiffers => return Err(Malformed("its algorithm is not its key's")),
+                Choice::Unknown => match source.missing(jws.kid.as_deref(), now, attempt) {
+                    Missing::Wait(wait) if attempt == Attempt::First => wait.done().await,
+                    _ => return Err(Malformed("its key is not known")),
+                },
+            }
+            if std::mem::replace(&mut attempt, Attempt::Waited) == Attempt::Waited {
+                return Err(Malformed("its key is not known"));
+            }
+        }
+        let claims = Document::parse(payload).map_err(|_| Malformed("its payload is no strict JSON"))?;
+        let claims = claims.root();
+        let issuer = claims.member("iss");
+        let allowed = match &self.issuers {
+            Issuers::Listed(issuers) => issuers.iter().any(|known| issuer.is_some_and(|value| value.is(known))),
+            Issuers::Discovered => {
+                let known = source.metadata();
+                known.is_some_and(|known| issuer.is_some_and(|value| value.is(&known.issuer)))
+            }
+        };
+        if !allowed {
+            return Err(Malformed("its `iss` is not the issuer"));
+        }
+        let id = self.target.settings().clients.client(client).map(|client| client.id()).unwrap_or_default();
+        let audience = claims.member("aud").ok_or(Malformed("it has no `aud`"))?;
+        if !audience.is(id) && !audience.items().any(|one| one.is(id)) {
+            return Err(Malformed("its `aud` is not our client"));
+        }
+        let time = |name: &str| match claims.member(name) {
+            None => Ok(None),
+            Some(value) => value.seconds_as_ms().map(Some).ok_or(Malformed("one of its times is no number")),
+        };
+        if time("exp")?.is_some_and(|exp| now.unix_ms >= exp.saturating_add(LEEWAY_MS)) {
+            return Err(Malformed("it expired"));
+        }
+        for name in ["iat", "nbf"] {
+            if time(name)?.is_some_and(|from| from > now.unix_ms + LEEWAY_MS) {
+                return Err(Malformed("it is from the future"));
+            }
+        }
+        match claims.member("token_introspection").filter(|value| value.kind() == Kind::Object) {
+            Some(object) => Ok(object.raw().as_bytes().to_vec()),
+            None => Err(Malformed("it has no `token_introspection`")),
+        }
+    }
+}
+
+impl Settings {
+    fn read(config: &mut Reader<'_>, around: &Surroundings) -> Self {
+        const ACCEPTS: [(&str, Accept); 3] = [
+            ("application/json", Accept::Json),
+            ("application/jwt", Accept::Jwt),
+            ("application/token-introspection+jwt", Accept::IntrospectionJwt),
+        ];
+        let accept = config.word("introspection_accept", &ACCEPTS).unwrap_or_default();
+        if accept != Accept::Json && (around.clients.client(0).is_none() || around.source.is_none()) {
+            let found = "a signed answer without `client_id` and the issuer's keys";
+            config.problem("introspection_accept", found, "both, which the answer is verified with");
+        }
+        let check_active = config.bool("introspection_check_active").unwrap_or(true);
+        if !check_active {
+            config.warn("introspection_check_active", "an answer that does not say `active` counts as active");
+        }
+        let token_name: Box<str> = config.string("introspection_token_param_name").unwrap_or("token").into();
+        let hint: Box<str> = match config.is_null("introspection_hint") {
+            true => "".into(),
+            false => config.any_string("introspection_hint").unwrap_or("access_token").into(),
+        };
+        let is_ours = |name: &str| {
+            name == &*token_name
+                || (name == "token_type_hint" && !hint.is_empty())
+                || ["client_secret", "client_assertion", "client_assertion_type"].contains(&name)
+                || (name == "client_id" && around.clients.client(0).is_some())
+        };
+        let headers = pairs(config, "introspection_headers_names", "introspection_headers_values");
+        let args = pairs(config, "introspection_post_args_names", "introspection_post_args_values");
+        let client_headers = names(config, "introspection_headers_client");
+        let client_args = names(config, "introspection_post_args_client");
+        let client_header_args = names(config, "introspection_post_args_client_headers");
+        for (name, value) in &headers {
+            if HeaderValue::from_str(value).is_err() {
+                config.problem(
+                    "introspection_headers_values",
+                    format!("a malformed value for `{name}`"),
+                    "visible ASCII",
+                );
+            }
+        }
+        let fixed = headers.iter().map(|(name, _)| name).map(|name| ("introspection_headers_names", name));
+        let copied = client_headers.iter().map(|name| ("introspection_headers_client", name));
+        for (key, name) in fixed.chain(copied) {
+            if is_framing(name) || !is_field_name(name.as_bytes()) {
+                config.problem(key, format!("{name:?}"), "a header that the message itself does not need");
+            }
+        }
+        let fixed = args.iter().map(|(name, _)| name).map(|name| ("introspection_post_args_names", name));
+        let copied = client_args.iter().map(|name| ("introspection_post_args_client", name));
+        let headers_as_args = client_header_args.iter().map(|name| ("introspection_post_args_client_headers", name));
+        for (key, name) in fixed.chain(copied).chain(headers_as_args) {
+            if is_ours(name) {
+                config.problem(key, format!("{name:?}"), "an argument that the edge does not send itself");
+            }
+        }
+        Self { accept, token_name, hint, headers, args, client_headers, client_args, client_header_args, check_active }
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let list = |pairs: &[(Box<str>, Box<str>)]| {
+            let all = pairs.iter().flat_map(|(name, value)| [name, value]).collect::<Vec<_>>();
+            FieldDigest::default().list(all.iter().map(|text| text.as_bytes())).finish()
+        };
+        let names = |names: &[Box<str>]| FieldDigest::default().list(names.iter().map(|name| name.as_bytes())).finish();
+        FieldDigest::default()
+            .field(format!("{:?} {}", self.accept, self.check_active))
+            .field(&*self.token_name)
+            .field(&*self.hint)
+            .field(list(&self.headers))
+            .field(list(&self.args))
+            .field(names(&self.client_headers))
+            .field(names(&self.client_args))
+            .field(names(&self.client_header_args))
+            .finish()
+    }
+}
+
+fn names(config: &mut Reader<'_>, key: &'static str) -> Box<[Box<str>]> {
+    config.strings_lenient(key).unwrap_or_default().into_iter().map(Box::from).collect()
+}
+
+/// Two parallel lists as pairs.
+pub(super) fn pairs(
+    config: &mut Reader<'_>,
+    names_key: &'static str,
+    values_key: &'static str,
+) -> Box<[(Box<str>, Box<str>)]> {
+    let names = config.strings_lenient(names_key).unwrap_or_default();
+    let values = config.strings_lenient(values_key).unwrap_or_default();
+    if names.len() != values.len() {
+        let found = format!("{} names for {} values", names.len(), values.len());
+        config.problem(names_key, found, format!("as many as `{values_key}`"));
+    }
+    names.into_iter().zip(values).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+#[cfg(test)]
+#[path = "introspection_tests.rs"]
+mod tests;

@@ -1,0 +1,23 @@
+//! The edge as an OAuth client: how it shows who it is (`client`), how one endpoint of an issuer is called (`target`,
+//! `endpoint`), and what is asked there (`introspection`).
+//!
+//! Everything here runs on the control runtime. What comes back is read strictly; whatever is not a clear answer is a
+//! `Failure`, which is never a verdict on a client's token.
+
+mod breaker;
+pub mod client;
+pub mod endpoint;
+pub mod introspection;
+pub mod keys;
+pub mod request;
+mod settings;
+pub mod target;
+#[cfg(test)]
+mod testing;
+
+pub use client::{Client, Clients, Method};
+pub use endpoint::{Endpoint, Endpoints, Failure, FailureKind, Malformed, Purpose};
+pub use introspection::{Extras, Introspection, Said};
+pub use keys::GeneratedKeys;
+pub use request::{Form, Request};
+pub use target::Target;
