@@ -65,7 +65,8 @@ impl Key {
         self.verifiers.iter().find(|verifier| verifier.algorithm() == algorithm)
     }
 
-    fn parse(jwk: &Value) -> Result<Self, Error> {
+    /// Reads one key.
+    pub(super) fn parse(jwk: &Value) -> Result<Self, Error> {
         let text = |name: &'static str| jwk.get(name).and_then(Value::as_str).ok_or(Error::Member(name));
         let kid: Option<Box<str>> = match jwk.get("kid") {
             None => None,

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod cache;
 pub mod claims;
+pub mod dpop;
 pub mod explain;
 pub mod json;
 pub mod jwks;
