@@ -47,6 +47,14 @@ reasons! {
     ClaimForbidden = "claim_forbidden", "a forbidden claim stands in the bearer token";
     IdTokenUsed = "id_token_used", "an ID token was used as bearer token";
     TokenBound = "token_bound", "the bearer token is bound to a key (cnf), which is not supported here";
+    TokenUnbound = "token_unbound", "the bearer token is not bound to its sender's key (cnf), which the route requires";
+    ProofMissing = "proof_missing", "no DPoP proof came with the bearer token";
+    ProofInvalid = "proof_invalid", "the DPoP proof is not one for this request and bearer token";
+    ProofReplayed = "proof_replayed", "the DPoP proof was used before";
+    NonceMissing = "nonce_missing", "the DPoP proof has no current nonce";
+    CertificateMissing = "certificate_missing", "the bearer token is bound to a client certificate, and none came";
+    CertificateInvalid = "certificate_invalid", "the client certificate in the header is malformed, or no authority vouches for it";
+    CertificateMismatch = "certificate_mismatch", "the bearer token is bound to another client certificate, or that one expired";
     IntrospectionUnavailable = "introspection_unavailable", "opaque bearer token, and introspection is not configured";
     KeysUnavailable = "keys_unavailable", "could not get jwks from the issuer";
     VerificationBusy = "verification_busy", "too many bearer tokens wait for signature verification";

@@ -29,6 +29,7 @@ use crate::metrics::Exposition;
 use crate::reason::Reason;
 use crate::redis;
 use crate::state::State;
+use crate::token::dpop::Ledger;
 use crate::token::keys::KeySources;
 use crate::token::source::FetchPolicy;
 use acl::Acl;
@@ -43,6 +44,7 @@ pub use request::{Access, Answer, AnswerBody, Caller, Ended, Notes, Request, Req
 use request_size_limiting::RequestSizeLimiting;
 use request_termination::RequestTermination;
 use response_transformer::ResponseTransformer;
+use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
 /// Every plugin this program has, with its PRIORITY.
@@ -66,6 +68,7 @@ pub struct PluginEnv {
     node: Arc<Node>,
     redis: Arc<redis::Clients>,
     rates: Arc<Rates>,
+    proofs: Arc<Ledger>,
     /// Held by each instance that wants the health of targets among the metrics.
     health: Arc<()>,
 }
@@ -94,6 +97,7 @@ impl PluginEnv {
             node: Arc::new(Node::new()),
             redis: Arc::new(redis::Clients::new(control.clone())),
             rates: Arc::new(Rates::new(control)),
+            proofs: Arc::default(),
             health: Arc::default(),
         }
     }
@@ -116,6 +120,11 @@ impl PluginEnv {
     /// The counters of `rate-limiting`.
     pub fn rates(&self) -> &Rates {
         &self.rates
+    }
+
+    /// The DPoP proofs that were used, and the key of their nonces.
+    pub fn proofs(&self) -> &Arc<Ledger> {
+        &self.proofs
     }
 
     /// Whether an instance of `prometheus` has `upstream_health_metrics`.
@@ -171,11 +180,20 @@ impl Refusal<'_> {
 
 /// The route and service that an instance is for; neither for one that is for all.
 #[derive(Clone, Copy, Default)]
-pub struct Place {
+pub struct Place<'a> {
     /// The route's id.
     pub route: Option<Uuid>,
     /// The service's id.
     pub service: Option<Uuid>,
+    /// How the certificate of one of the `ca_certificates` is found, by id or name.
+    pub authorities: Option<&'a dyn Fn(&str) -> Option<CertificateDer<'static>>>,
+}
+
+impl Place<'_> {
+    /// The certificate of one of the `ca_certificates`.
+    pub fn authority(&self, id: &str) -> Option<CertificateDer<'static>> {
+        self.authorities?(id)
+    }
 }
 
 /// One configured plugin. Clones share one instance.
@@ -205,14 +223,14 @@ pub enum Plugin {
 
 impl Plugin {
     /// Reads one plugin's `config`; `None` and a problem where it is wrong or the name unknown.
-    pub fn parse(name: &str, config: Reader<'_>, place: &Place, env: &PluginEnv) -> Option<Plugin> {
+    pub fn parse(name: &str, config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<Plugin> {
         match name {
             acl::NAME => Acl::parse(config).map(|plugin| Self::Acl(Arc::new(plugin))),
             correlation_id::NAME => CorrelationId::parse(config).map(|plugin| Self::CorrelationId(Arc::new(plugin))),
             cors::NAME => Cors::parse(config).map(|plugin| Self::Cors(Arc::new(plugin))),
             ip_restriction::NAME => IpRestriction::parse(config).map(|plugin| Self::IpRestriction(Arc::new(plugin))),
             openid_connect::NAME => {
-                OpenidConnect::parse(config, env).map(|plugin| Self::OpenidConnect(Arc::new(plugin)))
+                OpenidConnect::parse(config, place, env).map(|plugin| Self::OpenidConnect(Arc::new(plugin)))
             }
             request_size_limiting::NAME => {
                 RequestSizeLimiting::parse(config).map(|plugin| Self::RequestSizeLimiting(Arc::new(plugin)))
@@ -273,6 +291,14 @@ impl Plugin {
             Self::OpenidConnect(plugin) => plugin.owned_names(),
             // Those of `acl` are the edge's whatever is configured.
             _ => Vec::new(),
+        }
+    }
+
+    /// The lower-case name of the field in which a proxy in front shows it a client's certificate.
+    pub fn certificate_name(&self) -> Option<Box<str>> {
+        match self {
+            Self::OpenidConnect(plugin) => plugin.certificate_name(),
+            _ => None,
         }
     }
 

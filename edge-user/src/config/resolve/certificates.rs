@@ -38,6 +38,11 @@ impl<'a> Held<'a> {
         found.filter_map(|index| self.document.authorities[index].certificate.clone()).collect()
     }
 
+    /// The authority of this id or name.
+    pub(super) fn authority(&self, id: &str) -> Option<CertificateDer<'static>> {
+        self.document.authorities[self.by_authority.get(id)?].certificate.clone()
+    }
+
     /// Those shown to clients.
     pub(super) fn served(&self, listeners: Vec<Option<Arc<CertifiedKey>>>, sink: &Sink) -> Certificates {
         let document = self.document;

@@ -1,10 +1,13 @@
 //! Where the token of a request stands, and that it stands there once (RFC 6750, 2).
 
+use super::possession::Scheme;
 use crate::http::head::{Head, Known};
 use crate::reason::Reason;
 
 /// The bearer token of a request.
 pub(super) struct Found<'a> {
+    /// The scheme it came with.
+    pub(super) scheme: Scheme,
     /// The token; only characters of RFC 6750's `b64token`.
     pub(super) token: &'a [u8],
     /// Whether the field is spelled `Bearer <token>` already.
@@ -29,20 +32,21 @@ pub(super) fn find<'a>(head: &'a Head, query: Option<&[u8]>) -> Result<Found<'a>
 }
 
 fn parse(value: &[u8]) -> Result<Found<'_>, Reason> {
-    const SCHEME: &[u8] = b"bearer";
+    const SCHEMES: [(&[u8], Scheme); 2] = [(b"bearer", Scheme::Bearer), (b"dpop", Scheme::Dpop)];
     let scheme_len = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, rest) = value.split_at(scheme_len);
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
+    let known = SCHEMES.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name));
+    let Some((_, kind)) = known else {
         // Another scheme with its credentials is no attempt at ours; anything else is a broken one.
         let other = !rest.is_empty() && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
         return Err(if other { Reason::HeaderMissing } else { Reason::HeaderMalformed });
-    }
+    };
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     let token = &rest[spaces..];
     if !is_b64token(token) {
         return Err(Reason::HeaderMalformed);
     }
-    Ok(Found { token, is_canonical: spaces == 1 && scheme == b"Bearer" })
+    Ok(Found { scheme: *kind, token, is_canonical: spaces == 1 && scheme == b"Bearer" })
 }
 
 /// RFC 6750, 2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
@@ -139,7 +143,8 @@ mod tests {
             (b"Bearer x\xff", Err((401, Reason::HeaderMalformed))),
             (b"Bearer:x", Err((401, Reason::HeaderMalformed))),
             (b"Basic dTpw", Err((401, Reason::HeaderMissing))),
-            (b"DPoP x", Err((401, Reason::HeaderMissing))),
+            (b"DPoP x", Ok("x".to_owned())),
+            (b"DPoP x y", Err((401, Reason::HeaderMalformed))),
             (b"", Err((401, Reason::HeaderMalformed))),
         ] {
             assert_eq!(outcome(&[("Authorization", value)], None), expected, "{value:?}");

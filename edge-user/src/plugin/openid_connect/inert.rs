@@ -4,7 +4,7 @@
 use crate::config::reader::Reader;
 
 /// Name and default, as JSON.
-const INERT: [(&str, &str); 192] = [
+const INERT: [(&str, &str); 186] = [
     ("verify_parameters", "false"),
     ("bearer_token_header_name", "null"),
     ("bearer_token_cookie_name", "null"),
@@ -100,12 +100,6 @@ const INERT: [(&str, &str); 192] = [
     ("downstream_refresh_token_header", "null"),
     ("downstream_user_info_header", "null"),
     ("downstream_user_info_jwt_header", "null"),
-    ("proof_of_possession_mtls", r#""off""#),
-    ("proof_of_possession_auth_methods_validation", "true"),
-    ("proof_of_possession_mtls_from_header", "null"),
-    ("proof_of_possession_dpop", r#""off""#),
-    ("dpop_proof_lifetime", "300"),
-    ("dpop_use_nonce", "false"),
     ("cache_ttl_min", "null"),
     ("cache_ttl_neg", "null"),
     ("cache_ttl_resurrect", "null"),

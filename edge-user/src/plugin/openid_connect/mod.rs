@@ -6,16 +6,18 @@
 
 mod credential;
 mod inert;
+mod possession;
 pub mod refusal;
 mod settings;
 
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Consumer, Consumers};
 use crate::http::head::{Head, Known, Owner, is_field_value};
-use crate::plugin::{Access, Caller, PluginEnv, Refusal, Request};
+use crate::plugin::{Access, Caller, Place, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
 use crate::token::claims::{self, ClaimPath, Facts, Reading, Required};
 use crate::token::{Attempt, Judgement, KeyWait, Now, Validator};
+use possession::{Possession, Scheme, Shown, Unproven};
 use refusal::Answers;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,6 +40,7 @@ pub struct OpenidConnect {
     /// `authenticated_groups_claim`
     groups_claim: Option<ClaimPath>,
     forward: Forward,
+    possession: Possession,
 }
 
 /// One of the four pairs of `*_required` and `*_claim`.
@@ -73,14 +76,20 @@ struct Forward {
 
 impl OpenidConnect {
     /// Reads the settings; problems go to the reader's sink.
-    pub fn parse(config: Reader<'_>, env: &PluginEnv) -> Option<Self> {
-        settings::parse(config, env)
+    pub fn parse(config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<Self> {
+        settings::parse(config, place, env)
     }
 
     /// Fields that only the edge may write. `Authorization` is the client's until it is judged.
     pub fn owned_names(&self) -> Vec<Box<str>> {
         let name = self.forward.header.as_ref().map(|(name, _)| name.to_ascii_lowercase());
-        name.filter(|name| name != "authorization").into_iter().map(Box::from).collect()
+        let name = name.filter(|name| name != "authorization").map(Box::from);
+        name.into_iter().chain(self.certificate_name()).collect()
+    }
+
+    /// The lower-case name of the field in which a proxy in front shows a client's certificate.
+    pub fn certificate_name(&self) -> Option<Box<str>> {
+        self.possession.certificate_header().map(|name| name.to_ascii_lowercase().into())
     }
 
     /// The issuer as configured.
@@ -110,7 +119,7 @@ impl OpenidConnect {
     }
 
     fn attempt<'a>(&'a self, request: &mut Request<'_>, attempt: Attempt) -> Result<Access<'a>, KeyWait> {
-        let Request { head, query, host, now, cache, consumers, client, notes, .. } = request;
+        let Request { head, query, host, now, cache, consumers, client, notes, https, path, connection, .. } = request;
         let (host, now) = (*host, *now);
         if !self.run_on_preflight && head.method() == b"OPTIONS" {
             return Ok(Access::Continue);
@@ -122,6 +131,9 @@ impl OpenidConnect {
             Ok(found) => found,
             Err((status, reason)) => return refuse(status, reason, b""),
         };
+        if found.scheme == Scheme::Dpop && !self.possession.takes_dpop() {
+            return refuse(401, Reason::HeaderMissing, b"");
+        }
         let is_canonical = found.is_canonical;
         let facts = match self.validator.judge(cache, found.token, now, *client, attempt) {
             Judgement::Verified(facts) => facts,
@@ -132,6 +144,29 @@ impl OpenidConnect {
                 return Ok(Access::Refuse(Refusal { retry_after: refused.retry_after_secs, ..refusal }));
             }
         };
+        let shown = Shown {
+            scheme: found.scheme,
+            token: found.token,
+            facts: &facts,
+            head,
+            https: *https,
+            path,
+            connection,
+            certificates: &notes.certificates,
+            now,
+        };
+        match self.possession.check(&shown) {
+            Ok(None) => {}
+            Ok(Some(nonce)) => notes.reply("DPoP-Nonce", nonce),
+            Err(Unproven { reason, nonce, .. }) => {
+                if let Some(nonce) = nonce {
+                    notes.reply("DPoP-Nonce", nonce);
+                }
+                let refusal = self.answers.refusal(&self.validator, 401, reason, host, found.token, now);
+                let challenge = self.possession.challenge(reason).map(String::into_bytes).or(refusal.challenge);
+                return Ok(Access::Refuse(Refusal { challenge, ..refusal }));
+            }
+        }
         if let Err(reason) = self.authorize(&facts) {
             return refuse(refusal::status(reason), reason, found.token);
         }
@@ -142,6 +177,7 @@ impl OpenidConnect {
         if !self.forward.keeps(is_canonical) {
             self.forward.rewrite(head);
         }
+        self.possession.clean(head);
         if let Some(consumer) = &consumer {
             write_consumer(head, consumer);
         }
@@ -153,10 +189,6 @@ impl OpenidConnect {
 
     /// What the route requires of the facts.
     fn authorize(&self, facts: &Facts) -> Result<(), Reason> {
-        // A bound token without its proof is not a bearer token (RFC 8705, 3; RFC 9449, 7.1).
-        if facts.is_bound() {
-            return Err(Reason::TokenBound);
-        }
         if self.refuse_id_tokens.as_ref().is_some_and(|clients| facts.is_id_token(clients)) {
             return Err(Reason::IdTokenUsed);
         }

@@ -5,7 +5,7 @@
 //! `bearer_token_param_type`.
 
 use super::refusal::Answers;
-use super::{ConsumerBy, ConsumerMapping, Forward, OpenidConnect, PluginEnv, Requirement, inert};
+use super::{ConsumerBy, ConsumerMapping, Forward, OpenidConnect, Place, PluginEnv, Requirement, inert, possession};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
 use crate::http::head::is_field_name;
@@ -42,11 +42,12 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 const TYPES: [&str; 3] = ["at+jwt", "jwt", ""];
 
 /// Reads the whole object.
-pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidConnect> {
+pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<OpenidConnect> {
     let config = &mut config;
     let problems = config.sink().count();
     inert::read(config);
-    methods(config);
+    let methods = methods(config);
+    let possession = possession::parse(config, &methods, &|id| place.authority(id), env.proofs());
     let issuer = config.required_string("issuer", "the issuer's URL").unwrap_or_default().to_owned();
     let client_ids = owned(config.strings_lenient("client_id"));
     let secrets = owned(config.strings_lenient("client_secret"));
@@ -103,6 +104,7 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
         consumer,
         groups_claim,
         forward,
+        possession,
     })
 }
 
@@ -137,7 +139,7 @@ fn alias(config: &Reader<'_>, wrong: &'static str, right: &str) -> bool {
 }
 
 /// `auth_methods`, `bearer_only`, `bearer_token_param_type`: which of them this edge serves.
-fn methods(config: &mut Reader<'_>) {
+fn methods<'a>(config: &mut Reader<'a>) -> Vec<&'a str> {
     const LATER: [&str; 7] =
         ["authorization_code", "client_credentials", "kong_oauth2", "password", "refresh_token", "session", "userinfo"];
     if alias(config, "bearer_only", "auth_methods") && config.bool("bearer_only") == Some(false) {
@@ -157,7 +159,7 @@ fn methods(config: &mut Reader<'_>) {
             other => config.problem("auth_methods", format!("{other:?}"), "bearer or introspection"),
         }
     }
-    if methods.is_some_and(|methods| !methods.contains(&"bearer")) {
+    if methods.as_ref().is_some_and(|methods| !methods.contains(&"bearer")) {
         config.problem("auth_methods", "no `bearer`", "bearer among them: introspection alone is not supported yet");
     }
     let places = config.strings_lenient("bearer_token_param_type");
@@ -168,6 +170,7 @@ fn methods(config: &mut Reader<'_>) {
             "[header]: others are not supported yet",
         );
     }
+    methods.unwrap_or_else(|| vec!["bearer", "introspection"])
 }
 
 fn algorithms(config: &mut Reader<'_>, secrets: &[String]) -> Vec<Algorithm> {
