@@ -20,6 +20,7 @@ mod oidc;
 mod parties;
 mod plugins;
 mod plugins_redis;
+mod possession;
 mod privileges;
 mod prometheus;
 mod reload;

@@ -133,4 +133,6 @@ macro_rules! replay {
     };
 }
 
-replay!(head, response, chunked, h2_head, forward, target, jws, claims, jwks, entities, settings, rewrite, websocket);
+replay!(
+    head, response, chunked, h2_head, forward, target, jws, claims, jwks, dpop, entities, settings, rewrite, websocket
+);

@@ -1,8 +1,12 @@
 //! Certificates of the tests: one authority, made once per process, and what it signs.
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use ring::digest;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -70,6 +74,29 @@ pub fn server_config(pair: &Pair) -> Arc<rustls::ServerConfig> {
     Arc::new(config.expect("a pair"))
 }
 
+/// A pair whose certificate expired yesterday.
+pub fn expired(name: &str) -> Pair {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    params.not_before = (yesterday - Duration::from_secs(86_400)).into();
+    params.not_after = yesterday.into();
+    let certificate = params.signed_by(&key, &authority().issuer).expect("a certificate");
+    Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+impl Pair {
+    /// The certificate in DER.
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate")
+    }
+
+    /// SHA-256 of the certificate in base64url: `x5t#S256` (RFC 8705, 3.1).
+    pub fn thumbprint(&self) -> String {
+        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &self.der()))
+    }
+}
+
 /// A client that trusts the authority and offers these protocols.
 pub fn client(protocols: &[&str]) -> Arc<rustls::ClientConfig> {
     client_with(protocols, rustls::DEFAULT_VERSIONS)
@@ -80,14 +107,36 @@ pub fn client_with(
     protocols: &[&str],
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> Arc<rustls::ClientConfig> {
+    any_client(None, protocols, versions)
+}
+
+/// As `client_with`, showing this pair where it is asked for.
+pub fn client_showing(
+    pair: &Pair,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
+    any_client(Some(pair), &["http/1.1"], versions)
+}
+
+fn any_client(
+    shown: Option<&Pair>,
+    protocols: &[&str],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(root().as_bytes()).expect("the root")).expect("the root");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match shown {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
+            builder.with_client_auth_cert(vec![pair.der()], key).expect("a pair")
+        }
+    };
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
 }

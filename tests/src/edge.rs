@@ -66,12 +66,16 @@ impl Setup {
     }
 
     /// A TLS listener with the harness's certificate for `localhost`, `edge.test` and 127.0.0.1.
-    pub fn tls(mut self) -> Self {
+    pub fn tls(self) -> Self {
+        self.tls_with("")
+    }
+
+    /// The same with more lines of its section.
+    pub fn tls_with(mut self, more: &str) -> Self {
         let pair = certs::server();
-        self.listeners.push(
-            "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = true\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n"
-                .into(),
-        );
+        self.listeners.push(format!(
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = true\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n{more}\n"
+        ));
         self.files.push(("tls.crt".into(), pair.certificate.clone()));
         self.files.push(("tls.key".into(), pair.key.clone()));
         self

@@ -33,6 +33,8 @@ pub(super) fn problems(config: &Path, settings: &Settings) -> Vec<Problem> {
         wanted.push(("listeners.certificate", &pair.certificate, READ));
         wanted.push(("listeners.key", &pair.key, READ));
     }
+    let authorities = settings.listeners.iter().filter_map(|listener| listener.client_ca.as_deref());
+    wanted.extend(authorities.map(|path| ("listeners.client_ca", path, READ)));
     let servers = settings.identity.iter().flat_map(|identity| &identity.servers);
     wanted.extend(
         servers.filter_map(|server| Some(("identity.servers.signing_key", server.signing_key.as_deref()?, READ))),

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::tls;
 use crate::proxy::connection::ListenerInfo;
-use crate::proxy::listener::{Bound, Serves};
+use crate::proxy::listener::{Bound, Serves, TlsRules};
 use crate::settings::{Mode, Settings};
 use crate::store::Store;
 
@@ -65,7 +65,12 @@ impl Sockets {
         for (index, ((address, sockets), listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
             let serves = match (listener.mode, listener.tls) {
                 (Mode::Http, false) => Serves::Http(None),
-                (Mode::Http, true) => Serves::Http(Some(tls::server_config(index, store)?)),
+                (Mode::Http, true) => {
+                    let clients = tls::ClientAuth::load(listener)
+                        .with_context(|| format!("[[listeners]] {} client_ca", listener.address))?;
+                    let config = tls::server_config(index, store, clients.as_ref())?;
+                    Serves::Http(Some(TlsRules { config, clients }))
+                }
                 (Mode::Stream, _) => Serves::Stream(tls::stream_server_config(index, store)?),
             };
             addresses.push((address, listener.mode, listener.tls));

@@ -125,6 +125,7 @@ fn read_text(
     generation: u64,
 ) -> (Option<Snapshot>, Vec<Problem>) {
     let (listeners, mut problems) = listener_pairs(settings);
+    problems.extend(unusable_authorities(settings));
     let sink = Sink::new(name);
     let mut hash = String::new();
     let value = match text {
@@ -175,6 +176,18 @@ fn listener_pairs(settings: &Settings) -> (Vec<Option<Arc<CertifiedKey>>>, Vec<P
     };
     let pairs = settings.listeners.iter().enumerate().map(read).collect();
     (pairs, sink.into_parts().0)
+}
+
+/// What is wrong with the authorities of listeners' clients, which the start reads.
+fn unusable_authorities(settings: &Settings) -> Vec<Problem> {
+    let sink = Sink::new(&settings.file);
+    for (index, listener) in settings.listeners.iter().enumerate() {
+        if let Err(error) = tls::ClientAuth::load(listener) {
+            let expected = "a PEM file with the certificates of authorities";
+            sink.problem(listener.line, &format!("listeners[{index}].client_ca"), error.to_string(), expected);
+        }
+    }
+    sink.into_parts().0
 }
 
 fn listeners_without_certificate(settings: &Settings) -> Vec<Problem> {

@@ -257,6 +257,17 @@ impl<'a> Reader<'a> {
         self.wrong(value, self.line_of(key), &path, expected);
     }
 
+    /// A field that is known and never honoured: anything but nothing, `null` or its default is a problem, which says
+    /// what to use instead.
+    pub fn only_default(&mut self, key: &'static str, default: serde_json::Value, instead: &str) {
+        let Some(value) = self.raw(key).filter(|value| !value.is_json(&default)) else { return };
+        let expected = match default {
+            serde_json::Value::Null => format!("nothing; instead: {instead}"),
+            default => format!("{default}; instead: {instead}"),
+        };
+        self.wrong(value, self.line_of(key), &self.path_of(key), expected);
+    }
+
     /// Says which field is right for an unknown one whose name is not close to it.
     pub fn hint(&mut self, unknown: &'static str, right: &'static str) {
         self.hints.push((unknown, right));

@@ -38,7 +38,6 @@ pub(super) fn resolve(
     let routes = Index::of("routes", "name", &document.routes, |entity| (&entity.common, entity.name.as_deref()), sink);
     let entities = std::mem::take(&mut document.plugins);
     let held = Held::new(&document, sink);
-    let certificates = held.served(listeners, sink);
     let Parties { consumers, by_consumer, by_group } = parties(&document, sink);
     let scopes = Scopes {
         services: &services,
@@ -48,7 +47,8 @@ pub(super) fn resolve(
         consumers: &by_consumer,
         consumer_groups: &by_group,
     };
-    let Plugins { scoping, names, owned_names } = plugins(entities, &scopes, env, sink);
+    let Plugins { scoping, names, owned_names, certificate_names } = plugins(entities, &scopes, &held, env, sink);
+    let certificates = held.served(listeners, sink);
     let mut plans = scoping.finish();
 
     let upstreams = Upstreams::new(&document, env, sink);
@@ -112,6 +112,7 @@ pub(super) fn resolve(
         certificates,
         plugin_names: names.into_iter().collect(),
         owned_names: owned_names.into_iter().collect(),
+        certificate_names: certificate_names.into_iter().collect(),
         warnings: Vec::new(),
     }
 }
@@ -154,9 +155,12 @@ struct Plugins {
     scoping: Scoping,
     names: BTreeSet<&'static str>,
     owned_names: BTreeSet<Box<str>>,
+    certificate_names: BTreeSet<Box<str>>,
 }
 
-fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink: &Sink) -> Plugins {
+fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, held: &Held<'_>, env: &Env, sink: &Sink) -> Plugins {
+    let authorities = |id: &str| held.authority(id);
+    let certificates = |id: &str| held.certificate(id);
     let mut index = Index::new("plugins");
     let mut taken = HashSet::new();
     let mut plugins = Plugins::default();
@@ -172,6 +176,8 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         let place = Place {
             route: route.flatten().map(|index| scopes.routes.ids[index]),
             service: service.flatten().map(|index| scopes.services.ids[index]),
+            authorities: Some(&authorities),
+            certificates: Some(&certificates),
         };
         let parsed = Plugin::parse(&entity.name, entity.config, &place, &env.plugins);
         let (Some(service), Some(route), Some(consumer), Some(group), Some(parsed)) =
@@ -214,6 +220,7 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, env: &Env, sink
         if entity.enabled {
             plugins.names.insert(parsed.name());
             plugins.owned_names.extend(parsed.owned_names());
+            plugins.certificate_names.extend(parsed.certificate_name());
             let protocols = entity.protocols.unwrap_or_else(|| parsed.protocols());
             plugins.scoping.add(scope, Instance { protocols, plugin: parsed });
         }

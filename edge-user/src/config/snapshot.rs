@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub plugin_names: Vec<&'static str>,
     /// Lower-case names of the fields by which plugins speak to upstreams; no client may send them (P1).
     pub owned_names: Vec<Box<str>>,
+    /// Names of the fields in which proxies in front may show a client's certificate.
+    pub certificate_names: Vec<Box<str>>,
     /// What the operator should know, in words; logged when the snapshot comes into force.
     pub warnings: Vec<String>,
 }
@@ -57,6 +59,7 @@ impl Snapshot {
             certificates: Certificates::default(),
             plugin_names: Vec::new(),
             owned_names: Vec::new(),
+            certificate_names: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -122,6 +122,7 @@ known! {
     RetryAfter = "Retry-After",
     Location = "Location",
     Cookie = "Cookie",
+    Dpop = "DPoP",
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@ use crate::config::reader::Reader;
 use crate::crypto::FieldDigest;
 use crate::http::head::is_field_name;
 use crate::http_client::{Answer, Options};
+pub use crate::token::introspection::{Extras, Said};
 use crate::token::json::{Document, Kind, Value};
 use crate::token::jwks::Choice;
 use crate::token::jws::Jws;
+use crate::token::keys::Attempt;
 use crate::token::keys::{KeySource, Missing};
-use crate::token::{Attempt, Issuers, Now};
+use crate::token::{Issuers, Now};
 use jsonwebtoken::signature::Verifier;
 use reqwest::header::HeaderValue;
 use std::sync::Arc;
@@ -62,43 +64,6 @@ pub struct Settings {
     client_header_args: Box<[Box<str>]>,
     /// `introspection_check_active`
     check_active: bool,
-}
-
-/// What of a request goes along with the question.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Extras {
-    /// The client to ask as, by its index.
-    pub client: usize,
-    /// Header fields of the names in `client_headers`.
-    pub headers: Vec<(String, String)>,
-    /// Arguments of the names in `client_args` and `client_header_args`.
-    pub args: Vec<(String, String)>,
-}
-
-impl Extras {
-    /// A hash over all of it, for the key of a cached answer: another request's answer may be another.
-    pub fn digest(&self) -> [u8; 32] {
-        let both = |pairs: &[(String, String)]| {
-            let pairs = pairs.iter().flat_map(|(name, value)| [name.clone(), value.clone()]).collect::<Vec<_>>();
-            FieldDigest::default().list(pairs.iter()).finish()
-        };
-        let digest = FieldDigest::default().field(self.client.to_be_bytes());
-        digest.field(both(&self.headers)).field(both(&self.args)).finish()
-    }
-}
-
-/// What the issuer says of a token.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Said {
-    /// It is good, and these are its facts.
-    Active {
-        /// The JSON object.
-        json: Vec<u8>,
-        /// The signed answer that the object came in.
-        jwt: Option<Box<str>>,
-    },
-    /// It is not, or not for us.
-    Inactive,
 }
 
 /// Asks one issuer about tokens. Equal settings ask the same endpoint.

@@ -5,7 +5,9 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 /// Pairs of `application/x-www-form-urlencoded`. Values may be any bytes; all of them stay data.
 #[derive(Default)]
-pub struct Form(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct Form(Vec<(Bytes, Bytes)>);
+
+type Bytes = Box<[u8]>;
 
 impl Form {
     /// Appends a pair.

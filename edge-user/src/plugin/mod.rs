@@ -31,6 +31,7 @@ use crate::oauth;
 use crate::reason::Reason;
 use crate::redis;
 use crate::state::State;
+use crate::token::dpop::Ledger;
 use crate::token::keys::KeySources;
 use crate::token::source::FetchPolicy;
 use acl::Acl;
@@ -45,6 +46,8 @@ pub use request::{Access, Answer, AnswerBody, Caller, Ended, Notes, Request, Req
 use request_size_limiting::RequestSizeLimiting;
 use request_termination::RequestTermination;
 use response_transformer::ResponseTransformer;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use tokio::runtime::Handle;
 
 /// Every plugin this program has, with its PRIORITY.
@@ -67,9 +70,11 @@ pub struct PluginEnv {
     keys: Arc<KeySources>,
     node: Arc<Node>,
     redis: Arc<redis::Clients>,
+    control: Option<Handle>,
     endpoints: Arc<oauth::Endpoints>,
     client_keys: Arc<oauth::GeneratedKeys>,
     rates: Arc<Rates>,
+    proofs: Arc<Ledger>,
     /// Held by each instance that wants the health of targets among the metrics.
     health: Arc<()>,
 }
@@ -94,12 +99,14 @@ impl PluginEnv {
     pub fn new(keys: KeySources, control: impl Into<Option<Handle>>) -> Self {
         let control = control.into();
         Self {
+            control: control.clone(),
             endpoints: Arc::new(oauth::Endpoints::new(keys.http().clone())),
             client_keys: Arc::default(),
             keys: Arc::new(keys),
             node: Arc::new(Node::new()),
             redis: Arc::new(redis::Clients::new(control.clone())),
             rates: Arc::new(Rates::new(control)),
+            proofs: Arc::default(),
             health: Arc::default(),
         }
     }
@@ -107,6 +114,11 @@ impl PluginEnv {
     /// Where issuers' keys come from.
     pub fn keys(&self) -> &KeySources {
         &self.keys
+    }
+
+    /// Where everything slow runs; nothing in a program that only checks a configuration.
+    pub fn control(&self) -> Option<&Handle> {
+        self.control.as_ref()
     }
 
     /// Which node this is.
@@ -132,6 +144,11 @@ impl PluginEnv {
     /// The counters of `rate-limiting`.
     pub fn rates(&self) -> &Rates {
         &self.rates
+    }
+
+    /// The DPoP proofs that were used, and the key of their nonces.
+    pub fn proofs(&self) -> &Arc<Ledger> {
+        &self.proofs
     }
 
     /// Whether an instance of `prometheus` has `upstream_health_metrics`.
@@ -188,13 +205,32 @@ impl Refusal<'_> {
     }
 }
 
+/// How another entity is found.
+type Find<T> = dyn Fn(&str) -> Option<T>;
+
 /// The route and service that an instance is for; neither for one that is for all.
 #[derive(Clone, Copy, Default)]
-pub struct Place {
+pub struct Place<'a> {
     /// The route's id.
     pub route: Option<Uuid>,
     /// The service's id.
     pub service: Option<Uuid>,
+    /// How the certificate of one of the `ca_certificates` is found, by id or name.
+    pub authorities: Option<&'a Find<CertificateDer<'static>>>,
+    /// How one of the `certificates` is found with its key, by id.
+    pub certificates: Option<&'a Find<Arc<CertifiedKey>>>,
+}
+
+impl Place<'_> {
+    /// The certificate of one of the `ca_certificates`.
+    pub fn authority(&self, id: &str) -> Option<CertificateDer<'static>> {
+        self.authorities?(id)
+    }
+
+    /// One of the `certificates` with its key.
+    pub fn certificate(&self, id: &str) -> Option<Arc<CertifiedKey>> {
+        self.certificates?(id)
+    }
 }
 
 /// One configured plugin. Clones share one instance.
@@ -224,14 +260,14 @@ pub enum Plugin {
 
 impl Plugin {
     /// Reads one plugin's `config`; `None` and a problem where it is wrong or the name unknown.
-    pub fn parse(name: &str, config: Reader<'_>, place: &Place, env: &PluginEnv) -> Option<Plugin> {
+    pub fn parse(name: &str, config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<Plugin> {
         match name {
             acl::NAME => Acl::parse(config).map(|plugin| Self::Acl(Arc::new(plugin))),
             correlation_id::NAME => CorrelationId::parse(config).map(|plugin| Self::CorrelationId(Arc::new(plugin))),
             cors::NAME => Cors::parse(config).map(|plugin| Self::Cors(Arc::new(plugin))),
             ip_restriction::NAME => IpRestriction::parse(config).map(|plugin| Self::IpRestriction(Arc::new(plugin))),
             openid_connect::NAME => {
-                OpenidConnect::parse(config, env).map(|plugin| Self::OpenidConnect(Arc::new(plugin)))
+                OpenidConnect::parse(config, place, env).map(|plugin| Self::OpenidConnect(Arc::new(plugin)))
             }
             request_size_limiting::NAME => {
                 RequestSizeLimiting::parse(config).map(|plugin| Self::RequestSizeLimiting(Arc::new(plugin)))
@@ -292,6 +328,14 @@ impl Plugin {
             Self::OpenidConnect(plugin) => plugin.owned_names(),
             // Those of `acl` are the edge's whatever is configured.
             _ => Vec::new(),
+        }
+    }
+
+    /// The lower-case name of the field in which a proxy in front shows it a client's certificate.
+    pub fn certificate_name(&self) -> Option<Box<str>> {
+        match self {
+            Self::OpenidConnect(plugin) => plugin.certificate_name(),
+            _ => None,
         }
     }
 

@@ -107,6 +107,8 @@ pub struct Notes {
     pub correlation_id: Option<Box<str>>,
     /// How long it waited for its issuer.
     pub waited: Option<Duration>,
+    /// Fields that may carry a client's certificate, as they came: they are in the head no more.
+    pub certificates: Vec<(Box<str>, Vec<u8>)>,
 }
 
 impl Notes {

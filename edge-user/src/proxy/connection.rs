@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::TcpStream;
 
+use crate::tls::ClientCertificate;
+
 /// The serial number of the next connection of the process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -57,6 +59,8 @@ pub struct Connection {
     pub tls_version: Option<&'static str>,
     /// The server name the client asked for in its TLS handshake.
     pub sni: Option<Box<str>>,
+    /// The certificate the client showed in it, verified as the listener wants it.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Connection {
@@ -82,6 +86,7 @@ impl Connection {
             tls,
             tls_version,
             sni: None,
+            client_certificate: None,
         }
     }
 

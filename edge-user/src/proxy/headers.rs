@@ -42,6 +42,16 @@ pub fn clean_request(head: &mut Head, owned: &OwnedNames, trusted: bool) {
     });
 }
 
+/// The fields in which a proxy in front may show its client's certificate, before `clean_request` drops them: they are
+/// owned names. Whose word counts is for who asked for them.
+pub fn certificates(head: &Head, names: &[Box<str>]) -> Vec<(Box<str>, Vec<u8>)> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let wanted = |field: &[u8]| names.iter().find(|name| field.eq_ignore_ascii_case(name.as_bytes())).cloned();
+    head.fields().filter_map(|field| Some((wanted(field.name)?, field.value.to_vec()))).collect()
+}
+
 /// Where the request came from and went to, for the forwarding fields.
 pub struct Way<'a> {
     /// The client: the peer, or whom trusted proxies name.

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::pki_types::UnixTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +30,7 @@ use crate::http::io::{Io, Stream};
 use crate::http::tunnel::End;
 use crate::reason::Reason;
 use crate::stream;
+use crate::tls::ClientAuth;
 use crate::worker::{Phase, Worker};
 
 /// How long accepting rests after the process ran out of descriptors (D5).
@@ -48,9 +50,18 @@ pub struct Bound {
 #[derive(Clone)]
 pub enum Serves {
     /// Requests; over TLS where there are rules for it.
-    Http(Option<Arc<ServerConfig>>),
+    Http(Option<TlsRules>),
     /// Streams, whose routes decide what is done with TLS.
     Stream(Arc<ServerConfig>),
+}
+
+/// The TLS rules of a listener of requests.
+#[derive(Clone)]
+pub struct TlsRules {
+    /// What is spoken.
+    pub config: Arc<ServerConfig>,
+    /// What is asked of clients, if anything is.
+    pub clients: Option<ClientAuth>,
 }
 
 /// Counts one client connection for as long as it lives.
@@ -130,13 +141,7 @@ fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<Liste
     });
 }
 
-async fn serve(
-    worker: &Rc<Worker>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    info: Arc<ListenerInfo>,
-    tls: Option<Arc<ServerConfig>>,
-) {
+async fn serve(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: Arc<ListenerInfo>, tls: Option<TlsRules>) {
     let trusted = worker.settings.is_trusted(peer.ip());
     // It fails for a client that has gone already.
     let Ok(local) = info.local(&tcp) else { return };
@@ -144,7 +149,8 @@ async fn serve(
         let connection = Rc::new(Connection::new(peer, local, trusted, info, None));
         return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
     };
-    let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, TlsAcceptor::from(tls).accept(tcp)).await;
+    let accepted = TlsAcceptor::from(tls.config).accept(tcp);
+    let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, accepted).await;
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -158,12 +164,22 @@ async fn serve(
             return;
         }
     };
-    worker.metrics.handshakes.add(1);
     let session = stream.get_ref().1;
+    let certificate = tls.clients.map(|clients| clients.certificate(session, UnixTime::now())).transpose();
+    let client_certificate = match certificate {
+        Ok(certificate) => certificate.flatten(),
+        Err(error) => {
+            worker.metrics.failed_handshakes.add(1);
+            tracing::debug!(%peer, %error, "the client's certificate was refused");
+            return;
+        }
+    };
+    worker.metrics.handshakes.add(1);
     let version = crate::tls::version(session);
     let http2 = session.alpn_protocol() == Some(b"h2");
     let mut connection = Connection::new(peer, local, trusted, info, Some(version));
     connection.sni = session.server_name().map(Into::into);
+    connection.client_certificate = client_certificate;
     let connection = Rc::new(connection);
     let io = Io::new(Stream::TlsServer(Box::new(stream)));
     match http2 {

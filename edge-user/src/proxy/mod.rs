@@ -159,6 +159,7 @@ fn route<'a>(
         return Err(https_required(route, &target));
     }
     context.expects_continue = head.has(Known::Expect);
+    context.notes.certificates = headers::certificates(head, &view.snapshot.certificate_names);
     headers::clean_request(head, &view.owned, trusted);
     Ok(target)
 }

@@ -73,6 +73,11 @@ pub struct Listener {
     pub line: u32,
     /// `certificate` and `key`: PEM files of the pair for names that no certificate entity has. Default: none.
     pub pair: Option<PairFiles>,
+    /// `client_certificate`: `off` (default), `request` or `require`. With `tls` and mode `http` alone.
+    pub client_certificate: ClientCertificates,
+    /// `client_ca`: PEM file with the authorities that clients' certificates have to lead to, read at the start.
+    /// Default: none, and any certificate is taken that is in its time and whose key the client proves to hold.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What a listener takes.
@@ -82,6 +87,17 @@ pub enum Mode {
     Http,
     /// Connections, for routes with `protocols` tcp, tls and tls_passthrough.
     Stream,
+}
+
+/// Whether a listener asks its clients for a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClientCertificates {
+    /// No.
+    Off,
+    /// Yes, and a client without one is served all the same.
+    Request,
+    /// Yes, or the handshake fails.
+    Require,
 }
 
 /// Where a certificate and its key are.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::dns::dns;
 use super::identity::identity;
 use super::{
-    Admin, Cidr, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log, LogTarget, Mode, PairFiles,
-    Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
+    Admin, Cidr, ClientCertificates, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log,
+    LogTarget, Mode, PairFiles, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
@@ -159,11 +159,43 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
                 None
             }
         };
+        let (client_certificate, client_ca) = clients(&mut section, base, tls && mode == Mode::Http);
         let line = section.line();
         section.finish();
-        listeners.extend(address.map(|address| Listener { address, mode, tls, line, pair }));
+        listeners.extend(address.map(|address| Listener {
+            address,
+            mode,
+            tls,
+            line,
+            pair,
+            client_certificate,
+            client_ca,
+        }));
     }
     listeners
+}
+
+/// What a listener asks of its clients. `can_ask`: where it speaks TLS for requests.
+fn clients(section: &mut Reader<'_>, base: &Path, can_ask: bool) -> (ClientCertificates, Option<PathBuf>) {
+    const KEY: &str = "client_certificate";
+    const WORDS: [(&str, ClientCertificates); 3] = [
+        ("off", ClientCertificates::Off),
+        ("request", ClientCertificates::Request),
+        ("require", ClientCertificates::Require),
+    ];
+    let asks = section.word(KEY, &WORDS).unwrap_or(ClientCertificates::Off);
+    if asks != ClientCertificates::Off && !can_ask {
+        section.problem(KEY, "it without TLS for requests", "`tls = true` and mode `http` beside it");
+    }
+    let ca = section.string("client_ca").map(|path| resolve_path(base, path));
+    if ca.is_some() && asks == ClientCertificates::Off {
+        section.problem("client_ca", "it without a certificate", "`client_certificate = \"require\"` or \"request\"");
+    }
+    if asks == ClientCertificates::Require && ca.is_none() {
+        let text = "without `client_ca` any certificate is taken: it tells senders of bound tokens apart, and keeps nobody out";
+        section.warn(KEY, text);
+    }
+    (asks, ca)
 }
 
 fn kernel(reader: &mut Reader<'_>) -> Kernel {

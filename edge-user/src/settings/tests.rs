@@ -25,7 +25,15 @@ fn every_value_has_its_default() {
     let (s, dir) = good(LISTENER);
     assert_eq!(
         s.listeners,
-        [Listener { address: "127.0.0.1:0".parse().unwrap(), mode: Mode::Http, tls: false, line: 1, pair: None }]
+        [Listener {
+            address: "127.0.0.1:0".parse().unwrap(),
+            mode: Mode::Http,
+            tls: false,
+            line: 1,
+            pair: None,
+            client_certificate: ClientCertificates::Off,
+            client_ca: None,
+        }]
     );
     assert_eq!((s.process.user, s.workers.count), (None, 0));
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
@@ -78,6 +86,8 @@ address = "0.0.0.0:8000"
 address = "[::]:8443"
 tls = true
 certificate = "tls.crt"
+client_certificate = "require"
+client_ca = "clients.pem"
 key = "/abs/tls.key"
 [process]
 user = "edge"
@@ -154,7 +164,15 @@ secret_file = "secret"
     let pair = PairFiles { certificate: dir.path().join("tls.crt"), key: "/abs/tls.key".into() };
     assert_eq!(
         s.listeners[1],
-        Listener { address: "[::]:8443".parse().unwrap(), mode: Mode::Http, tls: true, line: 4, pair: Some(pair) }
+        Listener {
+            address: "[::]:8443".parse().unwrap(),
+            mode: Mode::Http,
+            tls: true,
+            line: 4,
+            pair: Some(pair),
+            client_certificate: ClientCertificates::Require,
+            client_ca: Some(dir.path().join("clients.pem")),
+        }
     );
     assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));
@@ -241,6 +259,25 @@ fn wrong_values_are_problems_with_line_and_path() {
             "3: listeners[1].key: found nothing, expected the key of `certificate`",
         ),
         (
+            "client_certificate = \"require\"\n",
+            "3: listeners[0].client_certificate: found it without TLS for requests, \
+             expected `tls = true` and mode `http` beside it",
+        ),
+        (
+            "client_certificate = \"yes\"\n",
+            "3: listeners[0].client_certificate: found \"yes\", expected one of: off, request, require",
+        ),
+        (
+            "client_ca = \"clients.pem\"\n",
+            "3: listeners[0].client_ca: found it without a certificate, \
+             expected `client_certificate = \"require\"` or \"request\"",
+        ),
+        (
+            "[[listeners]]\naddress = \"1.2.3.4:5\"\ntls = true\nmode = \"stream\"\nclient_certificate = \"request\"",
+            "7: listeners[1].client_certificate: found it without TLS for requests, \
+             expected `tls = true` and mode `http` beside it",
+        ),
+        (
             "[dns]\nnameservers = [\"ns.example\"]",
             "4: dns.nameservers[0]: found \"ns.example\", \
              expected an IP address, with or without a port, like 10.0.0.2:53",
@@ -280,6 +317,8 @@ fn wrong_values_are_problems_with_line_and_path() {
         let (_, problems, _dir) = read_text(&format!("{LISTENER}{text}"), &[]);
         assert_eq!(problems, [expected], "{text}");
     }
+    let (s, problems, _dir) = read_text(&format!("{LISTENER}tls = true\nclient_certificate = \"require\""), &[]);
+    assert!(problems.is_empty() && s.warnings[0].contains("any certificate is taken"), "{:?}", s.warnings);
     let (_, problems, _dir) = read_text("", &[]);
     assert_eq!(problems, ["1: listeners: found none, expected at least one [[listeners]] with an address"]);
     let (_, problems, _dir) =

@@ -3,9 +3,11 @@
 //! TLS 1.2 is the least, with the provider's suites: forward secrecy and AEAD alone (S1). No early data (S7).
 
 mod client;
+mod client_auth;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -18,6 +20,7 @@ use crate::crypto;
 use crate::store::Store;
 
 pub use client::{Alpn, ClientTls, Verify, client_config};
+pub use client_auth::{ClientAuth, ClientCertificate};
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
@@ -36,6 +39,9 @@ pub enum Error {
     /// The provider cannot use one of them.
     #[error("unusable certificate or key ({0})")]
     Unusable(#[source] rustls::Error),
+    /// A file with certificates cannot be read.
+    #[error("no readable file ({0})")]
+    Unreadable(#[source] io::Error),
     /// No root is left to verify by.
     #[error("no usable root certificate")]
     Roots,
@@ -137,25 +143,33 @@ impl ResolvesServerCert for BySnapshot {
     }
 }
 
-/// The TLS rules of one listener, by its index in the settings: HTTP/2 or HTTP/1.1 by ALPN, sessions resumed by tickets.
-pub fn server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
-    let mut config = any_server_config(listener, store)?;
+/// The TLS rules of one listener, by its index in the settings: HTTP/2 or HTTP/1.1 by ALPN, sessions resumed by tickets,
+/// and certificates asked of clients where `clients` says how.
+pub fn server_config(
+    listener: usize,
+    store: &Arc<Store>,
+    clients: Option<&ClientAuth>,
+) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = any_server_config(listener, store, clients)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 /// The same for a listener of streams: what is spoken inside is between client and upstream, so no ALPN.
 pub fn stream_server_config(listener: usize, store: &Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
-    any_server_config(listener, store).map(Arc::new)
+    any_server_config(listener, store, None).map(Arc::new)
 }
 
-fn any_server_config(listener: usize, store: &Arc<Store>) -> Result<ServerConfig, Error> {
+fn any_server_config(listener: usize, store: &Arc<Store>, clients: Option<&ClientAuth>) -> Result<ServerConfig, Error> {
     let resolver = BySnapshot { store: Arc::clone(store), listener };
-    let mut config = ServerConfig::builder_with_provider(crypto::tls_provider())
+    let builder = ServerConfig::builder_with_provider(crypto::tls_provider())
         .with_protocol_versions(VERSIONS)
-        .map_err(Error::Config)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
+        .map_err(Error::Config)?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
     // Tickets keep nothing on this side; their keys change every six hours. Each handshake gives the next ticket.
     #[cfg(feature = "aws-lc")]
     let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
@@ -176,8 +190,6 @@ pub fn version(session: &rustls::ServerConnection) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
 
@@ -274,6 +286,15 @@ mod tests {
         client: &Arc<ClientConfig>,
         name: &str,
     ) -> Result<ClientConnection, rustls::Error> {
+        both_ends(server, client, name).map(|(client, _)| client)
+    }
+
+    /// The two ends after their handshake.
+    pub(super) fn both_ends(
+        server: &Arc<ServerConfig>,
+        client: &Arc<ClientConfig>,
+        name: &str,
+    ) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
         let mut client = ClientConnection::new(Arc::clone(client), ServerName::try_from(name.to_owned()).unwrap())?;
         let mut server = ServerConnection::new(Arc::clone(server))?;
         while client.is_handshaking() || server.is_handshaking() || server.wants_write() {
@@ -289,14 +310,14 @@ mod tests {
             client.read_tls(&mut io::Cursor::new(back)).unwrap();
             client.process_new_packets()?;
         }
-        Ok(client)
+        Ok((client, server))
     }
 
     #[test]
     fn a_replaced_certificate_serves_the_next_handshake() {
         let (first, second, default) = (pair_for("a.example"), pair_for("a.example"), pair_for("d"));
         let (store, mut publisher) = Store::new(snapshot(1, &[("a.example", &first)], Some(&default)));
-        let server = server_config(0, &store).unwrap();
+        let server = server_config(0, &store, None).unwrap();
         let client = client_config(&ClientTls { verify: Verify::Off, ..ClientTls::default() }).unwrap();
         let shown = |name: &str| {
             // A client that keeps no session: a resumed one shows no certificate.
@@ -317,7 +338,7 @@ mod tests {
     fn sessions_resume_and_versions_are_the_modern_ones() {
         let default = pair_for("a.example");
         let (store, _publisher) = Store::new(snapshot(1, &[], Some(&default)));
-        let server = server_config(0, &store).unwrap();
+        let server = server_config(0, &store, None).unwrap();
         assert_eq!(server.max_early_data_size, 0);
         let any = Arc::new(client::AnyCertificate(crypto::tls_provider()));
         for (version, kind) in
@@ -346,7 +367,7 @@ mod tests {
     fn upstreams_are_verified_unless_switched_off() {
         let default = pair_for("a.example");
         let (store, _publisher) = Store::new(snapshot(1, &[], Some(&default)));
-        let server = server_config(0, &store).unwrap();
+        let server = server_config(0, &store, None).unwrap();
         let full = client_config(&ClientTls::default()).unwrap();
         assert!(matches!(handshake(&server, &full, "a.example"), Err(rustls::Error::InvalidCertificate(_))));
         let off = handshake(

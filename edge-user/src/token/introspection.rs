@@ -6,7 +6,7 @@
 use super::cache::{CacheKey, Entry, Ground, Verdict, VerdictCache};
 use super::claims::Facts;
 use super::{Refused, Settings};
-use crate::crypto;
+use crate::crypto::{self, FieldDigest};
 use crate::reason::Reason;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
@@ -38,8 +38,8 @@ pub enum Said {
     Inactive,
 }
 
-/// What of a request goes along when its token is asked about. Part of the verdict's key.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// What of a request goes along when its token is asked about. Part of the verdict's key; it may hold secrets.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Extras {
     /// Which of our clients asks.
     pub client: usize,
@@ -51,7 +51,12 @@ pub struct Extras {
 
 impl Extras {
     fn digest(&self) -> [u8; 32] {
-        crypto::sha256(format!("{self:?}").as_bytes())
+        let both = |pairs: &[(String, String)]| {
+            let texts: Vec<_> = pairs.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
+            FieldDigest::default().list(texts.into_iter()).finish()
+        };
+        let digest = FieldDigest::default().field(self.client.to_be_bytes());
+        digest.field(both(&self.headers)).field(both(&self.args)).finish()
     }
 }
 

@@ -270,7 +270,7 @@ async fn verdicts_are_of_what_was_asked() {
             _ => Progress::First,
         };
         assert!(matches!(bench.validator.judge(&bench.cache, ask, landed), Judgement::Verified(_)));
-        assert_eq!(who.asked(), asked, "{extras:?}");
+        assert_eq!(who.asked(), asked);
     }
     // Another validator shares nothing.
     let mut other = remote(&who, JwtBy::Introspection);

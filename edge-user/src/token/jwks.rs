@@ -47,6 +47,8 @@ pub struct Key {
     kid: Option<Box<str>>,
     identity: [u8; 32],
     verifiers: Vec<VerifyingKey>,
+    /// Its public members as JSON.
+    jwk: Box<str>,
 }
 
 impl Key {
@@ -60,12 +62,18 @@ impl Key {
         self.kid.as_deref()
     }
 
+    /// The key as a JWK (RFC 7517): its public members alone, whatever its issuer published beside them.
+    pub fn jwk(&self) -> &str {
+        &self.jwk
+    }
+
     /// The verifier for an algorithm.
     pub fn verifier(&self, algorithm: Algorithm) -> Option<&VerifyingKey> {
         self.verifiers.iter().find(|verifier| verifier.algorithm() == algorithm)
     }
 
-    fn parse(jwk: &Value) -> Result<Self, Error> {
+    /// Reads one key.
+    pub(super) fn parse(jwk: &Value) -> Result<Self, Error> {
         let text = |name: &'static str| jwk.get(name).and_then(Value::as_str).ok_or(Error::Member(name));
         let kid: Option<Box<str>> = match jwk.get("kid") {
             None => None,
@@ -126,8 +134,14 @@ impl Key {
         identity.extend(verifiers.iter().map(|verifier| verifier.algorithm() as u8));
         identity.push(u8::from(kid.is_some()));
         identity.extend_from_slice(kid.as_deref().unwrap_or_default().as_bytes());
-        Ok(Self { kid, identity: crypto::sha256(&identity), verifiers })
+        Ok(Self { kid, identity: crypto::sha256(&identity), verifiers, jwk: public(jwk) })
     }
+}
+
+fn public(jwk: &Value) -> Box<str> {
+    const MEMBERS: [&str; 9] = ["kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"];
+    let members = MEMBERS.iter().filter_map(|name| Some(((*name).to_owned(), jwk.get(name)?.clone())));
+    Value::Object(members.collect()).to_string().into()
 }
 
 /// Whether this is one of the points of Ed25519 under which a signature of zeros can verify (RFC 8032, 8.4; T10).

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod cache;
 pub mod claims;
+pub mod dpop;
 pub mod explain;
 pub mod introspection;
 pub mod issuer;
@@ -227,6 +228,13 @@ impl Validator {
     pub fn expiry_ms(&self, facts: &Facts) -> Option<i64> {
         let exp_ms = facts.exp_ms().filter(|_| self.settings.verify_claims)?;
         Some(exp_ms.saturating_add(self.leeway_ms))
+    }
+
+    /// The public key that verified a token, as a JWK; nothing where no fetched key did, or it is gone meanwhile.
+    pub fn key_of(&self, verified: &Verified) -> Option<Box<str>> {
+        let Ground::Key(identity) = verified.0.ground else { return None };
+        let set = self.keys.as_ref()?.keys();
+        set.keys.iter().find(|key| *key.identity() == identity).map(|key| key.jwk().into())
     }
 
     /// The source of its keys.

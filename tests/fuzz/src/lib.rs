@@ -4,6 +4,7 @@
 //! What the edge writes is judged by `strict`, which shares no code with it.
 
 mod config;
+mod dpop;
 mod forward;
 mod h1;
 mod h2;
@@ -17,7 +18,7 @@ mod token;
 type Target = fn(&[u8]);
 
 /// Every target: its name, which is also its corpus's, and its function.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("head", h1::request),
     ("response", h1::response),
     ("chunked", h1::chunked),
@@ -27,6 +28,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("jws", token::jws),
     ("claims", token::claims),
     ("jwks", token::jwks),
+    ("dpop", dpop::proof),
     ("entities", config::entities),
     ("settings", config::settings),
     ("rewrite", passing::rewrite),

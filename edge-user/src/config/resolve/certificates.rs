@@ -1,5 +1,6 @@
 //! Certificates: those shown to clients by name, those shown to upstreams, and whom upstreams are trusted by.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub(super) struct Held<'a> {
     document: &'a Document<'a>,
     by_certificate: Index,
     by_authority: Index,
+    /// Certificates that plugins show to issuers.
+    shown_by_plugins: RefCell<HashSet<usize>>,
 }
 
 impl<'a> Held<'a> {
@@ -24,7 +27,7 @@ impl<'a> Held<'a> {
         let by_certificate = Index::of("certificates", "id", certificates, |entity| (&entity.common, None), sink);
         let authorities = &document.authorities;
         let by_authority = Index::of("ca_certificates", "id", authorities, |entity| (&entity.common, None), sink);
-        Self { document, by_certificate, by_authority }
+        Self { document, by_certificate, by_authority, shown_by_plugins: RefCell::default() }
     }
 
     /// The pair that a reference means.
@@ -38,11 +41,23 @@ impl<'a> Held<'a> {
         found.filter_map(|index| self.document.authorities[index].certificate.clone()).collect()
     }
 
-    /// Those shown to clients.
+    /// The authority of this id or name.
+    pub(super) fn authority(&self, id: &str) -> Option<CertificateDer<'static>> {
+        self.document.authorities[self.by_authority.get(id)?].certificate.clone()
+    }
+
+    /// The pair of this id, which a plugin shows to its issuer.
+    pub(super) fn certificate(&self, id: &str) -> Option<Arc<CertifiedKey>> {
+        let index = self.by_certificate.get(id)?;
+        self.shown_by_plugins.borrow_mut().insert(index);
+        self.document.certificates[index].pair.clone()
+    }
+
+    /// Those shown to clients. Comes after the plugins, which show some to issuers.
     pub(super) fn served(&self, listeners: Vec<Option<Arc<CertifiedKey>>>, sink: &Sink) -> Certificates {
         let document = self.document;
         let mut snis = Index::new("snis");
-        let mut used = HashSet::new();
+        let mut used = self.shown_by_plugins.borrow().clone();
         let mut names = Vec::new();
         for entity in &document.snis {
             snis.add(&entity.common, "name", Some(&entity.name), sink);

@@ -50,10 +50,15 @@ impl Index {
         }
     }
 
+    /// The one of this id or name.
+    pub(super) fn get(&self, text: &str) -> Option<usize> {
+        let by_id = Uuid::try_parse(text).ok().and_then(|id| self.by_id.get(&id));
+        by_id.or_else(|| self.by_name.get(text)).copied()
+    }
+
     /// The one a reference means; a problem where there is none.
     pub(super) fn find(&self, reference: &Ref, sink: &Sink) -> Option<usize> {
-        let by_id = Uuid::try_parse(&reference.text).ok().and_then(|id| self.by_id.get(&id));
-        let found = by_id.or_else(|| self.by_name.get(&reference.text)).copied();
+        let found = self.get(&reference.text);
         if found.is_none() {
             let expected = format!("the id or name of one of the file's '{}'", self.kind);
             sink.problem(reference.line, &reference.path, quote_text(&reference.text), expected);

@@ -64,7 +64,7 @@ pub(super) fn status(reason: Reason) -> u16 {
         | Reason::ClaimForbidden
         | Reason::ConsumerGroupUnknown
         | Reason::ConsumerUnknown => 403,
-        Reason::KeysUnavailable | Reason::VerificationBusy => 503,
+        Reason::KeysUnavailable | Reason::IntrospectionFailed | Reason::VerificationBusy => 503,
         _ => 401,
     }
 }
@@ -76,6 +76,8 @@ fn error_code(status: u16, reason: Reason) -> Option<&'static str> {
         (400, _) => Some("invalid_request"),
         (401, Reason::HeaderMissing) => None,
         (401, Reason::AcrInsufficient | Reason::AuthenticationTooOld) => Some("insufficient_user_authentication"),
+        (401, Reason::NonceMissing) => Some("use_dpop_nonce"),
+        (401, Reason::ProofMissing | Reason::ProofInvalid | Reason::ProofReplayed) => Some("invalid_dpop_proof"),
         (401, _) => Some("invalid_token"),
         (403, Reason::ClaimForbidden | Reason::ConsumerUnknown | Reason::ConsumerGroupUnknown) => None,
         (403, _) => Some("insufficient_scope"),

@@ -1,127 +1,13 @@
-//! Kong's parameters that this edge knows and does not honour yet: each is accepted with the value it has by default,
-//! because dumps of real configurations write defaults out, and refused by name with any other.
+//! Kong's parameters that this edge knows and does not honour: each is accepted with the value it has by default, because
+//! dumps of real configurations write defaults out, and refused by name with any other, saying what to use instead.
 
 use crate::config::reader::Reader;
 
-/// Name and default, as JSON.
-const INERT: [(&str, &str); 190] = [
-    ("verify_parameters", "false"),
-    ("client_credentials_param_type", r#"["body", "header", "query"]"#),
-    ("password_param_type", r#"["body", "header", "query"]"#),
-    ("refresh_token_param_type", r#"["body", "header", "query"]"#),
-    ("refresh_token_param_name", "null"),
-    ("id_token_param_type", r#"["body", "header", "query"]"#),
-    ("id_token_param_name", "null"),
-    ("anonymous", "null"),
-    ("by_username_ignore_case", "false"),
-    ("ignore_signature", "[]"),
-    ("max_age", "null"),
-    ("domains", "null"),
-    ("jwt_session_cookie", "null"),
-    ("jwt_session_claim", r#""sid""#),
-    ("resolve_distributed_claims", "false"),
-    ("audience", "null"),
-    ("scopes", r#"["openid"]"#),
-    ("introspection_endpoint", "null"),
-    ("introspect_jwt_tokens", "false"),
-    ("introspection_check_active", "true"),
-    ("introspection_endpoint_auth_method", "null"),
-    ("introspection_hint", r#""access_token""#),
-    ("introspection_token_param_name", r#""token""#),
-    ("introspection_accept", r#""application/json""#),
-    ("introspection_headers_names", "null"),
-    ("introspection_headers_values", "null"),
-    ("introspection_headers_client", "null"),
-    ("introspection_post_args_names", "null"),
-    ("introspection_post_args_values", "null"),
-    ("introspection_post_args_client", "null"),
-    ("introspection_post_args_client_headers", "null"),
-    ("client_auth", "null"),
-    ("client_alg", "null"),
-    ("client_jwk", "null"),
-    ("client_arg", r#""client_id""#),
-    ("tls_client_auth_cert_id", "null"),
-    ("tls_client_auth_ssl_verify", "true"),
-    ("token_endpoint", "null"),
-    ("token_endpoint_auth_method", "null"),
-    ("mtls_token_endpoint", "null"),
-    ("mtls_introspection_endpoint", "null"),
-    ("mtls_revocation_endpoint", "null"),
-    ("revocation_endpoint", "null"),
-    ("revocation_endpoint_auth_method", "null"),
-    ("revocation_token_param_name", r#""token""#),
-    ("token_headers_names", "null"),
-    ("token_headers_values", "null"),
-    ("token_headers_client", "null"),
-    ("token_headers_replay", "null"),
-    ("token_headers_prefix", "null"),
-    ("token_headers_grants", "null"),
-    ("token_post_args_names", "null"),
-    ("token_post_args_values", "null"),
-    ("token_post_args_client", "null"),
-    ("refresh_tokens", "true"),
-    ("token_exchange", "null"),
-    ("token_exchange_endpoint", "null"),
-    ("cache_token_exchange", "true"),
-    ("userinfo_endpoint", "null"),
-    ("search_user_info", "false"),
-    ("userinfo_accept", r#""application/json""#),
-    ("userinfo_headers_names", "null"),
-    ("userinfo_headers_values", "null"),
-    ("userinfo_headers_client", "null"),
-    ("userinfo_query_args_names", "null"),
-    ("userinfo_query_args_values", "null"),
-    ("userinfo_query_args_client", "null"),
-    ("consumer_groups_claim", "null"),
-    ("consumer_groups_optional", "false"),
-    ("credential_claim", r#"["sub"]"#),
-    ("upstream_access_token_jwk_header", "null"),
-    ("upstream_headers", "null"),
-    ("upstream_headers_claims", "null"),
-    ("upstream_headers_names", "null"),
-    ("upstream_introspection_header", "null"),
-    ("upstream_introspection_jwt_header", "null"),
-    ("upstream_id_token_header", "null"),
-    ("upstream_id_token_jwk_header", "null"),
-    ("upstream_refresh_token_header", "null"),
-    ("upstream_user_info_header", "null"),
-    ("upstream_user_info_jwt_header", "null"),
-    ("downstream_access_token_header", "null"),
-    ("downstream_access_token_jwk_header", "null"),
-    ("downstream_headers", "null"),
-    ("downstream_headers_claims", "null"),
-    ("downstream_headers_names", "null"),
-    ("downstream_introspection_header", "null"),
-    ("downstream_introspection_jwt_header", "null"),
-    ("downstream_id_token_header", "null"),
-    ("downstream_id_token_jwk_header", "null"),
-    ("downstream_refresh_token_header", "null"),
-    ("downstream_user_info_header", "null"),
-    ("downstream_user_info_jwt_header", "null"),
-    ("proof_of_possession_mtls", r#""off""#),
-    ("proof_of_possession_auth_methods_validation", "true"),
-    ("proof_of_possession_mtls_from_header", "null"),
-    ("proof_of_possession_dpop", r#""off""#),
-    ("dpop_proof_lifetime", "300"),
-    ("dpop_use_nonce", "false"),
-    ("cache_ttl_min", "null"),
-    ("cache_ttl_neg", "null"),
-    ("cache_ttl_resurrect", "null"),
-    ("cache_tokens", "true"),
-    ("cache_tokens_salt", "null"),
-    ("token_cache_key_include_scope", "false"),
-    ("cache_introspection", "true"),
-    ("cache_user_info", "true"),
-    ("cluster_cache_strategy", r#""off""#),
-    ("cluster_cache_items", r#"["introspection"]"#),
-    ("display_errors", "false"),
-    ("keepalive", "true"),
-    ("http_version", "1.1"),
-    ("http_proxy", "null"),
-    ("http_proxy_authorization", "null"),
-    ("https_proxy", "null"),
-    ("https_proxy_authorization", "null"),
-    ("no_proxy", "null"),
+/// Names with their defaults as JSON, and what to use instead of another value.
+type Inert = (&'static [(&'static str, &'static str)], &'static str);
+
+/// Logins of browsers and their sessions.
+const BROWSER: &[(&str, &str)] = &[
     ("authorization_cookie_domain", "null"),
     ("authorization_cookie_http_only", "true"),
     ("authorization_cookie_name", r#""authorization""#),
@@ -197,8 +83,72 @@ const INERT: [(&str, &str); 190] = [
     ("verify_nonce", "true"),
 ];
 
+/// What a logout would tell the issuer.
+const LOGOUT: &[(&str, &str)] = &[
+    ("mtls_revocation_endpoint", "null"),
+    ("revocation_endpoint", "null"),
+    ("revocation_endpoint_auth_method", "null"),
+    ("revocation_token_param_name", r#""token""#),
+];
+
+/// Tokens that the edge fetches itself.
+const GRANTS: &[(&str, &str)] = &[
+    ("client_credentials_param_type", r#"["body", "header", "query"]"#),
+    ("password_param_type", r#"["body", "header", "query"]"#),
+    ("refresh_token_param_type", r#"["body", "header", "query"]"#),
+    ("refresh_token_param_name", "null"),
+    ("id_token_param_type", r#"["body", "header", "query"]"#),
+    ("id_token_param_name", "null"),
+    ("ignore_signature", "[]"),
+    ("audience", "null"),
+    ("scopes", r#"["openid"]"#),
+    ("token_endpoint", "null"),
+    ("token_endpoint_auth_method", "null"),
+    ("mtls_token_endpoint", "null"),
+    ("token_headers_names", "null"),
+    ("token_headers_values", "null"),
+    ("token_headers_client", "null"),
+    ("token_headers_replay", "null"),
+    ("token_headers_prefix", "null"),
+    ("token_headers_grants", "null"),
+    ("token_post_args_names", "null"),
+    ("token_post_args_values", "null"),
+    ("token_post_args_client", "null"),
+    ("refresh_tokens", "true"),
+    ("token_exchange", "null"),
+    ("token_exchange_endpoint", "null"),
+    ("cache_token_exchange", "true"),
+    ("userinfo_endpoint", "null"),
+    ("search_user_info", "false"),
+    ("userinfo_accept", r#""application/json""#),
+    ("userinfo_headers_names", "null"),
+    ("userinfo_headers_values", "null"),
+    ("userinfo_headers_client", "null"),
+    ("userinfo_query_args_names", "null"),
+    ("userinfo_query_args_values", "null"),
+    ("userinfo_query_args_client", "null"),
+    ("cache_tokens", "true"),
+    ("cache_tokens_salt", "null"),
+    ("token_cache_key_include_scope", "false"),
+    ("cache_user_info", "true"),
+    ("cluster_cache_strategy", r#""off""#),
+    ("cluster_cache_items", r#"["introspection"]"#),
+];
+
+/// All of them.
+const INERT: [Inert; 5] = [
+    (BROWSER, "an application that logs browsers in: the edge serves APIs, whose clients bring tokens"),
+    (LOGOUT, "the issuer's own logout: the edge has no sessions to end"),
+    (GRANTS, "tokens that clients fetch themselves"),
+    (&[("verify_parameters", "false")], "`edge doctor`, which compares the configuration with what the issuer says"),
+    (
+        &[("resolve_distributed_claims", "false")],
+        "claims in the token or in user info: the edge follows no URL that a token names",
+    ),
+];
+
 /// Members of `principals`.
-const PRINCIPALS: [(&str, &str); 7] = [
+const PRINCIPALS: &[(&str, &str)] = &[
     ("enabled", "false"),
     ("directory", r#""default""#),
     ("error_on_miss", "true"),
@@ -210,9 +160,11 @@ const PRINCIPALS: [(&str, &str); 7] = [
 
 /// Reads all of them; problems go to the reader's sink.
 pub(super) fn read(config: &mut Reader<'_>) {
-    refuse_but_defaults(config, &INERT);
+    for (names, instead) in INERT {
+        refuse_but_defaults(config, names, instead);
+    }
     if let Some(mut principals) = config.object("principals") {
-        refuse_but_defaults(&mut principals, &PRINCIPALS);
+        refuse_but_defaults(&mut principals, PRINCIPALS, "consumers: principals live in Kong's own directory");
         principals.finish();
     }
     // Connection settings of stores that `session_storage` and `cluster_cache_strategy`, at their defaults, do not use.
@@ -221,8 +173,8 @@ pub(super) fn read(config: &mut Reader<'_>) {
     }
 }
 
-fn refuse_but_defaults(reader: &mut Reader<'_>, inert: &[(&'static str, &'static str)]) {
-    for (name, default) in inert {
-        reader.unsupported(name, serde_json::from_str(default).expect("the tables hold JSON"));
+fn refuse_but_defaults(reader: &mut Reader<'_>, names: &[(&'static str, &'static str)], instead: &str) {
+    for (name, default) in names {
+        reader.only_default(name, serde_json::from_str(default).expect("the tables hold JSON"), instead);
     }
 }

@@ -1,34 +1,36 @@
-//! `openid-connect`, the bearer part: finds the token, has it judged, asks of the facts what the route requires, maps
-//! the consumer, and sets what the upstream gets to see.
+//! `openid-connect` for APIs: finds the credential, has its token judged, asks of the facts what the route requires,
+//! tells whom they stand for, and sets what upstream and client get to see.
 //!
 //! Steps and answers follow Kong's documented algorithm; where a security property differs, its default is the
 //! property's and an explicit setting is Kong's.
 
-#[allow(dead_code)]
 mod challenge;
-#[allow(dead_code)]
 mod consumer;
 mod credential;
-#[allow(dead_code)]
 mod headers;
 mod inert;
+mod possession;
 pub mod refusal;
-#[allow(dead_code)]
+mod remote;
 mod rules;
 mod settings;
-#[allow(dead_code)]
 mod sources;
 
 use crate::config::reader::Reader;
-use crate::config::snapshot::{Consumer, Consumers};
-use crate::http::head::{Head, Owner, is_field_value};
-use crate::plugin::arguments;
-use crate::plugin::{Access, Caller, PluginEnv, Refusal, Request};
+use crate::plugin::arguments::Body;
+use crate::plugin::{Access, Place, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
-use crate::token::claims::{self, ClaimPath, Facts, Reading, Required};
-use crate::token::{Attempt, Judgement, KeyWait, Now, Validator};
-use credential::{ACCESS_TOKEN, Place, Places, Schemes, Sent};
-use refusal::Answers;
+use crate::token::claims::Facts;
+use crate::token::{Ask, Judgement, Now, Progress, Refused, Validator, Verified, Wait};
+use challenge::Answers;
+use consumer::Mapping;
+use credential::{ACCESS_TOKEN, Places, Scheme, Schemes, Sent};
+use headers::{Headers, Part, Parts};
+use possession::{Possession, Shown, Unproven};
+use refusal::Detail;
+use remote::Along;
+use rules::Rules;
+use sources::Sources;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,67 +41,75 @@ pub const PRIORITY: u32 = 1050;
 
 /// One configured instance.
 pub struct OpenidConnect {
-    validator: Validator,
-    answers: Answers,
+    /// As configured.
+    issuer: Box<str>,
     run_on_preflight: bool,
     places: Places,
-    /// Ids of this gateway at the issuer: the audience of ID tokens. Nothing where those are not refused.
-    refuse_id_tokens: Option<Box<[Box<str>]>>,
-    claims_forbidden: Box<[ClaimPath]>,
-    requirements: Box<[Requirement]>,
-    consumer: Option<ConsumerMapping>,
-    /// `authenticated_groups_claim`
-    groups_claim: Option<ClaimPath>,
-    forward: Forward,
+    schemes: Schemes,
+    /// What of a request goes along when its token is asked about.
+    along: Along,
+    validator: Arc<Validator>,
+    possession: Possession,
+    rules: Rules,
+    mapping: Mapping,
+    headers: Headers,
+    answers: Answers,
 }
 
-/// One of the four pairs of `*_required` and `*_claim`.
-struct Requirement {
-    path: ClaimPath,
-    reading: Reading,
-    required: Required,
+/// A verified token as it came.
+struct Admitted<'p> {
+    facts: Verified,
+    scheme: Scheme,
+    place: credential::Place<'p>,
+    /// Whether it is spelled `Authorization: Bearer <token>`.
+    is_canonical: bool,
+}
+
+/// Why a request does not pass as the caller it claims to be.
+struct Denied {
+    status: u16,
     reason: Reason,
+    retry_after_secs: Option<u32>,
+    scheme: Scheme,
+    /// For the detail of a log line; never written itself.
+    token: Box<[u8]>,
+    /// What is wrong with a proof of possession.
+    fault: Option<String>,
 }
 
-/// From claims to a consumer.
-struct ConsumerMapping {
-    /// The first that exists is used.
-    paths: Box<[ClaimPath]>,
-    by: Box<[ConsumerBy]>,
-    optional: bool,
-}
+impl Denied {
+    fn new(status: u16, reason: Reason) -> Self {
+        let token = Box::default();
+        Self { status, reason, retry_after_secs: None, scheme: Scheme::Bearer, token, fault: None }
+    }
 
-/// A field of the consumer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum ConsumerBy {
-    Id,
-    Username,
-    CustomId,
-}
-
-/// What happens to the token on its way upstream.
-struct Forward {
-    hide_credentials: bool,
-    /// Name, and whether `Bearer ` stands before the token.
-    header: Option<(Box<str>, bool)>,
+    fn of_token(refused: Refused, scheme: Scheme, token: &[u8]) -> Self {
+        let Refused { reason, retry_after_secs } = refused;
+        let status = challenge::status(reason);
+        Self { retry_after_secs, scheme, token: token.into(), ..Self::new(status, reason) }
+    }
 }
 
 impl OpenidConnect {
     /// Reads the settings; problems go to the reader's sink.
-    pub fn parse(config: Reader<'_>, env: &PluginEnv) -> Option<Self> {
-        settings::parse(config, env)
+    pub fn parse(config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<Self> {
+        settings::parse(config, place, env)
     }
 
-    /// Fields that only the edge may write. One in which a client's token stands is its own until it is judged.
+    /// Fields that only the edge may write. A field that clients send their token in is theirs until it is judged.
     pub fn owned_names(&self) -> Vec<Box<str>> {
-        let name = self.forward.header.as_ref().map(|(name, _)| name.to_ascii_lowercase());
-        let name = name.filter(|name| name != "authorization" && !self.places.reads_field(name));
-        name.into_iter().map(Box::from).collect()
+        let names = self.headers.owned_names().into_iter().filter(|name| !self.places.reads_field(name));
+        names.chain(self.certificate_name()).collect()
+    }
+
+    /// The lower-case name of the field in which a proxy in front shows a client's certificate.
+    pub fn certificate_name(&self) -> Option<Box<str>> {
+        self.possession.certificate_header().map(|name| name.to_ascii_lowercase().into())
     }
 
     /// The issuer as configured.
     pub fn issuer(&self) -> &str {
-        &self.answers.issuer
+        &self.issuer
     }
 
     /// The validator: what the kernel's eligibility rules compare.
@@ -107,135 +117,156 @@ impl OpenidConnect {
         &self.validator
     }
 
-    /// The access phase. A request whose issuer's keys are being fetched gives the worker back and is judged again.
+    /// The access phase. A request whose issuer is being asked gives the worker back and is judged again.
     pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
         if !self.run_on_preflight && request.head.method() == b"OPTIONS" {
             return Access::Continue;
         }
-        if self.places.reads_body() {
-            arguments::Body::collect(request).await;
+        if self.places.reads_body() || self.along.reads_body() {
+            Body::collect(request).await;
         }
-        let mut attempt = Attempt::First;
-        loop {
-            let wait = match self.attempt(request, attempt) {
-                Ok(answer) => return answer,
-                Err(wait) => wait,
-            };
-            let began = Instant::now();
-            let _ = tokio::time::timeout(request.key_wait, wait.done()).await;
-            request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
-            request.now = Now::read();
-            attempt = Attempt::Waited;
+        match self.admit(request).await {
+            Ok(()) => Access::Continue,
+            Err(denied) => self.turn_away(request, denied),
         }
     }
 
-    fn attempt<'a>(&'a self, request: &mut Request<'_>, attempt: Attempt) -> Result<Access<'a>, KeyWait> {
-        let (host, now) = (request.host, request.now);
-        let refuse = |status, reason, token: &[u8]| {
-            Ok(Access::Refuse(self.answers.refusal(&self.validator, status, reason, host, token, now)))
+    /// Everything up to the head that goes upstream.
+    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Denied> {
+        let admitted = self.judged(request).await?;
+        if admitted.facts.is_bound() || self.possession.demands_proof() || admitted.scheme == Scheme::Dpop {
+            self.prove(request, &admitted)?;
+        }
+        let facts = &admitted.facts;
+        let denied = |request: &Request<'_>, reason: Reason| {
+            let token = self.token(request).unwrap_or_default();
+            Denied::of_token(reason.into(), admitted.scheme, &token)
         };
-        let found = match self.places.find(&Sent::of(request), Schemes::Bearer) {
-            Ok(found) => found,
-            Err((status, reason)) => return refuse(status, reason, b""),
-        };
-        let facts = match self.validator.judge(request.cache, &found.token, now, request.client, attempt) {
-            Judgement::Verified(facts) => facts,
-            Judgement::Wait(wait) => return Err(wait),
-            Judgement::Refused(refused) => {
-                let status = refusal::status(refused.reason);
-                let refusal = self.answers.refusal(&self.validator, status, refused.reason, host, &found.token, now);
-                return Ok(Access::Refuse(Refusal { retry_after: refused.retry_after_secs, ..refusal }));
-            }
-        };
-        if let Err(reason) = self.authorize(&facts) {
-            return refuse(refusal::status(reason), reason, &found.token);
-        }
-        let consumer = match self.consumer(&facts, request.consumers) {
-            Ok(consumer) => consumer.cloned(),
-            Err(reason) => return refuse(refusal::status(reason), reason, &found.token),
-        };
-        if !self.forward.keeps(found.is_canonical) {
-            let (token, place) = (found.token.into_owned(), found.place);
-            self.forward.rewrite(request, &token, place);
-        }
-        if let Some(consumer) = &consumer {
-            write_consumer(request.head, consumer);
-        }
-        let groups = self.groups_claim.as_ref().and_then(|path| facts.claim(path)).and_then(claims::texts);
-        let expires_unix_ms = self.validator.expiry_ms(&facts);
-        let credential = facts.claim(&ClaimPath::new(["sub"])).and_then(|claim| claim.text()).map(|text| text.into());
-        notes.caller =
-            Caller { consumer, credential, groups, facts: Some(facts), expires_unix_ms, ..Caller::default() };
-        Ok(Access::Continue)
-    }
-
-    /// What the route requires of the facts.
-    fn authorize(&self, facts: &Facts) -> Result<(), Reason> {
-        // A bound token without its proof is not a bearer token (RFC 8705, 3; RFC 9449, 7.1).
-        if facts.is_bound() {
-            return Err(Reason::TokenBound);
-        }
-        if self.refuse_id_tokens.as_ref().is_some_and(|clients| facts.is_id_token(clients)) {
-            return Err(Reason::IdTokenUsed);
-        }
-        if self.claims_forbidden.iter().any(|path| facts.claim(path).is_some()) {
-            return Err(Reason::ClaimForbidden);
-        }
-        for Requirement { path, reading, required, reason } in &self.requirements {
-            if !required.met_by(facts.claim(path), *reading) {
-                return Err(*reason);
-            }
-        }
+        self.rules.check(facts, request.head, request.now).map_err(|reason| denied(request, reason))?;
+        let sources = Sources::of(facts);
+        let (mut caller, known) = self.mapping.identify(&sources, request.consumers);
+        caller.facts = Some(facts.clone());
+        caller.expires_unix_ms = self.validator.expiry_ms(facts);
+        request.notes.caller = caller;
+        known.map_err(|reason| denied(request, reason))?;
+        self.rewrite(request, &admitted, &sources);
         Ok(())
     }
 
-    fn consumer<'c>(&self, facts: &Facts, consumers: &'c Consumers) -> Result<Option<&'c Arc<Consumer>>, Reason> {
-        let Some(ConsumerMapping { paths, by, optional }) = &self.consumer else { return Ok(None) };
-        let claim = paths.iter().find_map(|path| facts.claim(path)).and_then(|claim| claim.text());
-        let found = claim.and_then(|text| {
-            by.iter().find_map(|by| match by {
-                ConsumerBy::Id => consumers.by_id(&text),
-                ConsumerBy::Username => consumers.by_username(&text),
-                ConsumerBy::CustomId => consumers.by_custom_id(&text),
-            })
-        });
-        if found.is_none() && !optional { Err(Reason::ConsumerUnknown) } else { Ok(found) }
+    /// Finds the token and has it judged, waiting where somebody has to be asked.
+    async fn judged(&self, request: &mut Request<'_>) -> Result<Admitted<'_>, Denied> {
+        let extras = self.along.of(&Sent::of(request));
+        let mut progress = Progress::First;
+        loop {
+            let wait = {
+                let sent = Sent::of(request);
+                let found = self.places.find(&sent, self.schemes);
+                let found = found.map_err(|(status, reason)| Denied::new(status, reason))?;
+                let ask = Ask { token: &found.token, now: request.now, source: request.client, extras: &extras };
+                match self.validator.judge(request.cache, ask, progress) {
+                    Judgement::Verified(facts) => {
+                        let (scheme, place, is_canonical) = (found.scheme, found.place, found.is_canonical);
+                        return Ok(Admitted { facts, scheme, place, is_canonical });
+                    }
+                    Judgement::Refused(refused) => return Err(Denied::of_token(refused, found.scheme, &found.token)),
+                    Judgement::Wait(wait) => wait,
+                }
+            };
+            progress = waited(request, wait).await;
+        }
+    }
+
+    /// Whether the sender holds what the token is bound to (RFC 8705, RFC 9449).
+    fn prove(&self, request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), Denied> {
+        let token = self.token(request).unwrap_or_default();
+        let shown = Shown {
+            scheme: admitted.scheme,
+            token: &token,
+            facts: &admitted.facts,
+            head: request.head,
+            https: request.https,
+            path: request.path,
+            connection: request.connection,
+            certificates: &request.notes.certificates,
+            now: request.now,
+        };
+        let (nonce, unproven) = match self.possession.check(&shown) {
+            Ok(nonce) => (nonce, None),
+            Err(Unproven { reason, fault, nonce }) => (nonce, Some((reason, fault))),
+        };
+        if let Some(nonce) = nonce {
+            request.notes.reply("DPoP-Nonce", nonce);
+        }
+        let Some((reason, fault)) = unproven else { return Ok(()) };
+        let fault = fault.map(|fault| fault.to_string());
+        Err(Denied { fault, ..Denied::of_token(reason.into(), admitted.scheme, &token) })
+    }
+
+    /// The token as it came: found before, and found again rather than carried along.
+    fn token(&self, request: &Request<'_>) -> Option<Box<[u8]>> {
+        let found = self.places.find(&Sent::of(request), self.schemes).ok()?;
+        Some(found.token.as_ref().into())
+    }
+
+    /// Sets what upstream and client read.
+    fn rewrite(&self, request: &mut Request<'_>, admitted: &Admitted<'_>, sources: &Sources<'_>) {
+        let facts: &Facts = sources.facts;
+        let token = if self.headers.needs_token(admitted.is_canonical) { self.token(request) } else { None };
+        let jwk = || self.validator.key_of(&admitted.facts);
+        let jwk = if self.headers.wants(Part::AccessTokenJwk) { jwk() } else { None };
+        let parts = Parts {
+            access_token: token.as_deref(),
+            access_token_jwk: jwk.as_deref(),
+            introspection: facts.introspection_json(),
+            introspection_jwt: facts.introspection_jwt().map(str::as_bytes),
+            ..Parts::of(*sources)
+        };
+        if self.headers.hide_credentials() && !admitted.place.is_authorization() {
+            credential::remove(request, admitted.place, &[ACCESS_TOKEN]);
+        }
+        self.headers.apply_upstream(request.head, &parts);
+        self.headers.apply_downstream(request.notes, &parts);
+        self.possession.clean(request.head);
+        consumer::write(request.head, &request.notes.caller);
+    }
+
+    /// What becomes of a request without a caller: it passes as the anonymous consumer, where there is one.
+    fn turn_away<'a>(&'a self, request: &mut Request<'_>, denied: Denied) -> Access<'a> {
+        let Denied { status, reason, retry_after_secs, scheme, token, fault } = denied;
+        if let Some(caller) = self.mapping.anonymous(status, reason, request.consumers) {
+            self.headers.apply_anonymous(request.head);
+            self.possession.clean(request.head);
+            consumer::write(request.head, &caller);
+            request.notes.caller = caller;
+            return Access::Continue;
+        }
+        let scheme = match scheme {
+            Scheme::Bearer => challenge::Scheme::Bearer,
+            Scheme::Dpop => challenge::Scheme::Dpop,
+        };
+        let answer = self.answers.answer(status, reason, scheme, request.host);
+        Access::Refuse(Refusal {
+            status,
+            reason,
+            challenges: answer.challenges,
+            message: answer.message,
+            description: answer.description,
+            retry_after: retry_after_secs,
+            issuer: Some(&self.issuer),
+            proven_bad: refusal::is_proven_bad(reason),
+            detail: Detail::new(&self.validator, token, request.now, fault),
+        })
     }
 }
 
-impl Forward {
-    /// Whether the head is already what the settings ask for: the usual case.
-    fn keeps(&self, is_canonical: bool) -> bool {
-        match &self.header {
-            Some((name, true)) => is_canonical && name.eq_ignore_ascii_case("authorization"),
-            _ => false,
-        }
-    }
-
-    fn rewrite(&self, request: &mut Request<'_>, token: &[u8], place: Place<'_>) {
-        if self.hide_credentials {
-            credential::remove(request, place, &[ACCESS_TOKEN]);
-        }
-        if let Some((name, bearer)) = &self.header {
-            let prefix: &[u8] = if *bearer { b"Bearer " } else { b"" };
-            request.head.replace(name.as_bytes(), &[prefix, token].concat());
-        }
-    }
-}
-
-/// Kong's consumer fields. A value that cannot stand in a field is left out rather than changed (T35).
-fn write_consumer(head: &mut Head, consumer: &Consumer) {
-    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id: &str = consumer.id.hyphenated().encode_lower(&mut id);
-    for (name, value) in [
-        ("X-Consumer-ID", Some(id)),
-        ("X-Consumer-Custom-ID", consumer.custom_id.as_deref()),
-        ("X-Consumer-Username", consumer.username.as_deref()),
-    ] {
-        if let Some(value) = value.filter(|value| is_field_value(value.as_bytes())) {
-            head.push(Owner::Edge, name.as_bytes(), value.as_bytes());
-        }
-    }
+/// Waits, but for no longer than a request may.
+async fn waited(request: &mut Request<'_>, wait: Wait) -> Progress {
+    let began = Instant::now();
+    let given_up = wait.given_up();
+    let progress = tokio::time::timeout(request.key_wait, wait.done()).await.unwrap_or(given_up);
+    request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
+    request.now = Now::read();
+    progress
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! must have been used, RFC 9470), `access_token_profile: rfc9068` (what RFC 9068 makes a must is one).
 
 use super::Facts;
+use super::settings::alias;
 use crate::config::reader::Reader;
 use crate::crypto;
 use crate::http::head::{Head, Known};
@@ -235,8 +236,8 @@ fn cookies<'h>(head: &'h Head, name: &'h [u8]) -> impl Iterator<Item = &'h [u8]>
 
 /// The four pairs, and the scope that a client is told to ask for.
 fn requirements(config: &mut Reader<'_>) -> (Box<[Requirement]>, Box<str>) {
-    // Known blog posts call it so.
-    let audience = if config.has("allowed_audiences") { "allowed_audiences" } else { "audience_required" };
+    let audience =
+        if alias(config, "allowed_audiences", "audience_required") { "allowed_audiences" } else { "audience_required" };
     let pairs = [
         (audience, "audience_claim", "aud", Reason::AudienceNotAllowed),
         ("scopes_required", "scopes_claim", "scope", Reason::ScopeMissing),

@@ -1,18 +1,24 @@
 //! The plugin's `config`: Kong's parameters, a few of the edge's own, and the spellings of well-known blog posts.
 //!
-//! The edge's own: `algorithms_allowed` (allow-list, default every asymmetric one), `typ_allowed` (header `typ`s, the
-//! empty string for none), `id_tokens_refused` (default true). Defaults that are not Kong's: `auth_methods`,
-//! `bearer_token_param_type`.
+//! Here: which methods are served, who may issue tokens, by which keys and whom to ask. Each other file of the plugin
+//! reads its own parameters. The edge's own: `algorithms_allowed` (allow-list, default every asymmetric one),
+//! `typ_allowed` (header `typ`s, the empty string for none), and those of `rules` and `challenge`. Defaults that are not
+//! Kong's: `auth_methods`, `bearer_token_param_type`.
 
-use super::credential::Places;
-use super::refusal::Answers;
-use super::{ConsumerBy, ConsumerMapping, Forward, OpenidConnect, PluginEnv, Requirement, inert};
+use super::challenge::Answers;
+use super::consumer::Mapping;
+use super::credential::named::ClientArg;
+use super::credential::{Places, Schemes};
+use super::headers::Headers;
+use super::remote::Along;
+use super::rules::{Ground, Rules};
+use super::{OpenidConnect, Place, PluginEnv, inert, possession};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
-use crate::http::head::is_field_name;
 use crate::http_client::Options;
-use crate::reason::Reason;
-use crate::token::claims::{ClaimPath, Reading, Required};
+use crate::oauth::introspection::Surroundings;
+use crate::oauth::{Clients, Introspection};
+use crate::token::introspection::{Introspect, JwtBy, Remote};
 use crate::token::jws::short_type;
 use crate::token::keys::KeySource;
 use crate::token::source::{Discovery, SourceSettings, issuer_of};
@@ -23,6 +29,8 @@ use std::time::Duration;
 
 /// A day, as the longest sensible leeway or interval in seconds.
 const DAY_SECS: f64 = 86_400.0;
+/// How long an inactive token stays so where `cache_ttl_neg` does not say.
+const INACTIVE: Duration = Duration::from_secs(5);
 
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("RS256", Algorithm::RS256),
@@ -43,14 +51,15 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 const TYPES: [&str; 3] = ["at+jwt", "jwt", ""];
 
 /// Reads the whole object.
-pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidConnect> {
+pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<OpenidConnect> {
     let config = &mut config;
     let problems = config.sink().count();
     inert::read(config);
-    methods(config);
-    let places = Places::parse(config);
+    let methods = Methods::read(config);
     let issuer = config.required_string("issuer", "the issuer's URL").unwrap_or_default().to_owned();
-    let client_ids = owned(config.strings_lenient("client_id"));
+    let options = Options::read(config);
+    let clients = Arc::new(Clients::read(config, &|id| place.certificate(id), env.client_keys()));
+    let client_ids: Vec<String> = clients.iter().map(|client| client.id().to_owned()).collect();
     let secrets = owned(config.strings_lenient("client_secret"));
     let algorithms = algorithms(config, &secrets);
     let with_hmac = algorithms.iter().any(|algorithm| algorithm.family() == AlgorithmFamily::Hmac);
@@ -58,37 +67,47 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
         switch(config, "verify_signature", true, "signatures are not verified: anyone can make a token");
     let verify_claims =
         switch(config, "verify_claims", true, "exp, nbf and a discovered issuer are not checked: tokens never expire");
-    let (keys, issuers) = keys(config, env, &issuer, with_hmac || !verify_signature);
+    let asks = methods.asks(config, &clients);
+    let keyless = with_hmac || !verify_signature || !methods.bearer;
+    let (keys, issuers) = keys(config, env, &issuer, &options, Wanted { keyless, asks });
+    let around = Surroundings {
+        issuer: issuer.as_str().into(),
+        issuers: issuers.clone(),
+        options,
+        clients: Arc::clone(&clients),
+        source: keys.clone(),
+    };
+    let introspection = Arc::new(Introspection::read(config, around, env.endpoints()));
+    let introspection = asks.then_some(introspection);
+    let remote = remote(config, &methods, introspection.clone(), env);
+    let leeway = leeway(config);
+    let rules = Rules::parse(config, &Ground { leeway, verify_claims, client_ids: &client_ids });
     let settings = Settings {
         issuers,
         algorithms,
         hs_secrets: if with_hmac { secrets.iter().map(|secret| secret.clone().into_bytes()).collect() } else { vec![] },
         verify_signature,
         verify_claims,
-        leeway: leeway(config),
-        types: types(config),
+        leeway,
+        types: match rules.types() {
+            Some(types) => types.iter().copied().map(Box::from).collect(),
+            None => types(config),
+        },
         ttl_without_exp: seconds(config, "cache_ttl", f64::MAX).unwrap_or(Duration::from_secs(3600)),
         ttl_max: seconds(config, "cache_ttl_max", f64::MAX).filter(|ttl| !ttl.is_zero()),
     };
-    let refuse_id_tokens = config.bool("id_tokens_refused").unwrap_or(true);
-    let requirements = requirements(config);
-    let claims_forbidden = config.strings_lenient("claims_forbidden").unwrap_or_default();
-    let consumer = consumer(config);
-    let groups_claim = config.strings_lenient("authenticated_groups_claim").map(ClaimPath::new);
-    let forward = forward(config);
-    let text = |text: Option<&str>, default: &str| Box::from(text.unwrap_or(default));
-    let answers = Answers {
-        unauthorized: text(config.string("unauthorized_error_message"), "Unauthorized"),
-        forbidden: text(config.string("forbidden_error_message"), "Forbidden"),
-        expose_error_code: config.bool("expose_error_code").unwrap_or(true),
-        issuer: issuer.into(),
-    };
+    let places = Places::parse(config);
+    let arg = ClientArg::parse(config);
+    let possession = possession::parse(config, &methods.names, &|id| place.authority(id), env.proofs());
+    let mapping = Mapping::parse(config);
+    let headers = Headers::parse(config);
+    let answers = Answers::parse(config, &rules, possession.schemes());
     let run_on_preflight = config.bool("run_on_preflight").unwrap_or(true);
     std::mem::replace(config, Reader::empty(config.line(), "", config.sink())).finish();
     if config.sink().count() > problems {
         return None;
     }
-    let validator = match Validator::new(settings, keys, None) {
+    let validator = match Validator::new(settings, keys, remote) {
         Ok(validator) => validator,
         Err(error) => {
             config.problem("client_secret", error.to_string(), "a usable secret");
@@ -96,16 +115,17 @@ pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<OpenidCon
         }
     };
     Some(OpenidConnect {
-        validator,
-        answers,
+        issuer: issuer.into(),
         run_on_preflight,
         places,
-        refuse_id_tokens: refuse_id_tokens.then(|| client_ids.into_iter().map(Box::from).collect()),
-        claims_forbidden: claims_forbidden.into_iter().map(|name| ClaimPath::new([name])).collect(),
-        requirements,
-        consumer,
-        groups_claim,
-        forward,
+        schemes: if possession.takes_dpop() { Schemes::BearerAndDpop } else { Schemes::Bearer },
+        along: Along::new(arg, client_ids.into_iter().map(Box::from).collect(), introspection),
+        validator,
+        possession,
+        rules,
+        mapping,
+        headers,
+        answers,
     })
 }
 
@@ -127,7 +147,7 @@ fn seconds(config: &mut Reader<'_>, key: &'static str, most: f64) -> Option<Dura
 }
 
 /// What a blog spelling stands for: its value counts where the right name is absent, with a remark.
-fn alias(config: &Reader<'_>, wrong: &'static str, right: &str) -> bool {
+pub(super) fn alias(config: &Reader<'_>, wrong: &'static str, right: &str) -> bool {
     if !config.has(wrong) {
         return false;
     }
@@ -139,30 +159,82 @@ fn alias(config: &Reader<'_>, wrong: &'static str, right: &str) -> bool {
     true
 }
 
-/// `auth_methods`, `bearer_only`: which of them this edge serves.
-fn methods(config: &mut Reader<'_>) {
-    const LATER: [&str; 7] =
-        ["authorization_code", "client_credentials", "kong_oauth2", "password", "refresh_token", "session", "userinfo"];
-    if alias(config, "bearer_only", "auth_methods") && config.bool("bearer_only") == Some(false) {
-        config.problem("bearer_only", "false", "`auth_methods`, which names the methods");
-    }
-    let methods = config.strings_lenient("auth_methods");
-    for method in methods.iter().flatten() {
-        match *method {
-            "bearer" | "introspection" => {}
-            later if LATER.contains(&later) => {
-                config.problem(
-                    "auth_methods",
-                    format!("{later:?}"),
-                    "bearer, introspection: others are not supported yet",
-                );
-            }
-            other => config.problem("auth_methods", format!("{other:?}"), "bearer or introspection"),
+/// `auth_methods`: by what a request may show who it is for.
+struct Methods<'a> {
+    names: Vec<&'a str>,
+    bearer: bool,
+    introspection: bool,
+    /// Whether they are written in the configuration.
+    written: bool,
+}
+
+impl<'a> Methods<'a> {
+    /// Reads `auth_methods` and `bearer_only`.
+    fn read(config: &mut Reader<'a>) -> Self {
+        const KEY: &str = "auth_methods";
+        if alias(config, "bearer_only", KEY) && config.bool("bearer_only") == Some(false) {
+            config.problem("bearer_only", "false", "true, or `auth_methods`");
         }
+        config.bool("bearer_only");
+        let written = config.strings_lenient(KEY);
+        if written.as_ref().is_some_and(Vec::is_empty) {
+            config.problem(KEY, "an empty list", "at least one method");
+        }
+        for method in written.iter().flatten() {
+            let expected = match *method {
+                "bearer" | "introspection" => continue,
+                "authorization_code" | "session" => {
+                    "bearer or introspection: the edge serves APIs, whose clients bring tokens; logins of browsers are \
+                     an application's"
+                }
+                "kong_oauth2" => "bearer or introspection: the edge has no OAuth 2.0 plugin to share tokens with",
+                _ => "bearer or introspection",
+            };
+            config.problem(KEY, format!("{method:?}"), expected);
+        }
+        let is_written = written.is_some();
+        let names = written.unwrap_or_else(|| vec!["bearer", "introspection"]);
+        let has = |name: &str| names.contains(&name);
+        Self { bearer: has("bearer"), introspection: has("introspection"), written: is_written, names }
     }
-    if methods.is_some_and(|methods| !methods.contains(&"bearer")) {
-        config.problem("auth_methods", "no `bearer`", "bearer among them: introspection alone is not supported yet");
+
+    /// Whether issuers are asked about tokens: where that was asked for, and where there is something to ask with.
+    fn asks(&self, config: &Reader<'_>, clients: &Clients) -> bool {
+        let can = config.has("introspection_endpoint") || clients.iter().next().is_some();
+        self.introspection && (self.written || can)
     }
+}
+
+/// Who is asked about tokens, and what becomes of answers.
+fn remote(
+    config: &mut Reader<'_>,
+    methods: &Methods<'_>,
+    introspection: Option<Arc<Introspection>>,
+    env: &PluginEnv,
+) -> Option<Remote> {
+    const BOTH: &str = "introspect_jwt_tokens";
+    let both = config.bool(BOTH).unwrap_or(false);
+    let keep = config.bool("cache_introspection").unwrap_or(true);
+    let ttl_inactive = seconds(config, "cache_ttl_neg", DAY_SECS).unwrap_or(INACTIVE);
+    let ttl_min = seconds(config, "cache_ttl_min", f64::MAX).unwrap_or_default();
+    let ttl_stale = seconds(config, "cache_ttl_resurrect", DAY_SECS).unwrap_or_default();
+    if !ttl_stale.is_zero() {
+        config.warn("cache_ttl_resurrect", "while the issuer does not answer, tokens it revoked pass for so long");
+    }
+    let Some(who) = introspection else {
+        if both {
+            config.problem(BOTH, "true", "`introspection` among `auth_methods`, and a client to ask with");
+        }
+        return None;
+    };
+    let jwts = match (methods.bearer, both) {
+        (true, false) => JwtBy::Keys,
+        (true, true) => JwtBy::KeysThenIntrospection,
+        (false, _) => JwtBy::Introspection,
+    };
+    let who: Arc<dyn Introspect> = who;
+    let control = env.control().cloned();
+    Some(Remote { who, control, jwts, keep, ttl_inactive, ttl_min, ttl_stale, shared: None })
 }
 
 fn algorithms(config: &mut Reader<'_>, secrets: &[String]) -> Vec<Algorithm> {
@@ -209,8 +281,23 @@ fn types(config: &mut Reader<'_>) -> Vec<Box<str>> {
     }
 }
 
-/// Where keys come from and which `iss` they serve. `keyless`: something else than fetched keys may verify.
-fn keys(config: &mut Reader<'_>, env: &PluginEnv, issuer: &str, keyless: bool) -> (Option<Arc<KeySource>>, Issuers) {
+/// What an issuer is needed for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// Something else than fetched keys may verify.
+    keyless: bool,
+    /// It is asked about tokens.
+    asks: bool,
+}
+
+/// Where keys come from, what else is known of the issuer, and which `iss` tokens may name.
+fn keys(
+    config: &mut Reader<'_>,
+    env: &PluginEnv,
+    issuer: &str,
+    options: &Options,
+    wanted: Wanted,
+) -> (Option<Arc<KeySource>>, Issuers) {
     let pseudo = config.bool("using_pseudo_issuer").unwrap_or(false);
     let endpoint = config.string("jwks_endpoint").map(str::to_owned);
     let extra = owned(config.strings_lenient("extra_jwks_uris"));
@@ -224,21 +311,27 @@ fn keys(config: &mut Reader<'_>, env: &PluginEnv, issuer: &str, keyless: bool) -
     }
     let headers = headers(config);
     let lifetime = seconds(config, "rediscovery_lifetime", DAY_SECS).unwrap_or(Duration::from_secs(30));
-    let timeout = config.integer("timeout", 1..=600_000).unwrap_or(10_000);
-    let ssl_verify = switch(config, "ssl_verify", true, "the issuer's certificate is not verified");
-    // With a key set URL of its own an issuer need not be asked for one; `iss` is then the configured one.
-    let discovers = !pseudo && endpoint.is_none();
+    // With a key set URL of its own an issuer need not be asked for one; `iss` is then the configured one. It still
+    // says where to ask about tokens.
+    let names_issuer = !pseudo && endpoint.is_none();
+    let discovers = names_issuer || (!pseudo && wanted.asks && !config.has("introspection_endpoint"));
     let issuers = match &allowed {
         Some(list) => Issuers::Listed(list.clone()),
-        None if discovers => Issuers::Discovered,
+        None if names_issuer => Issuers::Discovered,
         None if pseudo => Issuers::Listed(vec![issuer.to_owned()]),
         None => Issuers::Listed(vec![issuer_of(issuer)]),
     };
-    let discovery =
-        discovers.then(|| Discovery::new(issuer, document.as_deref(), allowed.as_deref().unwrap_or_default()));
+    if pseudo && wanted.asks && !config.has("introspection_endpoint") {
+        let expected = "`introspection_endpoint`: a pseudo issuer is not asked where that is";
+        config.problem("using_pseudo_issuer", "nowhere to ask about tokens", expected);
+    }
+    let discovery = discovers.then(|| Discovery {
+        keys: endpoint.is_none(),
+        ..Discovery::new(issuer, document.as_deref(), allowed.as_deref().unwrap_or_default())
+    });
     let jwks_uris: Vec<String> = endpoint.into_iter().chain(extra).collect();
     if discovery.is_none() && jwks_uris.is_empty() {
-        if !keyless {
+        if !wanted.keyless {
             let expected = "`jwks_endpoint` or `extra_jwks_uris`: a pseudo issuer is not asked for its keys";
             config.problem("using_pseudo_issuer", "no source of keys", expected);
         }
@@ -256,7 +349,7 @@ fn keys(config: &mut Reader<'_>, env: &PluginEnv, issuer: &str, keyless: bool) -
     let source = SourceSettings {
         discovery,
         jwks_uris,
-        options: Options { timeout: Duration::from_millis(timeout as u64), ssl_verify, headers, ..Options::default() },
+        options: Options { headers, ..options.clone() },
         rediscovery_lifetime: lifetime.max(Duration::from_secs(1)),
     };
     (Some(env.keys().source(source)), issuers)
@@ -270,94 +363,4 @@ fn headers(config: &mut Reader<'_>) -> Vec<(String, String)> {
         config.problem("discovery_headers_names", found, "as many as `discovery_headers_values`");
     }
     names.into_iter().zip(values).collect()
-}
-
-fn requirements(config: &mut Reader<'_>) -> Box<[Requirement]> {
-    let audience =
-        if alias(config, "allowed_audiences", "audience_required") { "allowed_audiences" } else { "audience_required" };
-    let pairs = [
-        (audience, "audience_claim", "aud", Reason::AudienceNotAllowed),
-        ("scopes_required", "scopes_claim", "scope", Reason::ScopeMissing),
-        ("groups_required", "groups_claim", "groups", Reason::GroupMissing),
-        ("roles_required", "roles_claim", "roles", Reason::RoleMissing),
-    ];
-    let mut requirements = Vec::new();
-    for (required, claim, default, reason) in pairs {
-        let path = config.strings_lenient(claim).unwrap_or_else(|| vec![default]);
-        let Some(elements) = config.strings_lenient(required) else { continue };
-        if elements.is_empty() || path.is_empty() {
-            config.problem(required, "an empty list", "nothing, or at least one element");
-        }
-        let path = ClaimPath::new(path);
-        // `aud` itself is a value or a list of values (RFC 7519, 4.1.3); claims named instead are read as Kong does.
-        let reading = if path.is("aud") { Reading::Whole } else { Reading::Words };
-        requirements.push(Requirement { path, reading, required: Required::new(elements), reason });
-    }
-    requirements.into()
-}
-
-fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
-    const FIELDS: [(&str, ConsumerBy); 3] =
-        [("id", ConsumerBy::Id), ("username", ConsumerBy::Username), ("custom_id", ConsumerBy::CustomId)];
-    let by = config.words("consumer_by", &FIELDS);
-    let optional = config.bool("consumer_optional").unwrap_or(false);
-    let one = config.strings_lenient("consumer_claim").map(|path| vec![ClaimPath::new(path)]);
-    let many = config.raw("consumer_claims").map(|value| match &value.kind {
-        Kind::Array(paths) => paths.iter().map(claim_path).collect::<Option<Vec<_>>>(),
-        _ => None,
-    });
-    if matches!(many, Some(None)) {
-        config.problem(
-            "consumer_claims",
-            "no list of claim paths",
-            "claim paths, such as [[\"sub\"], [\"client_id\"]]",
-        );
-    }
-    let paths = many.flatten().or(one)?;
-    if paths.is_empty() || by.as_ref().is_some_and(Vec::is_empty) {
-        config.problem("consumer_claims", "an empty list", "nothing, or at least one claim and consumer field");
-    }
-    let by = by.unwrap_or_else(|| vec![ConsumerBy::Username, ConsumerBy::CustomId]);
-    Some(ConsumerMapping { paths: paths.into(), by: by.into(), optional })
-}
-
-fn claim_path(value: &Value) -> Option<ClaimPath> {
-    let Kind::Array(items) = &value.kind else { return None };
-    let name = |item: &Value| match &item.kind {
-        Kind::String(text) if !text.is_empty() => Some(text.clone()),
-        _ => None,
-    };
-    let names = items.iter().map(name).collect::<Option<Vec<_>>>()?;
-    (!names.is_empty()).then(|| ClaimPath::new(names))
-}
-
-fn forward(config: &mut Reader<'_>) -> Forward {
-    const KEY: &str = "upstream_access_token_header";
-    let hide_credentials = config.bool("hide_credentials").unwrap_or(true);
-    let is_null = config.is_null(KEY);
-    let spelled = match config.raw(KEY).map(|value| &value.kind) {
-        None if is_null => "",
-        None => "authorization:bearer",
-        Some(Kind::String(text)) => text.as_str(),
-        Some(_) => {
-            config.problem(KEY, "no string", "a header name, with `:bearer` where the scheme stands before the token");
-            ""
-        }
-    };
-    let (name, bearer) = match spelled.split_once(':') {
-        Some((name, form)) if form.eq_ignore_ascii_case("bearer") => (name, true),
-        Some(_) => {
-            config.problem(KEY, format!("{spelled:?}"), "a header name, alone or with `:bearer`");
-            ("", false)
-        }
-        None => (spelled, false),
-    };
-    if !name.is_empty() && !is_field_name(name.as_bytes()) {
-        config.problem(KEY, format!("{name:?}"), "a header name");
-    }
-    if name.eq_ignore_ascii_case("authorization") && !bearer {
-        config.warn(KEY, "sends the token without `Bearer `, as in Kong; the default is `authorization:bearer`");
-    }
-    let name = if name.eq_ignore_ascii_case("authorization") { "Authorization" } else { name };
-    Forward { hide_credentials, header: (!name.is_empty()).then(|| (name.into(), bearer)) }
 }

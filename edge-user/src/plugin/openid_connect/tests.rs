@@ -14,7 +14,8 @@ use uuid::Uuid;
 fn parse_with(yaml: &str, env: &PluginEnv) -> (Option<OpenidConnect>, Vec<String>, Vec<String>) {
     let sink = Sink::new("k");
     let value = Tree::from_yaml(yaml, &sink).expect("YAML");
-    let plugin = Reader::new(&value, "config", &sink).and_then(|reader| OpenidConnect::parse(reader, env));
+    let plugin =
+        Reader::new(&value, "config", &sink).and_then(|reader| OpenidConnect::parse(reader, &Place::default(), env));
     let (problems, warnings) = sink.into_parts();
     (plugin, problems.iter().map(ToString::to_string).collect(), warnings)
 }

@@ -144,7 +144,7 @@ impl Use {
 }
 
 /// What the keys of an instance begin with: Kong's zeros where it is not for a route or service.
-fn key_prefix(place: &Place) -> Box<str> {
+fn key_prefix(place: &Place<'_>) -> Box<str> {
     let id = |id: Option<Uuid>| id.unwrap_or(Uuid::nil());
     format!("ratelimit:{}:{}:", id(place.route), id(place.service)).into()
 }
@@ -156,7 +156,7 @@ fn unavailable<'a>() -> Access<'a> {
 
 impl RateLimiting {
     /// Reads the settings; problems go to the reader's sink.
-    pub fn parse(config: Reader<'_>, place: &Place, env: &PluginEnv) -> Option<Self> {
+    pub fn parse(config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<Self> {
         settings::parse(config, place, env)
     }
 

@@ -21,7 +21,7 @@ enum PolicyName {
 }
 
 /// Reads the whole object.
-pub(super) fn parse(mut config: Reader<'_>, place: &Place, env: &PluginEnv) -> Option<RateLimiting> {
+pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<RateLimiting> {
     let problems = config.sink().count();
     let limits = limits(&mut config);
     let identifier = identifier(&mut config);
@@ -104,7 +104,7 @@ fn identifier(config: &mut Reader<'_>) -> Option<Identifier> {
     Some(identifier)
 }
 
-fn policy(config: &mut Reader<'_>, place: &Place, env: &PluginEnv) -> Option<Policy> {
+fn policy(config: &mut Reader<'_>, place: &Place<'_>, env: &PluginEnv) -> Option<Policy> {
     const NAMES: [(&str, PolicyName); 3] =
         [("local", PolicyName::Local), ("redis", PolicyName::Redis), ("cluster", PolicyName::Cluster)];
     let name = if config.has("policy") { config.word("policy", &NAMES) } else { Some(PolicyName::Local) };

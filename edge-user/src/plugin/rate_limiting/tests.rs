@@ -63,11 +63,11 @@ fn keys_are_kongs() {
     let (route, service) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
     for (place, expected) in [
         (
-            Place { route, service: None },
+            Place { route, ..Place::default() },
             "ratelimit:00000000-0000-0000-0000-000000000001:00000000-0000-0000-0000-000000000000:",
         ),
         (
-            Place { route, service },
+            Place { route, service, ..Place::default() },
             "ratelimit:00000000-0000-0000-0000-000000000001:00000000-0000-0000-0000-000000000002:",
         ),
         (Place::default(), "ratelimit:00000000-0000-0000-0000-000000000000:00000000-0000-0000-0000-000000000000:"),

@@ -1,8 +1,6 @@
 //! Where the credentials of a request stand, that they stand there once (RFC 6750, 2), and how they are taken out.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the grants of issue 4 read it"))]
 pub(super) mod basic;
-#[cfg_attr(not(test), expect(dead_code, reason = "the grants of issue 4 read it"))]
 pub(super) mod named;
 mod places;
 
@@ -43,7 +41,6 @@ pub(super) enum Schemes {
     /// `Bearer` alone.
     Bearer,
     /// `Bearer` and `DPoP`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `proof_of_possession_dpop`"))]
     BearerAndDpop,
 }
 
@@ -60,12 +57,18 @@ pub(super) enum Place<'p> {
     Cookie(&'p str),
 }
 
+impl Place<'_> {
+    /// Whether this is `Authorization`.
+    pub(super) fn is_authorization(&self) -> bool {
+        matches!(self, Self::Field(name) if *name == Known::Authorization.spelling())
+    }
+}
+
 /// The token of a request.
 pub(super) struct Found<'a, 'p> {
     /// The token; only characters of RFC 6750's `b64token`.
     pub(super) token: Cow<'a, [u8]>,
     /// What it came under.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `proof_of_possession_dpop`"))]
     pub(super) scheme: Scheme,
     /// Where it stands.
     pub(super) place: Place<'p>,
@@ -85,6 +88,21 @@ impl<'a> Sent<'a> {
     /// What a request bears. Its body counts once it was collected (`Body::collect`).
     pub(super) fn of(request: &'a Request<'_>) -> Self {
         Self { head: request.head, query: request.query.as_deref(), body: &*request.body }
+    }
+
+    /// The text of the one field of a name.
+    pub(super) fn text_of_field(&self, name: &str) -> Option<String> {
+        let value = self.field(name).ok().flatten()?;
+        std::str::from_utf8(value).ok().map(str::to_owned)
+    }
+
+    /// The text of the one argument of a name, in the query or else in the body.
+    pub(super) fn text_of_argument(&self, name: &str) -> Option<String> {
+        let text = |argument| match argument {
+            Argument::Once(value) => String::from_utf8(value.into_owned()).ok(),
+            Argument::Absent | Argument::Unusable => None,
+        };
+        text(self.in_query(name)).or_else(|| text(self.in_body(name)))
     }
 
     fn in_query(&self, name: &str) -> Argument<'a> {
