@@ -55,10 +55,10 @@ reasons! {
     TokenUnbound = "token_unbound", "the bearer token is not bound to its sender's key (cnf), which the route requires";
     ProofMissing = "proof_missing", "no DPoP proof came with the bearer token";
     ProofInvalid = "proof_invalid", "the DPoP proof is not one for this request and bearer token";
-    ProofReplayed = "proof_replayed", "the DPoP proof was used before";
-    NonceMissing = "nonce_missing", "the DPoP proof has no current nonce";
+    ProofReplayed = "proof_replayed", "the DPoP proof of the bearer token was used before";
+    NonceMissing = "nonce_missing", "the DPoP proof of the bearer token has no current nonce";
     CertificateMissing = "certificate_missing", "the bearer token is bound to a client certificate, and none came";
-    CertificateInvalid = "certificate_invalid", "the client certificate in the header is malformed, or no authority vouches for it";
+    CertificateInvalid = "certificate_invalid", "the client certificate in the header of the bearer token's sender is malformed, or no authority vouches for it";
     CertificateMismatch = "certificate_mismatch", "the bearer token is bound to another client certificate, or that one expired";
     IntrospectionUnavailable = "introspection_unavailable", "opaque bearer token, and introspection is not configured";
     TokenInactive = "token_inactive", "the bearer token's issuer says it is not active (introspection: token active:false)";

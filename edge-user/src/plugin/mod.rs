@@ -206,7 +206,7 @@ impl Refusal<'_> {
 }
 
 /// How another entity is found.
-type Find<T> = dyn Fn(&str) -> Option<T>;
+type Find<'a, T> = &'a (dyn Fn(&str) -> Option<T> + 'a);
 
 /// The route and service that an instance is for; neither for one that is for all.
 #[derive(Clone, Copy, Default)]
@@ -216,9 +216,9 @@ pub struct Place<'a> {
     /// The service's id.
     pub service: Option<Uuid>,
     /// How the certificate of one of the `ca_certificates` is found, by id or name.
-    pub authorities: Option<&'a Find<CertificateDer<'static>>>,
+    pub authorities: Option<Find<'a, CertificateDer<'static>>>,
     /// How one of the `certificates` is found with its key, by id.
-    pub certificates: Option<&'a Find<Arc<CertifiedKey>>>,
+    pub certificates: Option<Find<'a, Arc<CertifiedKey>>>,
 }
 
 impl Place<'_> {

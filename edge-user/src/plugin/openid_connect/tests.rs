@@ -1,7 +1,10 @@
 use super::*;
 use crate::config::problem::Sink;
+use crate::config::snapshot::{Consumer, Consumers};
 use crate::config::value::Value as Tree;
 use crate::http::head::Version;
+use crate::http::head::{Head, Owner};
+use crate::plugin::Caller;
 use crate::plugin::testing::Scene;
 use crate::state::State;
 use crate::token::cache::{LocalCache, VerdictCache};
@@ -39,8 +42,8 @@ fn defaults_are_kongs_but_for_the_documented_ones() {
     assert_eq!(settings.leeway, std::time::Duration::ZERO);
     assert_eq!(settings.algorithms.len(), 9);
     assert!(settings.algorithms.iter().all(|algorithm| !format!("{algorithm:?}").starts_with("HS")));
-    assert_eq!(plugin.forward.header, Some(("Authorization".into(), true)));
-    assert!(plugin.forward.hide_credentials && plugin.answers.expose_error_code && warnings.is_empty());
+    assert!(plugin.validator().remote().is_none(), "nobody is asked where there is no client to ask with");
+    assert!(plugin.headers.hide_credentials() && !plugin.headers.needs_token(true) && warnings.is_empty());
     assert!(plugin.owned_names().is_empty());
 }
 
@@ -57,15 +60,18 @@ fn every_documented_parameter_is_known_and_no_other() {
                 redis: {host: 127.0.0.1, port: 6379}, cache_ttl: 3600, jwt_session_claim: sid, verify_nonce: true, anonymous: null}";
     assert_eq!(problems(dump), [""; 0]);
     for (wrong, expected) in [
-        ("anonymous: someone", "k:1: config.anonymous: found \"someone\", expected nothing: not supported yet"),
-        ("introspection_endpoint: 'https://a/i'", "found \"https://a/i\", expected nothing: not supported yet"),
-        ("session_storage: redis", "expected \"cookie\": anything else is not supported yet"),
-        ("principals: {enabled: true}", "config.principals.enabled: found true, expected false"),
+        ("introspection_endpoint: 'http://idp.example/i'", "is not https"),
+        ("session_storage: redis", "expected \"cookie\"; instead: an application that logs browsers in"),
+        ("redirect_uri: ['https://a/cb']", "expected nothing; instead: an application that logs browsers in"),
+        ("principals: {enabled: true}", "config.principals.enabled: found true, expected false; instead: consumers"),
+        ("introspect_jwt_tokens: true", "`introspection` among `auth_methods`, and a client to ask with"),
+        ("{using_pseudo_issuer: true, auth_methods: [introspection]}", "`introspection_endpoint`: a pseudo issuer"),
         ("scope_required: [a]", "found an unknown field, expected `scopes_required`"),
         ("require_scop: [a]", "found an unknown field"),
-        ("auth_methods: [authorization_code]", "others are not supported yet"),
-        ("auth_methods: [introspection]", "introspection alone is not supported yet"),
+        ("auth_methods: [authorization_code]", "logins of browsers are an application's"),
+        ("auth_methods: [kong_oauth2]", "no OAuth 2.0 plugin"),
         ("auth_methods: [magic]", "expected bearer or introspection"),
+        ("auth_methods: []", "at least one method"),
         ("bearer_token_param_type: [headers]", "expected one of: header, query, body, cookie"),
         ("bearer_token_cookie_name: t", "expected both, or neither"),
         ("algorithms_allowed: []", "found an empty list, expected at least one algorithm"),
@@ -86,7 +92,7 @@ fn every_documented_parameter_is_known_and_no_other() {
         ("upstream_access_token_header: 'x:basic'", "expected a header name"),
         ("consumer_claims: [sub]", "claim paths"),
         ("consumer_by: [email]", "expected one of: id, username, custom_id"),
-        ("bearer_only: false", "`auth_methods`, which names the methods"),
+        ("bearer_only: false", "expected true, or `auth_methods`"),
         ("{clock_skew_leeway: 1, leeway: 2}", "`leeway` alone"),
     ] {
         let wrong = wrong.trim_matches(['{', '}'].as_ref());
@@ -119,7 +125,8 @@ fn weaker_settings_and_blog_spellings_are_remarked_on() {
     let (plugin, ..) = parse_with(seed, &PluginEnv::default());
     let plugin = plugin.expect("a plugin");
     assert_eq!(plugin.validator().settings().leeway.as_secs(), 60);
-    assert_eq!(plugin.requirements.len(), 2);
+    assert_eq!(plugin.rules.scope(), "api.read");
+    assert!(plugin.validator().remote().is_some(), "there is a client to ask with");
     for weak in [
         "verify_signature: false",
         "verify_claims: false",
@@ -247,7 +254,7 @@ async fn answers_have_their_status_and_challenge() {
         let challenge = format!("{bare}, error=\"invalid_token\"");
         assert_eq!(door.send(&token).await.map(|_| ()), seen(401, reason, &challenge));
     }
-    let scope = format!("{bare}, error=\"insufficient_scope\"");
+    let scope = format!("{bare}, error=\"insufficient_scope\", scope=\"read\"");
     assert_eq!(
         door.send(&door.token(json!({"scope": "pread"}))).await.map(|_| ()),
         seen(403, Reason::ScopeMissing, &scope)
@@ -356,7 +363,9 @@ async fn the_token_reaches_the_upstream_as_the_settings_say() {
         let token = door.token(json!({}));
         let mut head = request("GET", &[("Authorization", &format!("{spelled} {token}"))]);
         assert!(door.access(&mut head, None).await.is_ok(), "{extra}");
-        let seen: Vec<_> = fields(&head).into_iter().map(|(name, value)| (name, value.replace(&token, "T"))).collect();
+        let mut seen: Vec<_> =
+            fields(&head).into_iter().map(|(name, value)| (name, value.replace(&token, "T"))).collect();
+        assert_eq!(seen.pop(), Some(("X-Credential-Identifier".to_owned(), "user".to_owned())), "{extra}");
         let expected: Vec<_> = expected.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         assert_eq!(seen, expected, "{extra} {spelled}");
     }
@@ -397,7 +406,8 @@ async fn claims_map_to_consumers() {
         added,
         [
             ("X-Consumer-ID".to_owned(), Uuid::from_u128(1).to_string()),
-            ("X-Consumer-Username".to_owned(), "ann".to_owned())
+            ("X-Consumer-Username".to_owned(), "ann".to_owned()),
+            ("X-Credential-Identifier".to_owned(), Uuid::from_u128(1).to_string()),
         ]
     );
 }
@@ -410,7 +420,7 @@ async fn no_value_becomes_a_second_field() {
     let mut head = request("GET", &[("Authorization", &format!("Bearer {token}"))]);
     assert!(door.access(&mut head, None).await.is_ok());
     let names: Vec<_> = fields(&head).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["Authorization", "X-Consumer-ID", "X-Consumer-Custom-ID"]);
+    assert_eq!(names, ["Authorization", "X-Consumer-ID", "X-Consumer-Custom-ID", "X-Credential-Identifier"]);
 }
 
 #[tokio::test]
