@@ -261,7 +261,7 @@ async fn answers_have_their_status_and_challenge() {
     );
     assert_eq!(
         door.send(&door.token(json!({"aud": "other"}))).await.map(|_| ()),
-        seen(403, Reason::AudienceNotAllowed, &scope)
+        seen(403, Reason::AudienceNotAllowed, &format!("{bare}, error=\"insufficient_scope\""))
     );
     let value = format!("Bearer {good}");
     let twice = [("Authorization", value.as_str()); 2];
