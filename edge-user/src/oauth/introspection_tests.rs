@@ -97,7 +97,6 @@ async fn what_a_request_adds_replaces_nothing() {
     assert_eq!((seen.header("x-a"), seen.header("x-b")), (Some("fixed"), Some("theirs")));
     assert_eq!(seen.header("authorization"), Some("Key k"), "as Kong has it");
     assert!(!seen.head.contains("evil"));
-    assert_ne!(extras.digest(), Extras::default().digest());
 }
 
 // I1
