@@ -4,6 +4,7 @@
 //! What an answer says is its caller's to read.
 
 use super::breaker::{Breaker, LONGEST_ASKED, Outcome};
+use super::latency::Latency;
 use super::request::Request;
 use crate::crypto::FieldDigest;
 use crate::http_client::{self, Answer, Call, HttpClient, Options, Session};
@@ -31,8 +32,6 @@ const MAX_QUOTED: usize = 200;
 const RETRY_SECS: u32 = 1;
 /// The same while the issuer refuses the edge: somebody has to change a configuration.
 const CREDENTIALS_SECS: u32 = 10;
-/// Bounds of the latency histogram.
-const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 10_000];
 
 /// What an endpoint is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -486,36 +485,6 @@ fn retry_after(answer: &Answer, now: SystemTime) -> Option<Duration> {
     match text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.parse().ok().map(Duration::from_secs),
         false => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
-    }
-}
-
-/// A distribution of durations that many may add to.
-#[derive(Default)]
-struct Latency {
-    counts: [AtomicU64; BOUNDS_MS.len() + 1],
-    sum_us: AtomicU64,
-}
-
-impl Latency {
-    fn observe(&self, took: Duration) {
-        let slot = BOUNDS_MS.iter().position(|bound| took.as_millis() < u128::from(*bound)).unwrap_or(BOUNDS_MS.len());
-        self.counts[slot].fetch_add(1, Ordering::Relaxed);
-        self.sum_us.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
-    }
-
-    fn write<'a>(all: impl Iterator<Item = &'a Self> + Clone, issuer: &str, purpose: &str, to: &mut Exposition) {
-        let sum = |number: &dyn Fn(&Self) -> &AtomicU64| -> u64 {
-            all.clone().map(|one| number(one).load(Ordering::Relaxed)).sum()
-        };
-        let labels = [("issuer", issuer), ("endpoint", purpose)];
-        let mut below = 0;
-        for slot in 0..=BOUNDS_MS.len() {
-            below += sum(&|one| &one.counts[slot]);
-            let bound = BOUNDS_MS.get(slot).map_or("+Inf".to_owned(), |bound| (*bound as f64 / 1e3).to_string());
-            to.suffixed("_bucket", &[labels[0], labels[1], ("le", &bound)], below);
-        }
-        to.suffixed("_sum", &labels, sum(&|one| &one.sum_us) as f64 / 1e6);
-        to.suffixed("_count", &labels, below);
     }
 }
 

@@ -287,10 +287,7 @@ impl Settings {
             config.warn("introspection_check_active", "an answer that does not say `active` counts as active");
         }
         let token_name: Box<str> = config.string("introspection_token_param_name").unwrap_or("token").into();
-        let hint: Box<str> = match config.is_null("introspection_hint") {
-            true => "".into(),
-            false => config.any_string("introspection_hint").unwrap_or("access_token").into(),
-        };
+        let hint: Box<str> = config.any_string("introspection_hint").unwrap_or("access_token").into();
         let is_ours = |name: &str| {
             name == &*token_name
                 || (name == "token_type_hint" && !hint.is_empty())

@@ -9,6 +9,7 @@ pub mod client;
 pub mod endpoint;
 pub mod introspection;
 pub mod keys;
+mod latency;
 pub mod request;
 mod settings;
 pub mod target;

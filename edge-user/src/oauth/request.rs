@@ -41,8 +41,20 @@ impl Form {
         out
     }
 
-    fn values(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(|(_, value)| &**value)
+    /// Values that may be secret: all but those of parameters that never are.
+    fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        const OPEN: [&[u8]; 9] = [
+            b"audience",
+            b"client_assertion_type",
+            b"client_id",
+            b"grant_type",
+            b"requested_token_type",
+            b"resource",
+            b"scope",
+            b"subject_token_type",
+            b"token_type_hint",
+        ];
+        self.0.iter().filter(|(name, _)| !OPEN.contains(&&**name)).map(|(_, value)| &**value)
     }
 }
 
@@ -62,7 +74,7 @@ pub struct Request {
     pub form: Option<Form>,
     /// Appended to the endpoint's URL.
     pub query: Form,
-    /// What of it no log may show, beside the values of the form.
+    /// What of it no log may show, beside the values of form and query.
     hidden: Vec<Box<[u8]>>,
 }
 
@@ -106,12 +118,11 @@ impl Request {
 
     /// Whether a text of the issuer repeats something secret of this request.
     pub(super) fn is_echoed_in(&self, text: &str) -> bool {
-        // Shorter values are words such as `token_type_hint`'s; no secret is.
-        const SHORTEST: usize = 6;
-        let form = self.form.iter().flat_map(Form::values);
-        let all = form.chain(self.query.values()).chain(self.hidden.iter().map(|secret| &**secret));
-        all.filter(|value| value.len() >= SHORTEST && *value != b"access_token")
-            .any(|value| memchr::memmem::find(text.as_bytes(), value).is_some())
+        // Shorter ones are in many a word; no secret is that short.
+        const SHORTEST: usize = 4;
+        let form = self.form.iter().flat_map(Form::secrets);
+        let all = form.chain(self.query.secrets()).chain(self.hidden.iter().map(|secret| &**secret));
+        all.filter(|value| value.len() >= SHORTEST).any(|value| memchr::memmem::find(text.as_bytes(), value).is_some())
     }
 
     /// The method with its body.
@@ -209,10 +220,12 @@ mod tests {
         let mut request = Request::post();
         request.form().push("token", "opaque-token");
         request.form().push("token_type_hint", "access_token");
+        request.form().push("client_id", "edge-client");
         request.hide("hunter22");
         for (text, echoed) in [
             ("token opaque-token is unknown", true),
             ("client hunter22", true),
+            ("client edge-client is unknown", false),
             ("the access_token is unknown", false),
             ("", false),
         ] {
