@@ -101,6 +101,11 @@ impl Issuer {
         self.upstream.address()
     }
 
+    /// Listens no longer; another may listen at its address then.
+    pub fn stop(self) {
+        self.upstream.stop();
+    }
+
     /// How many connections were made to it.
     pub fn connections(&self) -> usize {
         self.upstream.connections()
@@ -205,13 +210,14 @@ pub fn argument(request: &Message, name: &str) -> Option<String> {
 fn unescape(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
+    while let Some((&first, after)) = rest.split_first() {
         let escaped = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        (byte, rest) = match (byte, escaped) {
+        let (byte, next) = match (first, escaped) {
             (b'%', Some(value)) => (value, &after[2..]),
             (b'+', _) => (b' ', after),
-            _ => (byte, after),
+            _ => (first, after),
         };
+        rest = next;
         bytes.push(byte);
     }
     String::from_utf8(bytes).expect("a form of UTF-8")
@@ -241,7 +247,9 @@ fn serve(socket: TcpStream, seen: &Seen, state: &Mutex<State>) {
         // A test's function may take its time: the state is free meanwhile.
         let reply = match (answer, document) {
             (Some(answer), _) => answer(&request),
-            (None, Value::Null) if path == "/userinfo" => unauthorized("Bearer error=\"invalid_token\"", "invalid_token"),
+            (None, Value::Null) if path == "/userinfo" => {
+                unauthorized("Bearer error=\"invalid_token\"", "invalid_token")
+            }
             (None, Value::Null) => Reply::new("404 Not Found", "", ""),
             (None, document) => good(&document),
         };
@@ -319,4 +327,66 @@ fn discovery(url: &str) -> Value {
         "authorization_endpoint": format!("{url}/authorize"), "response_types_supported": ["code"],
         "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256", "ES256"],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Client;
+
+    fn ask(issuer: &Issuer, path: &str, token: &str) -> Message {
+        let body = format!("token={token}&token_type_hint=access_token");
+        let length = body.len();
+        let request = format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{body}");
+        Client::connect(issuer.address()).ask(request)
+    }
+
+    #[test]
+    fn it_answers_as_it_is_told() {
+        let issuer = Issuer::start(&[]);
+        issuer.know("a+b", json!({"active": true}));
+        assert_eq!(ask(&issuer, "/introspect", "a%2Bb").json(), json!({"active": true}));
+        assert_eq!(ask(&issuer, "/introspect", "a+b").json(), json!({"active": false}));
+        issuer.forget("a+b");
+        assert_eq!(ask(&issuer, "/introspect", "a%2Bb").json(), json!({"active": false}));
+        assert_eq!((issuer.introspections("a+b"), issuer.hits("/introspect")), (2, 3));
+        assert_eq!(ask(&issuer, "/other", "x").status(), 404);
+        assert_eq!(ask(&issuer, "/userinfo", "x").status(), 401);
+        issuer.answer("/other", |request| good(&json!(argument(request, "token"))));
+        assert_eq!(ask(&issuer, "/other?x=1", "t").json(), "t");
+        issuer.describe(json!({"token_endpoint": null, "x": 1}));
+        let document = ask(&issuer, "/.well-known/openid-configuration", "").json();
+        assert_eq!((&document["x"], &document["token_endpoint"]), (&json!(1), &Value::Null));
+    }
+
+    #[test]
+    fn it_fails_as_it_is_told() {
+        let issuer = Issuer::start(&[]);
+        issuer.know("t", json!({"active": true}));
+        let status = |fault: Fault| {
+            issuer.fail_at("/introspect", fault);
+            let answer = ask(&issuer, "/introspect", "t");
+            (answer.status(), answer.text(), answer.field("content-type").map(str::to_owned))
+        };
+        let json = Some("application/json".to_owned());
+        assert_eq!(status(Fault::Status(503)), (503, "{}".into(), json.clone()));
+        assert_eq!(status(Fault::InvalidClient), (401, "{\"error\":\"invalid_client\"}".into(), json.clone()));
+        assert_eq!(status(Fault::TooMany(3)), (429, "{}".into(), json.clone()));
+        assert_eq!(status(Fault::Html).2, Some("text/html".into()));
+        assert_eq!(
+            status(Fault::ContentType("text/plain")),
+            (200, "{\"active\":true}".into(), Some("text/plain".into()))
+        );
+        assert_eq!(status(Fault::Truncated), (200, "{\"activ".into(), json.clone()));
+        assert_eq!(status(Fault::Redirect("http://x/".into())).0, 302);
+        issuer.fail(Fault::Status(500));
+        assert_eq!(ask(&issuer, "/jwks", "t").status(), 500);
+        assert_eq!(ask(&issuer, "/introspect", "t").status(), 302);
+        issuer.fail_at("/introspect", Fault::Close);
+        let mut client = Client::connect(issuer.address());
+        client.send("GET /introspect HTTP/1.1\r\nHost: t\r\n\r\n");
+        assert!(client.closes());
+        issuer.recover();
+        assert_eq!(ask(&issuer, "/introspect", "t").json(), json!({"active": true}));
+    }
 }

@@ -52,6 +52,7 @@ impl Parties {
         process::need("curl")?;
         process::need("setpriv")?;
         process::need("ip")?;
+        process::need("jq")?;
         let nginx = process::need("nginx")?;
         let redis = process::need("redis-server")?;
         let (httpbin, grpc, websocket) = (python("httpbin")?, python("grpc")?, python("websocket")?);

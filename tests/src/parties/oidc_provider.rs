@@ -112,8 +112,7 @@ impl OidcProvider {
     /// What it says to the owner of a resource, `alice` or `bob`, who asks for these scopes.
     pub fn password_grant(&self, user: &str, scope: &str, more: &[(&str, &str)]) -> Value {
         let password = format!("{user}-password");
-        let form =
-            [("grant_type", "password"), ("username", user), ("password", password.as_str()), ("scope", scope)];
+        let form = [("grant_type", "password"), ("username", user), ("password", password.as_str()), ("scope", scope)];
         self.grant(&[&form, more].concat())
     }
 
