@@ -140,6 +140,54 @@ fn a_certified_issuer_rotates_in_mid_traffic() {
 }
 
 #[test]
+fn a_certified_issuer_without_an_edge() {
+    let issuer = OidcProvider::start();
+    let (id, secret) = OidcProvider::POST;
+    let endpoint = format!("{}/token/introspection", issuer.url());
+    let introspect = |url: &str, token: &str, more: &[&str]| -> Value {
+        let token = format!("token={token}");
+        let (text, _) = curl(&[&[url, "-d", token.as_str()], more].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    };
+    let post = ["-d", &format!("client_id={id}"), "-d", &format!("client_secret={secret}")];
+    let token = issuer.token("opaque");
+    let known = introspect(&endpoint, &token, &post);
+    assert_eq!((&known["active"], &known["aud"]), (&json!(true), &json!(OidcProvider::AUDIENCE)));
+    assert_eq!(known["exp"].as_i64().unwrap() - known["iat"].as_i64().unwrap(), 600);
+    // Basic credentials that are not form-encoded are refused; the same encoded are not.
+    let bare = format!("{}:{}", OidcProvider::BASIC.0, OidcProvider::BASIC.1);
+    assert_eq!(introspect(&endpoint, &token, &["-u", &bare])["error"], "invalid_request");
+    assert_eq!(introspect(&endpoint, &token, &["-u", "gate+way%3A1:s%3Ae%25c%2Br+e%2Ft"])["active"], true);
+    assert_eq!(introspect(&endpoint, &token, &["-d", "client_id=mtls"])["error"], "invalid_client");
+    assert_eq!(issuer.introspections(&token), 4);
+    issuer.revoke(&token);
+    assert_eq!(introspect(&endpoint, &token, &post), json!({"active": false}));
+
+    let bound = issuer.bound_token("opaque");
+    assert!(introspect(&endpoint, &bound, &post)["cnf"]["x5t#S256"].is_string());
+    assert!(mint::open(&issuer.bound_token("ES256")).1["cnf"]["x5t#S256"].is_string());
+
+    let tokens = issuer.password_grant("alice", "openid email offline_access", &[]);
+    assert_eq!(mint::open(tokens["id_token"].as_str().unwrap()).1["sub"], "alice");
+    let bearer = format!("Authorization: Bearer {}", tokens["access_token"].as_str().unwrap());
+    let (user, _) = curl(&["-H", &bearer, &format!("{}/me", issuer.url())]);
+    assert_eq!(serde_json::from_str::<Value>(&user).unwrap(), json!({"sub": "alice", "email": "alice@api.test"}));
+    let refreshed = [("grant_type", "refresh_token"), ("refresh_token", tokens["refresh_token"].as_str().unwrap())];
+    assert!(issuer.grant(&refreshed)["access_token"].is_string());
+    assert_eq!(issuer.password_grant("mallory", "", &[])["error"], "invalid_grant");
+    let exchange = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token", tokens["access_token"].as_str().unwrap()),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ("audience", "api://orders"),
+        ("scope", "orders:read"),
+    ];
+    let exchanged = mint::open(issuer.grant(&exchange)["access_token"].as_str().unwrap()).1;
+    assert_eq!((&exchanged["sub"], &exchanged["aud"]), (&json!("alice"), &json!("api://orders")));
+    assert_eq!(issuer.hits("/token"), 7);
+}
+
+#[test]
 fn grpc_without_an_edge() {
     let plain = Grpc::start();
     let call = |method: &str, arguments: &[&str]| grpc::call(plain.address(), method, arguments);

@@ -88,6 +88,12 @@ impl Reply {
         self
     }
 
+    /// What follows the head of what is written first.
+    pub(crate) fn body(&self) -> String {
+        let text = self.parts.first().map(|(_, bytes)| String::from_utf8_lossy(bytes)).unwrap_or_default();
+        text.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned())
+    }
+
     /// Writes it; whether the connection serves on.
     pub(crate) fn write(&self, stream: &mut TcpStream) -> io::Result<bool> {
         for (pause, bytes) in &self.parts {

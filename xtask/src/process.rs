@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Programs that Debian packages bring: one line each.
-const PACKAGES: [(&str, &[&str]); 14] = [
+const PACKAGES: [(&str, &[&str]); 15] = [
     ("cc", &["gcc", "libc6-dev"]),
     ("c++", &["g++"]),
     ("chrt", &["util-linux"]),
@@ -19,6 +19,7 @@ const PACKAGES: [(&str, &[&str]); 14] = [
     ("h2load", &["nghttp2-client"]),
     ("haproxy", &["haproxy"]),
     ("ip", &["iproute2"]),
+    ("jq", &["jq"]),
     ("nginx", &["nginx"]),
     ("npm", &["npm"]),
     ("openssl", &["openssl"]),

