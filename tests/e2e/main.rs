@@ -27,6 +27,7 @@ mod reload;
 mod responses;
 mod routing;
 mod settings;
+mod statements;
 mod stream;
 mod tls;
 mod upstreams;

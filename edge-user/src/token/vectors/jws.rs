@@ -272,3 +272,40 @@ async fn each_part_is_spelled_in_one_way() {
     }
     assert_eq!(verdict(&bench, &good).await, Ok(()));
 }
+
+#[tokio::test]
+async fn what_is_no_jws_is_refused_before_any_key_is_looked_up() {
+    // T14, T24, D4: the issuer is not even asked for the keys that it has.
+    let key = TestKey::new(Algorithm::ES256, "k");
+    let bench = bench(&[key.jwk()], &[]).await;
+    let good = key.mint_raw("{\"alg\":\"ES256\",\"kid\":\"k\"}", &payload());
+    let parts: Vec<&str> = good.split('.').collect();
+    let jwe = encode(
+        "{\"alg\":\"PBES2-HS512+A256KW\",\"enc\":\"A256GCM\",\"p2s\":\"AA\",\"p2c\":2147483647,\"zip\":\"DEF\"}",
+    );
+    for wrong in [
+        String::new(),
+        parts[0].to_owned(),
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{}.{}.", parts[0], parts[1]),
+        format!("{}..{}", parts[0], parts[2]),
+        format!(".{}.{}", parts[1], parts[2]),
+        format!("{good}.{}", parts[2]),
+        format!("{jwe}.AA.AA.AA.AA"),
+        format!("{jwe}.AA.AA"),
+        format!("{good}="),
+        key.mint_raw("{\"alg\":\"none\",\"kid\":\"k\"}", &payload()),
+        key.mint_raw("{\"alg\":\"ES512\",\"kid\":\"k\"}", &payload()),
+        key.mint_raw("{\"alg\":\"ES256\",\"kid\":1}", &payload()),
+        key.mint_raw("{\"alg\":\"ES256\",\"kid\":\"k\"}", "[]"),
+        key.mint_raw("{\"alg\":\"ES256\",\"kid\":\"k\"}", "{\"iss\":\"joe\",\"exp\":1}"),
+        key.mint_raw("{\"alg\":\"ES256\",\"kid\":\"k\"}", "{\"iss\":\"jim\",\"exp\":1300819380}"),
+        key.mint_raw("{\"alg\":\"ES256\",\"kid\":\"k\",\"typ\":\"logout+jwt\"}", &payload()),
+        "A".repeat(crate::token::jws::MAX_BYTES + 1),
+    ] {
+        assert!(verdict(&bench, &wrong).await.is_err(), "{wrong:.80}");
+        assert!(bench.issuer.requests().is_empty(), "{wrong:.80}");
+    }
+    assert_eq!(verdict(&bench, &good).await, Ok(()));
+    assert_eq!(bench.issuer.count("/jwks"), 1);
+}
