@@ -29,6 +29,7 @@ mod responses;
 mod routing;
 mod seeds;
 mod settings;
+mod statements;
 mod stream;
 mod tls;
 mod upstreams;

@@ -56,6 +56,8 @@ impl VerifyingKey {
         }
         let kind = match key.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => Kind::Public(rsa(algorithm, n, e)?),
+            // Everyone knows the empty secret.
+            DecodingKeyKind::SecretOrDer(bytes) if bytes.is_empty() => return Err(Error::KeyMalformed),
             DecodingKeyKind::SecretOrDer(bytes) => match algorithm {
                 Algorithm::HS256 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, bytes))),
                 Algorithm::HS384 => Kind::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA384, bytes))),

@@ -18,6 +18,8 @@ pub mod keys;
 pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod vectors;
 
 use crate::crypto::verify::VerifyingKey;
 use crate::crypto::{self, MacKey};

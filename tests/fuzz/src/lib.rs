@@ -9,6 +9,7 @@ mod forward;
 mod h1;
 mod h2;
 mod json;
+mod jwk;
 mod passing;
 mod strict;
 mod target;
@@ -18,7 +19,7 @@ mod token;
 type Target = fn(&[u8]);
 
 /// Every target: its name, which is also its corpus's, and its function.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("head", h1::request),
     ("response", h1::response),
     ("chunked", h1::chunked),
@@ -29,6 +30,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("claims", token::claims),
     ("jwks", token::jwks),
     ("dpop", dpop::proof),
+    ("jwk", jwk::one),
     ("entities", config::entities),
     ("settings", config::settings),
     ("rewrite", passing::rewrite),
