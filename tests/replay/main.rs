@@ -134,5 +134,6 @@ macro_rules! replay {
 }
 
 replay!(
-    head, response, chunked, h2_head, forward, target, jws, claims, jwks, dpop, entities, settings, rewrite, websocket
+    head, response, chunked, h2_head, forward, target, jws, claims, jwks, dpop, entities, settings, rewrite, websocket,
+    arguments
 );

@@ -3,6 +3,7 @@
 //!
 //! What the edge writes is judged by `strict`, which shares no code with it.
 
+mod arguments;
 mod config;
 mod dpop;
 mod forward;
@@ -18,7 +19,7 @@ mod token;
 type Target = fn(&[u8]);
 
 /// Every target: its name, which is also its corpus's, and its function.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("head", h1::request),
     ("response", h1::response),
     ("chunked", h1::chunked),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("settings", config::settings),
     ("rewrite", passing::rewrite),
     ("websocket", passing::websocket),
+    ("arguments", arguments::take_out),
 ];
 
 /// Runs one target.
