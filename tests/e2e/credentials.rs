@@ -52,47 +52,37 @@ fn each_place_is_searched_where_it_is_configured_and_left_without_the_token() {
     // T39, T42, T43
     let all = placed(&["header", "query", "body", "cookie"]);
     let default = Guarded::start();
-    for (name, request, target, field, body) in [
-        ("header", get("/o?a=1", &["Authorization: Bearer TOKEN"]), "/o?a=1", None, ""),
-        ("access-token", get("/o", &["access-token: TOKEN"]), "/o", None, ""),
-        ("x-access-token", get("/o", &["X-Access-Token: Bearer TOKEN"]), "/o", None, ""),
-        ("query", get("/o?a=%31&access_token=TOKEN&b", &[]), "/o?a=%31&b", None, ""),
-        ("query alone", get("/o?%61ccess_token=TOKEN", &[]), "/o", None, ""),
+    type Row = (&'static str, fn(&str) -> Vec<u8>, &'static str, &'static str);
+    let rows: [Row; 9] = [
+        ("header", |token| get("/o?a=1", &[&format!("Authorization: Bearer {token}")]), "/o?a=1", ""),
+        ("access-token", |token| get("/o", &[&format!("access-token: {token}")]), "/o", ""),
+        ("x-access-token", |token| get("/o", &[&format!("X-Access-Token: Bearer {token}")]), "/o", ""),
+        ("query", |token| get(&format!("/o?a=%31&access_token={token}&b"), &[]), "/o?a=%31&b", ""),
+        ("query alone", |token| get(&format!("/o?%61ccess_token={token}"), &[]), "/o", ""),
         (
             "form",
-            post("/o", &["Content-Type: application/x-www-form-urlencoded"], "a=%31&access_token=TOKEN&b=+"),
+            |token| post("/o", &[&format!("Content-Type: {FORM}")], &format!("a=%31&access_token={token}&b=+")),
             "/o",
-            None,
             "a=%31&b=+",
         ),
         (
-            "json",
-            post("/o", &["Content-Type: application/json"], r#"{ "a":1.0, "access_token":"TOKEN", "b":[ ]}"#),
-            "/o",
-            None,
-            r#"{ "a":1.0, "b":[ ]}"#,
-        ),
-        (
             "chunked form",
-            chunked(&["Content-Type: application/x-www-form-urlencoded"], "access_token=TOKEN&a=1", 7),
+            |token| chunked(&[&format!("Content-Type: {FORM}")], &format!("access_token={token}&a=1"), 7),
             "/c",
-            None,
             "a=1",
         ),
-        ("cookie", get("/o", &["Cookie: a=1; t=TOKEN; b=2"]), "/o", Some(("cookie", "a=1; b=2")), ""),
-    ] {
-        let with = |token: &str| {
-            let text = String::from_utf8(request.clone()).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { panic!("no head") };
-            if head.contains("chunked") {
-                return chunked(&[&format!("Content-Type: {FORM}")], &format!("access_token={token}&a=1"), 7);
-            }
-            let body = body.replace("TOKEN", token);
-            let head = head.replace("TOKEN", token);
-            let head: Vec<_> = head.split("\r\n").filter(|line| !line.starts_with("Content-Length")).collect();
-            let length = if body.is_empty() { String::new() } else { format!("\r\nContent-Length: {}", body.len()) };
-            format!("{}{length}\r\n\r\n{body}", head.join("\r\n")).into_bytes()
-        };
+        (
+            "json",
+            |token| {
+                let body = r#"{ "a":1.0, "access_token":"TOKEN", "b":[ ]}"#.replace("TOKEN", token);
+                post("/o", &[&format!("Content-Type: {JSON}")], &body)
+            },
+            "/o",
+            r#"{ "a":1.0, "b":[ ]}"#,
+        ),
+        ("cookie", |token| get("/o", &[&format!("Cookie: a=1; t={token}; b=2")]), "/o", ""),
+    ];
+    for (name, with, target, body) in rows {
         let token = all.token();
         let answer = all.edge.ask(with(&token));
         assert_eq!(answer.status(), 200, "{name}: {}", answer.text());
@@ -100,9 +90,7 @@ fn each_place_is_searched_where_it_is_configured_and_left_without_the_token() {
         assert_eq!((seen.target(), seen.text().as_str()), (target, body), "{name}");
         assert_eq!(seen.field("authorization"), Some(format!("Bearer {token}").as_str()), "{name}");
         assert_eq!(occurrences(&seen, &token), 1, "{name}: what the edge sends, and nothing of the client's");
-        if let Some((field, value)) = field {
-            assert_eq!(seen.field(field), Some(value), "{name}");
-        }
+        assert_eq!(seen.field("cookie"), (name == "cookie").then_some("a=1; b=2"), "{name}");
         // The default is one place alone.
         let answer = default.edge.ask(with(&default.token()));
         assert_eq!(answer.status(), if name == "header" { 200 } else { 401 }, "{name}");

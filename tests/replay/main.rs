@@ -135,5 +135,5 @@ macro_rules! replay {
 
 replay!(
     head, response, chunked, h2_head, forward, target, jws, claims, jwks, dpop, jwk, entities, settings, rewrite,
-    websocket
+    websocket, arguments
 );

@@ -3,6 +3,7 @@
 //!
 //! What the edge writes is judged by `strict`, which shares no code with it.
 
+mod arguments;
 mod config;
 mod dpop;
 mod forward;
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("settings", config::settings),
     ("rewrite", passing::rewrite),
     ("websocket", passing::websocket),
+    ("arguments", arguments::take_out),
 ];
 
 /// Runs one target.
