@@ -61,7 +61,7 @@ fn an_empty_secret_is_no_key() {
         let with = |secrets: &[&[u8]]| {
             let hs_secrets = secrets.iter().map(|secret| secret.to_vec()).collect();
             let settings = Settings { algorithms: vec![algorithm], hs_secrets, ..settings() };
-            Validator::new(settings, None).map(drop)
+            Validator::new(settings, None, None).map(drop)
         };
         assert!(matches!(with(&[b"good", b""]), Err(crypto::Error::KeyMalformed)));
         assert!(with(&[b"good"]).is_ok());
