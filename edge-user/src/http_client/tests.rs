@@ -142,9 +142,9 @@ async fn proxies_are_asked_in_place_of_the_issuer_unless_it_is_listed() {
     let (proxy, mut told) = record(TEAPOT).await;
     let http = HttpClient::new(&["idp.invalid".to_owned()]).unwrap();
     let via = Proxy { url: proxy.clone().into(), authorization: Some("Basic c2VjcmV0".into()) };
-    let mut options = Options::default();
-    options.proxies =
+    let proxies =
         Proxies { http: Some(via.clone()), https: Some(via), bypass: Some("127.0.0.1, direct.invalid".into()) };
+    let options = Options { proxies, ..Options::default() };
     let session = http.session(&options).unwrap();
     assert_eq!(session.call(call("http://idp.invalid/x", Method::Get)).await.unwrap().status, 418);
     let (_, sent) = told.recv().await.unwrap();

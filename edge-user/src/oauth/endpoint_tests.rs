@@ -194,9 +194,9 @@ async fn a_question_is_repeated_once_where_an_idle_connection_breaks_and_a_grant
             while let Ok((mut stream, _)) = listener.accept().await {
                 tokio::spawn(async move {
                     let mut chunk = [0; 8192];
-                    stream.read(&mut chunk).await.unwrap();
+                    let _ = stream.read(&mut chunk).await.unwrap();
                     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
-                    stream.read(&mut chunk).await.unwrap();
+                    let _ = stream.read(&mut chunk).await.unwrap();
                 });
             }
         });
@@ -204,5 +204,54 @@ async fn a_question_is_repeated_once_where_an_idle_connection_breaks_and_a_grant
         let endpoint = all.endpoint(purpose, "https://idp.example", &url, &options()).unwrap();
         assert_eq!(call(&endpoint).await, Ok(200));
         assert_eq!(call(&endpoint).await, expected, "{purpose:?}");
+    }
+}
+
+/// What is logged by this thread while the guard lives.
+fn captured() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    struct To(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for To {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Arc::<Mutex<Vec<u8>>>::default();
+    let to = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || To(to.clone())).finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn a_refusal_of_our_credentials_is_an_alarm_without_them() {
+    // I13, L1, L2
+    let all = endpoints();
+    let refused = |description: &str| {
+        Reply::json(401, &serde_json::json!({"error": "invalid_client", "error_description": description}).to_string())
+    };
+    let long = "x".repeat(1000);
+    for (number, (description, shown)) in [
+        ("no such\nclient", "error_description=Some(\"no such\\nclient\")"),
+        ("unknown secret s3cret-of-ours", "error_description=Some(\"[not shown: it repeats a secret]\")"),
+        ("unknown token opaque-token", "error_description=Some(\"[not shown: it repeats a secret]\")"),
+        (&*long, &*format!("error_description=Some(\"{}\")", "x".repeat(200))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (log, _guard) = captured();
+        let idp = Idp::start(refused(description)).await;
+        let endpoint = endpoint(&all, &format!("{}?{number}", idp.url));
+        for _ in 0..3 {
+            assert_eq!(call(&endpoint).await, Err(FailureKind::Credentials.into()));
+        }
+        let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        let alarms: Vec<_> = text.lines().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(alarms.len(), 1, "{text}");
+        assert!(alarms[0].contains(shown) && alarms[0].contains("error=Some(\"invalid_client\")"), "{text}");
+        assert!(!text.contains("s3cret-of-ours") && !text.contains(TOKEN), "{text}");
     }
 }
