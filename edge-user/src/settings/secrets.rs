@@ -130,7 +130,7 @@ mod tests {
         let (_, problems) = read(&path, |_| None);
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert!(problems[0].contains("secrets.key_file: found no readable file"), "{problems:?}");
-        assert!(problems[1].contains("secrets.key: found an unknown field, expected `key_file`"), "{problems:?}");
+        assert!(problems[1].contains("secrets.key: found an unknown field, expected one of: key_file"), "{problems:?}");
         assert!(!problems.join("").contains("hush"));
     }
 
