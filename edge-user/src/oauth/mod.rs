@@ -7,6 +7,7 @@
 mod breaker;
 pub mod client;
 pub mod endpoint;
+pub mod fleet;
 pub mod introspection;
 pub mod keys;
 mod latency;
