@@ -9,6 +9,7 @@ pub mod client;
 pub mod endpoint;
 pub mod fleet;
 pub mod introspection;
+pub mod kept;
 pub mod keys;
 mod latency;
 pub mod request;
