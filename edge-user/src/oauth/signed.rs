@@ -8,8 +8,8 @@ use super::endpoint::Malformed;
 use crate::token::json::Value;
 use crate::token::jwks::{Choice, Key};
 use crate::token::jws::Jws;
-use crate::token::keys::{KeySource, Missing};
-use crate::token::{Attempt, Issuers, Now};
+use crate::token::keys::{Attempt, KeySource, Missing};
+use crate::token::{Issuers, Now};
 
 /// An answer whose signature is right.
 pub(super) struct Verified {
