@@ -1,21 +1,81 @@
 //! `rate-limiting` over sockets: in memory, and in a Redis that edges share, lose and find again.
 
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use edge_tests::certs;
 use edge_tests::edge::{Edge, READY, Setup, free_address};
 use edge_tests::issuer::Issuer;
 use edge_tests::mint::{self, Key, with};
-use edge_tests::redis::Redis;
 use edge_tests::upstream::Upstream;
 use edge_tests::wire::{Message, get};
 use serde_json::{Value, json};
 
 use super::{AUDIENCE, bearer, open, plus, with_token};
 
-/// The plugin's configuration for a server.
-fn shared(redis: &Redis) -> Value {
-    json!({"policy": "redis", "limit_by": "ip", "redis": {"host": "127.0.0.1", "port": redis.address.port(), "timeout": 1000}})
+/// Debian's redis-server, without a file of its own.
+struct Redis {
+    address: SocketAddr,
+    child: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Redis {
+    fn start(more: &[&str]) -> Self {
+        Self::start_at(free_address(), more)
+    }
+
+    fn start_at(address: SocketAddr, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(dir, address, more)
+    }
+
+    fn start_in(dir: tempfile::TempDir, address: SocketAddr, more: &[&str]) -> Self {
+        let port = address.port().to_string();
+        let port = if more.contains(&"--tls-port") { ["--port", "0"] } else { ["--port", &port] };
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--", "redis-server"])
+            .args(port)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(dir.path())
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + READY;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < end, "no redis at {address}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { address, child, _dir: dir }
+    }
+
+    /// One command in the inline form; the lines of a flat answer.
+    fn ask(&self, command: &str) -> Vec<String> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(READY)).unwrap();
+        write!(stream, "{command}\r\nQUIT\r\n").unwrap();
+        let mut text = String::new();
+        BufReader::new(stream).read_to_string(&mut text).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with(['$', '*']));
+        let mut lines: Vec<_> = lines.map(|line| line.trim_start_matches(':').to_owned()).collect();
+        assert_eq!(lines.pop().as_deref(), Some("+OK"), "{text}");
+        lines
+    }
+
+    fn config(&self) -> Value {
+        json!({"policy": "redis", "limit_by": "ip", "redis": {"host": "127.0.0.1", "port": self.address.port(), "timeout": 1000}})
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// An edge with one open route and this plugin for all.
@@ -72,7 +132,7 @@ fn a_local_limit_is_exact_over_workers_and_reloads() {
 #[test]
 fn two_edges_share_a_limit() {
     let (upstream, redis) = (Upstream::start(), Redis::start(&[]));
-    let config = plus(shared(&redis), json!({"year": 5, "day": 5}));
+    let config = plus(redis.config(), json!({"year": 5, "day": 5}));
     let edges = [limited(&upstream, config.clone()), limited(&upstream, config)];
     let answers: Vec<Message> = (0..8).map(|index| ask(&edges[index % 2])).collect();
     let statuses: Vec<u16> = answers.iter().map(Message::status).collect();
@@ -97,8 +157,8 @@ fn a_redis_that_goes_and_comes_back() {
     let upstream = Upstream::start();
     let redis = Redis::start(&[]);
     let address = redis.address;
-    let tolerant = limited(&upstream, plus(shared(&redis), json!({"year": 100})));
-    let strict = limited(&upstream, plus(shared(&redis), json!({"year": 100, "fault_tolerant": false})));
+    let tolerant = limited(&upstream, plus(redis.config(), json!({"year": 100})));
+    let strict = limited(&upstream, plus(redis.config(), json!({"year": 100, "fault_tolerant": false})));
     for edge in [&tolerant, &strict] {
         assert!(ask(edge).field("ratelimit-limit").is_some());
     }
@@ -128,11 +188,11 @@ fn a_redis_that_goes_and_comes_back() {
 #[test]
 fn a_redis_that_holds_its_tongue_costs_one_time_out() {
     let (upstream, redis) = (Upstream::start(), Redis::start(&[]));
-    let mut config = plus(shared(&redis), json!({"year": 100}));
+    let mut config = plus(redis.config(), json!({"year": 100}));
     config["redis"]["timeout"] = json!(200);
     let edge = limited(&upstream, config);
     assert!(ask(&edge).field("ratelimit-limit").is_some());
-    let pid = nix::unistd::Pid::from_raw(redis.pid() as i32);
+    let pid = nix::unistd::Pid::from_raw(redis.child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     let began = Instant::now();
     for _ in 0..20 {
@@ -148,7 +208,7 @@ fn a_redis_that_holds_its_tongue_costs_one_time_out() {
 fn logins_and_databases() {
     let (upstream, redis) = (Upstream::start(), Redis::start(&["--requirepass", "hush-hush"]));
     let with = |fields: Value| {
-        let mut config = plus(shared(&redis), json!({"year": 100}));
+        let mut config = plus(redis.config(), json!({"year": 100}));
         config["redis"] = plus(config["redis"].clone(), fields);
         limited(&upstream, config)
     };
@@ -180,7 +240,7 @@ fn redis_over_tls() {
         ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no"];
     let redis = Redis::start_in(dir, address, &more);
     let with = |fields: Value| {
-        let mut config = plus(shared(&redis), json!({"year": 100}));
+        let mut config = plus(redis.config(), json!({"year": 100}));
         config["redis"] = plus(config["redis"].clone(), fields);
         limited(&upstream, config)
     };
@@ -196,7 +256,7 @@ fn redis_over_tls() {
 #[test]
 fn counts_that_are_sent_now_and_then_meet() {
     let (upstream, redis) = (Upstream::start(), Redis::start(&[]));
-    let config = plus(shared(&redis), json!({"year": 10, "sync_rate": 0.05}));
+    let config = plus(redis.config(), json!({"year": 10, "sync_rate": 0.05}));
     let (one, two) = (limited(&upstream, config.clone()), limited(&upstream, config));
     let total = || redis.ask("KEYS *").first().map_or(0, |key| redis.ask(&format!("GET {key}"))[0].parse().unwrap());
     for _ in 0..3 {

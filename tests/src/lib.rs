@@ -13,7 +13,6 @@ pub mod log;
 pub mod mint;
 pub mod parties;
 pub mod prometheus;
-pub mod redis;
 pub mod reply;
 pub mod upstream;
 pub mod wire;

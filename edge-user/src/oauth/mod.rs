@@ -16,6 +16,7 @@ mod latency;
 pub mod legacy_exchange;
 pub mod request;
 mod settings;
+pub mod shared;
 mod signed;
 pub mod target;
 #[cfg(test)]
