@@ -6,6 +6,7 @@ mod balancing;
 mod credentials;
 mod differential;
 mod dns;
+mod fleet;
 mod forward;
 mod framing;
 mod grpc;

@@ -29,6 +29,7 @@ pub(super) fn problems(config: &Path, settings: &Settings) -> Vec<Problem> {
     let who = Who { uid: user.uid.as_raw(), groups };
     let mut wanted = vec![("", config, READ), ("entities.file", &settings.entities.file, READ)];
     wanted.extend(settings.dns.hosts_file.as_deref().map(|path| ("dns.hosts_file", path, READ)));
+    wanted.extend(settings.secrets.key_file.as_deref().map(|path| ("secrets.key_file", path, READ)));
     for pair in settings.listeners.iter().filter_map(|listener| listener.pair.as_ref()) {
         wanted.push(("listeners.certificate", &pair.certificate, READ));
         wanted.push(("listeners.key", &pair.key, READ));

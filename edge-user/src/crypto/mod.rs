@@ -4,6 +4,7 @@
 //! in `verify`, signing keys in `sign`; both are the types that jsonwebtoken's provider hands out.
 
 pub mod jwk;
+pub mod seal;
 pub mod sign;
 pub mod verify;
 

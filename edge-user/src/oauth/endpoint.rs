@@ -73,6 +73,8 @@ pub enum Whose {
     Edge,
     /// A caller's, or a token: the answer is a verdict on those.
     Caller,
+    /// The edge's beside a caller's: the answer's `error` says which of them is refused.
+    Both,
 }
 
 /// An answer that is none. The text says why, and nothing of what came.
@@ -358,7 +360,7 @@ impl Endpoint {
             }
             Ok(Ok(answer)) => {
                 pass.record(Outcome::Answered);
-                match whose == Whose::Edge && refuses_us(&answer) {
+                match refuses_us(&answer, whose) {
                     true => Err(self.alarm(request, &answer)),
                     false => Ok(answer),
                 }
@@ -462,12 +464,16 @@ impl Words {
     }
 }
 
-/// Whether an answer refuses whoever asked (RFC 6749, 5.2; RFC 7662, 2.3).
-fn refuses_us(answer: &Answer) -> bool {
-    match answer.status {
-        401 | 403 => true,
-        400 => matches!(Words::read(answer).error.as_deref(), Some("invalid_client" | "unauthorized_client")),
-        _ => false,
+/// Whether an answer refuses the edge's own credentials (RFC 6749, 5.2; RFC 7662, 2.3).
+fn refuses_us(answer: &Answer, whose: Whose) -> bool {
+    if whose == Whose::Caller || !matches!(answer.status, 400 | 401 | 403) {
+        return false;
+    }
+    match Words::read(answer).error.as_deref() {
+        Some("invalid_client" | "unauthorized_client") => true,
+        // Some issuers say 401 or 403 to a wrong password or an old refresh token as well.
+        Some(_) if whose == Whose::Both => false,
+        _ => answer.status != 400,
     }
 }
 

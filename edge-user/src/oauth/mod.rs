@@ -7,14 +7,23 @@
 mod breaker;
 pub mod client;
 pub mod endpoint;
+mod extras;
+pub mod fleet;
 pub mod introspection;
+pub mod kept;
 pub mod keys;
 mod latency;
+pub mod legacy_exchange;
 pub mod request;
 mod settings;
+pub mod shared;
+mod signed;
 pub mod target;
 #[cfg(test)]
 mod testing;
+pub mod token_endpoint;
+pub mod tokens;
+pub mod userinfo;
 
 pub use client::{Client, Clients, Method};
 pub use endpoint::{Endpoint, Endpoints, Failure, FailureKind, Malformed, Purpose};

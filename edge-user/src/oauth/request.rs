@@ -17,9 +17,14 @@ impl Form {
 
     /// Appends a pair unless one of this name stands there: no parameter may be sent twice (RFC 6749, 3.2).
     pub fn push_new(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        if !self.0.iter().any(|(known, _)| **known == *name.as_ref()) {
+        if !self.has(&name) {
             self.push(name, value);
         }
+    }
+
+    /// Whether a pair of this name stands there.
+    pub fn has(&self, name: impl AsRef<[u8]>) -> bool {
+        self.0.iter().any(|(known, _)| **known == *name.as_ref())
     }
 
     /// Whether there is no pair.

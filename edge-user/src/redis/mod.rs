@@ -4,26 +4,23 @@
 //! it anew. While a server is known to be down, queries fail at once and wait for nothing; one attempt a second finds
 //! out when it is back.
 
+mod dial;
+mod record;
 mod settings;
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, RedisError};
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub use self::settings::Settings;
 use crate::metrics::{Exposition, Kind};
-use crate::tls::{self, Alpn, ClientTls};
 
 /// Between two attempts to reach a server that is down.
 const RETRY: Duration = Duration::from_secs(1);
@@ -45,6 +42,12 @@ pub enum Error {
     /// The TLS rules, or a name that no certificate can have.
     #[error("the TLS configuration is unusable")]
     Tls,
+    /// No sentinel knows a master of this name.
+    #[error("no sentinel knows the master")]
+    Sentinels,
+    /// What the sentinels named does not take writes.
+    #[error("the server is not the master")]
+    NotMaster,
     /// The server refused the login or the query, or the connection broke.
     #[error("the server's answer: {0}")]
     Server(#[source] RedisError),
@@ -182,7 +185,13 @@ impl Client {
                 return Err(self.fault(Error::Timeout));
             }
         };
-        let answer = answer.map_err(|error| self.fault(Error::Server(error)))?;
+        let answer = answer.map_err(|error| {
+            // After a failover the old master serves on as a replica: the sentinels know better.
+            if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
+                self.suspect.notify_waiters();
+            }
+            self.fault(Error::Server(error))
+        })?;
         self.answered.fetch_add(1, Ordering::Relaxed);
         Ok(answer)
     }
@@ -225,43 +234,7 @@ impl Client {
             _ => Err(Error::Down),
         }
     }
-
-    async fn connect(&self) -> Result<(MultiplexedConnection, Driver), Error> {
-        let settings = &self.settings;
-        let tcp = TcpStream::connect((&*settings.host, settings.port)).await.map_err(Error::Connect)?;
-        tcp.set_nodelay(true).map_err(Error::Connect)?;
-        let stream: Box<dyn Stream> = match &settings.tls {
-            None => Box::new(tcp),
-            Some(rules) => {
-                let client = ClientTls { verify: rules.verify, alpn: Alpn::Nothing, ..ClientTls::default() };
-                let config = tls::client_config(&client).map_err(|_| Error::Tls)?;
-                let name = rules.server_name.as_ref().unwrap_or(&settings.host).to_string();
-                let name = ServerName::try_from(name).map_err(|_| Error::Tls)?;
-                let connector = tokio_rustls::TlsConnector::from(config);
-                Box::new(connector.connect(name, tcp).await.map_err(Error::Connect)?)
-            }
-        };
-        let mut info = RedisConnectionInfo::default().set_db(settings.database).set_skip_set_lib_name();
-        if let Some(password) = &settings.password {
-            info = info.set_password(password);
-            if let Some(username) = &settings.username {
-                info = info.set_username(username);
-            }
-        }
-        // The time-outs are ours.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let opened = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = opened.map_err(Error::Server)?;
-        Ok((connection, Box::pin(driver)))
-    }
 }
-
-/// What moves a connection's bytes; it ends with the connection.
-type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Keeps a client's connection open until the client is gone.
 async fn keep(weak: Weak<Client>) {
@@ -273,8 +246,7 @@ async fn keep(weak: Weak<Client>) {
 /// One connection from its first byte to its last; how long to wait for the next, or nothing once the client is gone.
 async fn once(weak: &Weak<Client>) -> Option<Duration> {
     let client = weak.upgrade()?;
-    let opened = tokio::time::timeout(client.settings.timeout, client.connect()).await;
-    let (connection, driver) = match opened.unwrap_or(Err(Error::Timeout)) {
+    let (connection, driver) = match dial::connect(&client.settings).await {
         Ok(opened) => opened,
         Err(error) => {
             client.link.send_replace(Link::Down);

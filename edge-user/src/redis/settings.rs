@@ -1,4 +1,4 @@
-//! Kong's `redis` record: where a server is and how it is spoken to.
+//! Where a server is and how it is spoken to; Kong's small `redis` record of `rate-limiting`. The large one is `record`'s.
 
 use std::time::Duration;
 
@@ -8,13 +8,56 @@ use crate::tls::Verify;
 /// Where a server is, and who we are to it. Equal settings share a connection.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
+    pub(super) server: Server,
+    /// Each step of making a connection.
+    pub(super) connect_timeout: Duration,
+    /// From a query to its answer.
+    pub(super) timeout: Duration,
+    pub(super) login: Login,
+    pub(super) database: i64,
+    /// For sentinels too.
+    pub(super) tls: Option<Tls>,
+}
+
+/// Which server it is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Server {
+    /// This one.
+    At(Address),
+    /// Whichever the sentinels name.
+    Master(Sentinels),
+}
+
+/// `host` and `port`
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Address {
     pub(super) host: Box<str>,
     pub(super) port: u16,
-    pub(super) timeout: Duration,
+}
+
+/// `sentinel_*`
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Sentinels {
+    /// The name they know the master by.
+    pub(super) master: Box<str>,
+    /// In the order in which they are asked; at least one.
+    pub(super) nodes: Box<[Address]>,
+    pub(super) login: Login,
+}
+
+/// `username` and `password`
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Login {
     pub(super) username: Option<Box<str>>,
     pub(super) password: Option<Box<str>>,
-    pub(super) database: i64,
-    pub(super) tls: Option<Tls>,
+}
+
+impl Login {
+    /// Empty texts are nothing, as in Kong.
+    pub(super) fn new(username: Option<&str>, password: Option<&str>) -> Self {
+        let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(Box::from);
+        Self { username: given(username), password: given(password) }
+    }
 }
 
 /// `ssl: true`
@@ -23,6 +66,12 @@ pub(super) struct Tls {
     pub(super) verify: Verify,
     /// `server_name`; else the host.
     pub(super) server_name: Option<Box<str>>,
+}
+
+impl Tls {
+    pub(super) fn new(verify: bool, server_name: Option<&str>) -> Self {
+        Self { verify: if verify { Verify::Full } else { Verify::Off }, server_name: server_name.map(Box::from) }
+    }
 }
 
 /// What a cloud's own login would need.
@@ -42,12 +91,8 @@ const CLOUD: [&str; 12] = [
 ];
 
 impl Settings {
-    /// Reads the record; nothing where it names no host.
-    pub fn read(record: Reader<'_>) -> Option<Self> {
-        Self::read_with_flat(Some(record), None)
-    }
-
-    /// As `read`, with the deprecated spellings `redis_host`, … beside the record, which goes first.
+    /// Reads the small record of `rate-limiting`, with the deprecated spellings `redis_host`, … beside it, which it goes
+    /// before; nothing where neither names a host.
     pub fn read_with_flat<'a>(record: Option<Reader<'a>>, flat: Option<&mut Reader<'a>>) -> Option<Self> {
         let mut fields = Fields { record, flat };
         let host = fields.of("host", "redis_host", |reader, key| reader.string(key));
@@ -63,23 +108,23 @@ impl Settings {
             fields.warn("ssl_verify", "the server's certificate is not verified");
         }
         fields.finish();
-        let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(Box::from);
-        let tls =
-            || Tls { verify: if verify { Verify::Full } else { Verify::Off }, server_name: server_name.map(Box::from) };
+        let timeout = Duration::from_millis(timeout.unwrap_or(2000) as u64);
         Some(Self {
-            host: host?.into(),
-            port: port.unwrap_or(6379) as u16,
-            timeout: Duration::from_millis(timeout.unwrap_or(2000) as u64),
-            username: given(username),
-            password: given(password),
+            server: Server::At(Address { host: host?.into(), port: port.unwrap_or(6379) as u16 }),
+            connect_timeout: timeout,
+            timeout,
+            login: Login::new(username, password),
             database: database.unwrap_or(0),
-            tls: ssl.then(tls),
+            tls: ssl.then(|| Tls::new(verify, server_name)),
         })
     }
 
     /// The server and database as logs and metrics name them: no name of a user, no password.
     pub(super) fn label(&self) -> String {
-        format!("{}:{}/{}", self.host, self.port, self.database)
+        match &self.server {
+            Server::At(Address { host, port }) => format!("{host}:{port}/{}", self.database),
+            Server::Master(sentinels) => format!("sentinel:{}/{}", sentinels.master, self.database),
+        }
     }
 }
 
@@ -115,18 +160,22 @@ impl<'a> Fields<'_, 'a> {
 
     fn finish(self) {
         let Some(mut record) = self.record else { return };
-        if let Some(mut cloud) = record.object("cloud_authentication") {
-            for key in CLOUD {
-                // What the schema fills in by itself asks for nothing.
-                let default = key == "aws_is_serverless" && cloud.bool(key) == Some(true);
-                if cloud.raw(key).is_some() && !default {
-                    cloud.problem(key, "a value", "nothing: logins by a cloud's own means are not supported");
-                }
-            }
-            cloud.finish();
-        }
+        refuse_cloud(&mut record);
         record.finish();
     }
+}
+
+/// `cloud_authentication`: whatever asks for something is refused.
+pub(super) fn refuse_cloud(record: &mut Reader<'_>) {
+    let Some(mut cloud) = record.object("cloud_authentication") else { return };
+    for key in CLOUD {
+        // What the schema fills in by itself asks for nothing.
+        let default = key == "aws_is_serverless" && cloud.bool(key) == Some(true);
+        if cloud.raw(key).is_some() && !default {
+            cloud.problem(key, "a value", "nothing: logins by a cloud's own means are not supported");
+        }
+    }
+    cloud.finish();
 }
 
 #[cfg(test)]
@@ -167,8 +216,8 @@ mod tests {
     fn defaults_are_kongs() {
         let (settings, ..) = read("redis: {host: r}");
         let settings = settings.expect("settings");
-        assert_eq!((settings.port, settings.timeout, settings.database), (6379, Duration::from_secs(2), 0));
-        assert!(settings.tls.is_none() && settings.username.is_none() && settings.password.is_none());
+        assert_eq!((settings.label().as_str(), settings.timeout), ("r:6379/0", Duration::from_secs(2)));
+        assert!(settings.tls.is_none() && settings.login == Login::new(None, None));
         let (settings, ..) = read("redis: {host: r, ssl: true}");
         assert!(settings.expect("settings").tls.expect("TLS").verify == Verify::Full);
         assert!(read("redis: {port: 1}").0.is_none());

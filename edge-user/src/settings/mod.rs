@@ -6,6 +6,7 @@ mod cidr;
 mod dns;
 mod identity;
 mod read;
+mod secrets;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub use cidr::{Cidr, CidrSet};
 pub use dns::{Dns, RecordType};
 pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
 pub(crate) use read::read;
+pub use secrets::Secrets;
 
 use crate::config::problem::Problems;
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub issuers: Issuers,
     /// `[store]`
     pub store: Store,
+    /// `[secrets]`
+    pub secrets: Secrets,
     /// `[log]`
     pub log: Log,
     /// `[admin]`; `None` where it is off.

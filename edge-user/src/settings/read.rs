@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::dns::dns;
 use super::identity::identity;
+use super::secrets::secrets;
 use super::{
     Admin, Cidr, ClientCertificates, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log,
     LogTarget, Mode, PairFiles, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
@@ -105,6 +106,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         store: section(&mut reader, "store", |r| Store {
             path: resolve_path(base, r.string("path").unwrap_or("edge.db")),
         }),
+        secrets: section(&mut reader, "secrets", |r| secrets(r, base, env)),
         log: section(&mut reader, "log", |r| log(r, base, env)),
         admin: section(&mut reader, "admin", admin),
         identity: reader.object("identity").and_then(|section| identity(section, base)),

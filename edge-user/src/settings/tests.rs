@@ -71,6 +71,7 @@ fn every_value_has_its_default() {
     assert_eq!(s.dns, Dns::default());
     assert_eq!(s.verdicts.cache_bytes, 67_108_864);
     assert_eq!(s.issuers.allow_http, [""; 0]);
+    assert_eq!(s.secrets, Secrets::default());
     assert_eq!(s.log, Log { level: Level::Info, access: LogTarget::Stdout, error: LogTarget::Stderr });
     assert_eq!(s.admin, Some(Admin { address: "127.0.0.1:8001".parse().unwrap() }));
     assert_eq!((s.identity, s.echo, s.warnings), (None, None, vec![]));

@@ -50,7 +50,8 @@ pub struct Extras {
 }
 
 impl Extras {
-    fn digest(&self) -> [u8; 32] {
+    /// A hash over all of it.
+    pub(crate) fn digest(&self) -> [u8; 32] {
         let both = |pairs: &[(String, String)]| {
             let texts: Vec<_> = pairs.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
             FieldDigest::default().list(texts.into_iter()).finish()

@@ -1,0 +1,52 @@
+//! Answers that an issuer signed: the signature under its keys. What they say is their reader's.
+
+use std::sync::Arc;
+
+use jsonwebtoken::signature::Verifier as _;
+
+use super::endpoint::Malformed;
+use crate::token::json::Value;
+use crate::token::jwks::{Choice, Key};
+use crate::token::jws::Jws;
+use crate::token::keys::{Attempt, KeySource, Missing};
+use crate::token::{Issuers, Now};
+
+/// An answer whose signature is right.
+pub(super) struct Verified {
+    /// `typ`, lower case, without `application/`.
+    pub(super) typ: Box<str>,
+    /// The payload's bytes.
+    pub(super) payload: Vec<u8>,
+}
+
+/// Verifies an answer under the keys of its issuer, which are fetched anew where its `kid` is not known.
+pub(super) async fn verify(jwt: &[u8], source: &Arc<KeySource>, now: Now) -> Result<Verified, Malformed> {
+    let no_jwt = |_| Malformed("it is no JWT");
+    let jws = Jws::parse(jwt).map_err(no_jwt)?;
+    let (signature, payload) = (jws.signature().map_err(no_jwt)?, jws.payload().map_err(no_jwt)?);
+    for attempt in [Attempt::First, Attempt::Waited] {
+        let set = source.keys().clone();
+        let good = |key: &&Key| {
+            key.verifier(jws.algorithm).is_some_and(|verifier| verifier.verify(jws.signed, &signature).is_ok())
+        };
+        match set.choose(jws.kid.as_deref(), jws.algorithm) {
+            Choice::Keys(keys) if keys.iter().any(good) => return Ok(Verified { typ: jws.typ, payload }),
+            Choice::Keys(_) => return Err(Malformed("its signature is wrong")),
+            Choice::AlgorithmDiffers => return Err(Malformed("its algorithm is not its key's")),
+            Choice::Unknown => match source.missing(jws.kid.as_deref(), now, attempt) {
+                Missing::Wait(wait) => wait.done().await,
+                _ => break,
+            },
+        }
+    }
+    Err(Malformed("its key is not known"))
+}
+
+/// Whether `iss` is one of those that may sign.
+pub(super) fn is_of_issuer(claims: Value<'_>, issuers: &Issuers, source: &Arc<KeySource>) -> bool {
+    let Some(issuer) = claims.member("iss") else { return false };
+    match issuers {
+        Issuers::Listed(issuers) => issuers.iter().any(|known| issuer.is(known)),
+        Issuers::Discovered => source.metadata().is_some_and(|known| issuer.is(&known.issuer)),
+    }
+}
