@@ -2,15 +2,16 @@
 
 use super::*;
 use crate::token::cache::LocalCache;
+use crate::token::introspection::Extras;
 use crate::token::testing::CLIENT;
-use crate::token::{Attempt, Judgement, Validator};
+use crate::token::{Ask, Judgement, Progress, Validator};
 use jsonwebtoken::AlgorithmFamily;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 /// A validator with keys of every kind in force, and a good token of every algorithm.
 struct Issued {
-    validator: Validator,
+    validator: std::sync::Arc<Validator>,
     /// Two for each algorithm, of different claims.
     tokens: Vec<[String; 2]>,
     /// Never driven again: what a mutated `kid` asks of it stays undone, so no traffic disturbs the test.
@@ -52,9 +53,9 @@ fn issue() -> Issued {
 
 impl Issued {
     fn accepts(&self, cache: &LocalCache, token: &[u8]) -> bool {
-        let judge = |attempt| self.validator.judge(cache, token, BEFORE, CLIENT, attempt);
-        let last = match judge(Attempt::First) {
-            Judgement::Wait(_) => judge(Attempt::Waited),
+        let ask = Ask { token, now: BEFORE, source: CLIENT, extras: &Extras::default() };
+        let last = match self.validator.judge(cache, ask, Progress::First) {
+            Judgement::Wait(_) => self.validator.judge(cache, ask, Progress::KeysWaited),
             judged => judged,
         };
         match last {

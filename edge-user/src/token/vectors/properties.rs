@@ -3,8 +3,8 @@
 use super::*;
 use crate::token::claims::{ClaimPath, Facts, Reading, Required};
 use crate::token::json::{Document, Kind, Value as Strict};
-use crate::token::testing::CLIENT;
-use crate::token::{Attempt, Judgement, Validator};
+use crate::token::testing::first;
+use crate::token::{Judgement, Validator};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Map, Number};
@@ -206,7 +206,7 @@ fn no_claim_set_surprises() {
         hs_secrets: vec![SECRET.to_vec()],
         ..settings()
     };
-    let validator = Validator::new(settings, None).expect("a validator");
+    let validator = Validator::new(settings, None, None).expect("a validator");
     let (cache, key) = (VerdictCache::new(1 << 20).local(), secret(Algorithm::HS256, "", SECRET));
     const NAMES: &[&str] = &[
         "iss",
@@ -237,7 +237,7 @@ fn no_claim_set_surprises() {
         write(&claims, &mut spelling, &mut text);
         let token = key.mint_raw("{\"alg\":\"HS256\"}", &text);
         prop_assume!(token.len() <= crate::token::jws::MAX_BYTES);
-        let judged = validator.judge(&cache, token.as_bytes(), BEFORE, CLIENT, Attempt::First);
+        let judged = first(&validator, &cache, &token, BEFORE);
         let verified = matches!(judged, Judgement::Verified(_));
         prop_assert_eq!(verified, may_pass(&claims), "{}", text);
         passed.set(passed.get() + usize::from(verified));
