@@ -15,7 +15,7 @@ static TRANSFORMER: LazyLock<Plugin> = LazyLock::new(|| {
     let config = "{remove: {json: [a]}, rename: {json: ['b:c']}, replace: {json: ['d:1']}, add: {json: ['e:x']}, append: {json: ['f:y']}}";
     let value = Value::from_yaml(config, &sink).expect("YAML");
     let reader = Reader::new(&value, "config", &sink).expect("an object");
-    let place = Place { route: None, service: None };
+    let place = Place::default();
     Plugin::parse("response-transformer", reader, &place, &PluginEnv::default()).expect("good settings")
 });
 

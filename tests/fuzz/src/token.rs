@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use edge_user::reason::Reason;
 use edge_user::token::cache::VerdictCache;
+use edge_user::token::introspection::Extras;
 use edge_user::token::jws::{self, Jws, Shape};
-use edge_user::token::{Attempt, Issuers, Judgement, Now, Settings, Validator, claims, jwks};
+use edge_user::token::{Ask, Issuers, Judgement, Now, Progress, Settings, Validator, claims, jwks};
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::signature::Verifier as _;
 use ring::hmac;
@@ -129,10 +130,11 @@ fn judge(token: &[u8]) -> Result<(), Reason> {
         ttl_without_exp: Duration::from_secs(3600),
         ttl_max: None,
     };
-    let validator = Validator::new(settings, None).expect("a good secret");
+    let validator = Validator::new(settings, None, None).expect("a good secret");
     let verdict = |cache: &edge_user::token::cache::LocalCache| {
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        match validator.judge(cache, token, NOW, source, Attempt::First) {
+        let ask = Ask { token, now: NOW, source, extras: &Extras::default() };
+        match validator.judge(cache, ask, Progress::First) {
             Judgement::Verified(_) => Ok(()),
             Judgement::Refused(refused) => Err(refused.reason),
             Judgement::Wait(_) => panic!("there are no keys to wait for"),

@@ -104,7 +104,9 @@ impl Answers {
 
     /// The answer to a request that came with a credential of this scheme, or with none. `host` comes from the client.
     pub(super) fn answer(&self, status: u16, reason: Reason, scheme: Scheme, host: &[u8]) -> Answer<'_> {
-        let code = error_code(status, reason).filter(|_| self.expose_error_code);
+        // Without `use_dpop_nonce` no client would come back with one (RFC 9449, 9).
+        let exposed = self.expose_error_code || reason == Reason::NonceMissing;
+        let code = error_code(status, reason).filter(|_| exposed);
         let wants = status == 401 || code.is_some();
         let description = self.display_errors.then(|| reason.phrase());
         let challenge = |of: Scheme| {
@@ -231,6 +233,9 @@ mod tests {
             (401, Reason::DomainNotAllowed, Some("invalid_token")),
             (401, Reason::SessionMismatch, Some("invalid_token")),
             (401, Reason::ProfileViolated, Some("invalid_token")),
+            (401, Reason::TokenBound, Some("invalid_token")),
+            (401, Reason::NonceMissing, Some("use_dpop_nonce")),
+            (401, Reason::ProofReplayed, Some("invalid_dpop_proof")),
             (401, Reason::AcrInsufficient, Some("insufficient_user_authentication")),
             (401, Reason::AuthenticationTooOld, Some("insufficient_user_authentication")),
             (400, Reason::TokenInQuery, Some("invalid_request")),

@@ -135,6 +135,11 @@ impl Ledger {
         nonce::give(&self.nonces, rules.lifetime_ms, now)
     }
 
+    /// Makes room for the proofs that are seen: workers should not have to.
+    pub fn open(&self) {
+        self.replays.get_or_init(Replays::default);
+    }
+
     /// Whether this proof is new; it is not from now on.
     fn take(&self, thumbprint: &[u8; 32], jti: &str, iat_ms: i64) -> bool {
         let digest = self.seen.mac(&[&thumbprint[..], jti.as_bytes()].concat());

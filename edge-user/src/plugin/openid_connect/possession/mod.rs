@@ -121,6 +121,9 @@ pub(super) fn parse(
     let from_header = record.and_then(|record| header::parse(record, authorities));
     let lifetime_secs = config.number("dpop_proof_lifetime", 1.0..=86_400.0).unwrap_or(300.0);
     let nonce = config.bool("dpop_use_nonce").unwrap_or(false);
+    if dpop != Demand::Off {
+        ledger.open();
+    }
     Possession {
         mtls,
         from_header,
