@@ -1,10 +1,13 @@
 //! What edges share in a real Redis: nothing there is readable, and nothing depends on it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edge_tests::edge::{READY, free_address};
+use edge_tests::edge::{Edge, READY, Setup, free_address};
+use edge_tests::issuer::Issuer;
 use edge_tests::parties::redis::Redis;
+use edge_tests::upstream::Upstream;
 use edge_user::config::problem::Sink;
 use edge_user::config::reader::Reader;
 use edge_user::config::value::Value;
@@ -13,7 +16,10 @@ use edge_user::metrics::Exposition;
 use edge_user::oauth::fleet::{Fleet, FleetSettings, Fleets, Kind};
 use edge_user::redis::Clients;
 use nix::sys::signal::Signal;
+use serde_json::{Value as Json, json};
 use tokio::runtime::{Handle, Runtime};
+
+use super::{guarded, plus, with_token};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const TOKEN: &[u8] = b"opaque-token-of-ann";
@@ -183,4 +189,112 @@ fn sentinels_lead_to_the_master() {
         assert_eq!(runtime.block_on(value(&fleet, &[TOKEN])), None, "{name}");
         assert_eq!(count(&numbers, "get", "failed"), 1, "{name}");
     }
+}
+
+/// Two edges with one secrets key and one configuration, and what they share.
+struct Pair {
+    edges: [Edge; 2],
+    issuer: Issuer,
+    redis: Option<Redis>,
+    _upstream: Upstream,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let (upstream, issuer, redis) = (Upstream::start(), Issuer::start(&[]), Redis::start());
+        let entities = guarded(&upstream.url(), shared(&issuer.url(), redis.address()));
+        let start = || {
+            let secrets = "[secrets]\nkey_file = \"node.key\"\n";
+            Setup::new(entities.clone()).section(secrets).file("node.key", KEY).start()
+        };
+        Self { edges: [start(), start()], issuer, redis: Some(redis), _upstream: upstream }
+    }
+
+    fn statuses(&self, token: &str) -> [u16; 2] {
+        [0, 1].map(|index| self.edges[index].ask(with_token(token)).status())
+    }
+}
+
+/// The plugin's configuration of an edge that asks, and shares what it is told.
+fn shared(issuer: &str, redis: SocketAddr) -> Json {
+    let timeouts = json!({"connect_timeout": 300, "send_timeout": 300, "read_timeout": 300});
+    json!({
+        "issuer": issuer, "auth_methods": ["introspection"],
+        "client_id": ["edge"], "client_secret": ["edge-secret-of-the-tests-0123456789"],
+        "cluster_cache_strategy": "redis",
+        "cluster_cache_redis": plus(json!({"host": "127.0.0.1", "port": redis.port()}), timeouts),
+    })
+}
+
+fn active() -> Json {
+    json!({"active": true, "sub": "alice", "client_id": "app", "scope": "orders:read"})
+}
+
+// I3, I5: the second edge asks nobody; the server holds neither token nor answer.
+#[test]
+fn two_edges_ask_once() {
+    let pair = Pair::start();
+    for token in ["opaque-token-one", "opaque-token-two"] {
+        pair.issuer.know(token, active());
+        assert_eq!(pair.statuses(token), [200, 200]);
+        assert_eq!(pair.issuer.introspections(token), 1, "{token}");
+    }
+    assert_eq!(pair.statuses("opaque-token-unknown"), [401, 401]);
+    assert_eq!(pair.issuer.introspections("opaque-token-unknown"), 1, "a refusal is shared too, for its short time");
+    let redis = pair.redis.as_ref().unwrap();
+    let keys = redis.keys();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    for key in &keys {
+        let stored = redis.bytes(&["GET", key]).unwrap();
+        for part in ["opaque-token", "alice", "active", "orders:read"] {
+            assert!(!key.contains(part) && !stored.windows(part.len()).any(|window| window == part.as_bytes()));
+        }
+    }
+    let hits =
+        |edge: &Edge| edge.metric("edge_fleet_cache_total{kind=\"introspection\",operation=\"get\",result=\"hit\"}");
+    assert_eq!(pair.edges.each_ref().map(hits), [0.0, 3.0]);
+}
+
+// The loss of the server: each edge asks for itself, a metric says so, and no request fails.
+#[test]
+fn edges_that_lose_the_server_go_on_alone() {
+    let mut pair = Pair::start();
+    pair.issuer.know("opaque-token-one", active());
+    assert_eq!(pair.statuses("opaque-token-one"), [200, 200]);
+    let address = pair.redis.take().unwrap().stop();
+    for number in 0..20 {
+        let token = format!("opaque-token-{number}-alone");
+        pair.issuer.know(&token, active());
+        assert_eq!(pair.statuses(&token), [200, 200]);
+        assert_eq!(pair.issuer.introspections(&token), 2, "{token}");
+    }
+    assert_eq!(pair.statuses("opaque-token-one"), [200, 200]);
+    for edge in &pair.edges {
+        let failed = edge.metric("edge_fleet_cache_total{kind=\"introspection\",operation=\"get\",result=\"failed\"}");
+        assert_eq!(failed, 20.0);
+        assert_eq!(edge.metric(&format!("edge_redis_up{{server=\"{address}/0\"}}")), 0.0);
+        assert!(!edge.output().contains("opaque-token"), "L1");
+    }
+    let _back = Redis::at(address, &[]);
+    let end = Instant::now() + READY;
+    for number in 0.. {
+        let token = format!("opaque-token-{number}-again");
+        pair.issuer.know(&token, active());
+        assert_eq!(pair.statuses(&token), [200, 200]);
+        if pair.issuer.introspections(&token) == 1 {
+            break;
+        }
+        assert!(Instant::now() < end, "they never share again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn sharing_needs_a_secrets_key() {
+    let (upstream, issuer) = (Upstream::start(), Issuer::start(&[]));
+    let entities = guarded(&upstream.url(), shared(&issuer.url(), free_address()));
+    let error = Setup::new(entities.clone()).try_start().err().expect("a refusal").to_string();
+    assert!(error.contains("cluster_cache_strategy: found redis without a secrets key"), "{error}");
+    let edge = Setup::new(entities).env("EDGE_SECRETS_KEY", KEY).start();
+    assert!(!edge.output().contains(KEY), "L1");
 }

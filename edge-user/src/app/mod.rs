@@ -200,7 +200,8 @@ fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv
     let http =
         HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
-    PluginEnv::new(KeySources::new(http, state, control.handle().clone(), policy), control.handle().clone())
+    let keys = KeySources::new(http, state, control.handle().clone(), policy);
+    PluginEnv::new(keys, control.handle().clone()).with_secrets(settings.secrets.key.as_ref())
 }
 
 /// Resolves when the process drains.

@@ -1,6 +1,11 @@
 use super::super::endpoint::FailureKind;
 use super::super::testing::{Idp, Reply, clients, endpoints, options, read};
 use super::*;
+use crate::state::State;
+use crate::token::source::{Discovery, SourceSettings};
+use crate::token::testing::{TestIssuer, TestKey, policy, sources};
+use jsonwebtoken::Algorithm;
+use serde_json::json;
 
 fn around(source: Option<Arc<KeySource>>) -> Surroundings {
     Surroundings {
@@ -84,5 +89,61 @@ fn settings_are_judged() {
         let (_, problems) = read(yaml, |config| UserInfoEndpoint::read(config, &around(None), &endpoints()));
         assert_eq!(problems.len(), usize::from(!problem.is_empty()), "{yaml}: {problems:?}");
         assert!(problems.concat().contains(problem), "{yaml}: {problems:?}");
+    }
+}
+
+async fn issuer(key: &TestKey) -> (TestIssuer, Arc<KeySource>) {
+    let issuer = TestIssuer::start(&[key]).await;
+    let metadata = json!({"issuer": issuer.url, "jwks_uri": format!("{}/jwks", issuer.url)});
+    issuer.answer("/.well-known/openid-configuration", 200, &metadata.to_string());
+    let settings = SourceSettings { discovery: Some(Discovery::new(&issuer.url, None, &[])), ..issuer.source() };
+    let source = sources(policy(), State::in_memory()).source(settings);
+    (issuer, source)
+}
+
+// T25: a signed answer is the issuer's, for us, and no other kind of token.
+#[tokio::test]
+async fn a_signed_answer_is_verified() {
+    crate::crypto::install();
+    let (key, other) = (TestKey::new(Algorithm::ES256, "a"), TestKey::new(Algorithm::ES256, "a"));
+    let (issuer, source) = issuer(&key).await;
+    let good = json!({"iss": issuer.url, "aud": "edge", "sub": "ann"});
+    let with = |more: serde_json::Value| {
+        let mut claims = good.clone();
+        for (name, value) in more.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    let typed = |typ: &str| {
+        let header = json!({"alg": "ES256", "typ": typ, "kid": "a"});
+        key.mint_raw(&header.to_string(), &good.to_string())
+    };
+    for (answer, content_type, expected) in [
+        (key.mint(&good), "application/jwt", true),
+        (key.mint(&with(json!({"aud": ["x", "edge"]}))), "application/jwt", true),
+        (key.mint(&good), "application/json", false),
+        (good.to_string(), "application/json", false),
+        (good.to_string(), "application/jwt", false),
+        (other.mint(&good), "application/jwt", false),
+        (key.mint(&with(json!({"iss": "https://other.example"}))), "application/jwt", false),
+        (key.mint(&with(json!({"iss": null}))), "application/jwt", false),
+        (key.mint(&with(json!({"aud": "another"}))), "application/jwt", false),
+        (key.mint(&with(json!({"sub": null}))), "application/jwt", false),
+        (typed("at+jwt"), "application/jwt", false),
+        (typed("logout+jwt"), "application/jwt", false),
+    ] {
+        let idp = Idp::start(Reply::of(200, content_type, &answer)).await;
+        let yaml = format!("{{userinfo_endpoint: '{}', userinfo_accept: application/jwt}}", idp.url);
+        let around = around(Some(source.clone()));
+        let (endpoint, problems) = read(&yaml, |config| UserInfoEndpoint::read(config, &around, &endpoints()));
+        assert_eq!(problems, [""; 0]);
+        let info = endpoint.ask("t", &Extras::default()).await;
+        assert_eq!(info.is_ok(), expected, "{content_type} {answer}");
+        if let Ok(info) = info {
+            assert_eq!(info.jwt.as_deref(), Some(answer.as_str()));
+            assert!(info.json.starts_with(b"{"));
+        }
+        assert_eq!(idp.last().header("accept"), Some("application/jwt"));
     }
 }

@@ -24,10 +24,11 @@ use uuid::Uuid;
 
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Protocol, Protocols};
+use crate::crypto::seal::SecretsKey;
 use crate::http::head::Head;
 use crate::http_client::HttpClient;
 use crate::metrics::Exposition;
-use crate::oauth;
+use crate::oauth::{self, fleet::Fleets};
 use crate::reason::Reason;
 use crate::redis;
 use crate::state::State;
@@ -70,6 +71,7 @@ pub struct PluginEnv {
     keys: Arc<KeySources>,
     node: Arc<Node>,
     redis: Arc<redis::Clients>,
+    fleets: Arc<Fleets>,
     control: Option<Handle>,
     endpoints: Arc<oauth::Endpoints>,
     client_keys: Arc<oauth::GeneratedKeys>,
@@ -98,17 +100,24 @@ impl PluginEnv {
     /// The environment whose issuers' keys come from here and whose other work runs on `control`.
     pub fn new(keys: KeySources, control: impl Into<Option<Handle>>) -> Self {
         let control = control.into();
+        let redis = Arc::new(redis::Clients::new(control.clone()));
         Self {
             control: control.clone(),
             endpoints: Arc::new(oauth::Endpoints::new(keys.http().clone())),
             client_keys: Arc::default(),
             keys: Arc::new(keys),
             node: Arc::new(Node::new()),
-            redis: Arc::new(redis::Clients::new(control.clone())),
+            fleets: Arc::new(Fleets::new(None, redis.clone())),
+            redis,
             rates: Arc::new(Rates::new(control)),
             proofs: Arc::default(),
             health: Arc::default(),
         }
+    }
+
+    /// The same with the node's secrets key, under which a fleet shares what it knows.
+    pub fn with_secrets(self, key: Option<&SecretsKey>) -> Self {
+        Self { fleets: Arc::new(Fleets::new(key, self.redis.clone())), ..self }
     }
 
     /// Where issuers' keys come from.
@@ -129,6 +138,11 @@ impl PluginEnv {
     /// The Redis servers in use.
     pub fn redis(&self) -> &redis::Clients {
         &self.redis
+    }
+
+    /// The caches that fleets share.
+    pub fn fleets(&self) -> &Fleets {
+        &self.fleets
     }
 
     /// The issuers' endpoints in use.
@@ -160,6 +174,7 @@ impl PluginEnv {
     pub fn collect(&self, to: &mut Exposition) {
         self.rates.collect(to);
         self.redis.collect(to);
+        self.fleets.collect(to);
         self.endpoints.collect(to);
     }
 

@@ -1,6 +1,6 @@
 //! Debian's Redis, which keeps nothing.
 
-use std::io::{BufRead, BufReader, Read as _, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 

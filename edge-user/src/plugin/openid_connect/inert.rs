@@ -131,8 +131,6 @@ const GRANTS: &[(&str, &str)] = &[
     ("cache_tokens_salt", "null"),
     ("token_cache_key_include_scope", "false"),
     ("cache_user_info", "true"),
-    ("cluster_cache_strategy", r#""off""#),
-    ("cluster_cache_items", r#"["introspection"]"#),
 ];
 
 /// All of them.
@@ -167,10 +165,8 @@ pub(super) fn read(config: &mut Reader<'_>) {
         refuse_but_defaults(&mut principals, PRINCIPALS, "consumers: principals live in Kong's own directory");
         principals.finish();
     }
-    // Connection settings of stores that `session_storage` and `cluster_cache_strategy`, at their defaults, do not use.
-    for unused in ["redis", "cluster_cache_redis"] {
-        config.object(unused);
-    }
+    // Connection settings of a store that `session_storage`, at its default, does not use.
+    config.object("redis");
 }
 
 fn refuse_but_defaults(reader: &mut Reader<'_>, names: &[(&'static str, &'static str)], instead: &str) {

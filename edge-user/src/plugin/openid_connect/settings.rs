@@ -16,9 +16,11 @@ use super::{OpenidConnect, Place, PluginEnv, inert, possession};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
 use crate::http_client::Options;
+use crate::oauth::fleet::FleetSettings;
 use crate::oauth::introspection::Surroundings;
+use crate::oauth::shared::SharedAnswers;
 use crate::oauth::{Clients, Introspection};
-use crate::token::introspection::{Introspect, JwtBy, Remote};
+use crate::token::introspection::{Introspect, JwtBy, Remote, Shared};
 use crate::token::jws::short_type;
 use crate::token::keys::KeySource;
 use crate::token::source::{Discovery, SourceSettings, issuer_of};
@@ -221,6 +223,7 @@ fn remote(
     if !ttl_stale.is_zero() {
         config.warn("cache_ttl_resurrect", "while the issuer does not answer, tokens it revoked pass for so long");
     }
+    let fleet = FleetSettings::read(config, env.fleets());
     let Some(who) = introspection else {
         if both {
             config.problem(BOTH, "true", "`introspection` among `auth_methods`, and a client to ask with");
@@ -232,9 +235,12 @@ fn remote(
         (true, true) => JwtBy::KeysThenIntrospection,
         (false, _) => JwtBy::Introspection,
     };
+    let fleet = fleet.and_then(|settings| env.fleets().fleet(&settings));
+    let shared = fleet.and_then(|fleet| SharedAnswers::new(fleet, who.id()));
+    let shared = shared.map(|answers| Arc::new(answers) as Arc<dyn Shared>);
     let who: Arc<dyn Introspect> = who;
     let control = env.control().cloned();
-    Some(Remote { who, control, jwts, keep, ttl_inactive, ttl_min, ttl_stale, shared: None })
+    Some(Remote { who, control, jwts, keep, ttl_inactive, ttl_min, ttl_stale, shared })
 }
 
 fn algorithms(config: &mut Reader<'_>, secrets: &[String]) -> Vec<Algorithm> {
