@@ -63,6 +63,13 @@ reasons! {
     IntrospectionUnavailable = "introspection_unavailable", "opaque bearer token, and introspection is not configured";
     TokenInactive = "token_inactive", "the bearer token's issuer says it is not active (introspection: token active:false)";
     IntrospectionFailed = "introspection_failed", "introspection active could not be told: the issuer did not answer for the bearer token";
+    GrantRefused = "grant_refused", "the issuer's token endpoint refuses the credential that stands for a bearer token";
+    GrantFailed = "grant_failed", "the issuer's token endpoint did not answer for the credential that stands for a bearer token";
+    ExchangeRefused = "exchange_refused", "the issuer refuses to exchange the bearer token";
+    ExchangeFailed = "exchange_failed", "the issuer did not answer for the exchange of the bearer token";
+    IdTokenInvalid = "id_token_invalid", "the ID token beside the bearer token is not valid";
+    UserInfoRefused = "user_info_refused", "the issuer's user info is not given for the bearer token, or is another user's";
+    UserInfoFailed = "user_info_failed", "the issuer's user info endpoint did not answer for the bearer token";
     KeysUnavailable = "keys_unavailable", "could not get jwks from the issuer";
     VerificationBusy = "verification_busy", "too many bearer tokens wait for signature verification";
     ConsumerGroupUnknown = "consumer_group_unknown", "no consumer group was found for the bearer token's claim";

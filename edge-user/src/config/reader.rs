@@ -66,6 +66,11 @@ impl<'a> Reader<'a> {
         self.entries.iter().any(|entry| entry.key == key && entry.value.kind != Kind::Null)
     }
 
+    /// Whether the field stands here as `true`. Does not consume it.
+    pub fn raw_bool(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && entry.value.kind == Kind::Bool(true))
+    }
+
     /// Whether the field stands here as `null`, which for some fields is not the same as its absence. Does not consume it.
     pub fn is_null(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && entry.value.kind == Kind::Null)

@@ -75,6 +75,7 @@ pub struct Introspection {
 }
 
 /// What introspection needs of the plugin's other parameters.
+#[derive(Clone)]
 pub struct Surroundings {
     /// The configured issuer.
     pub issuer: Box<str>,
@@ -90,8 +91,8 @@ pub struct Surroundings {
 
 impl Introspection {
     /// Reads every `introspection_…` parameter and `mtls_introspection_endpoint`.
-    pub fn read(config: &mut Reader<'_>, around: Surroundings, endpoints: &Arc<Endpoints>) -> Self {
-        let settings = Settings::read(config, &around);
+    pub fn read(config: &mut Reader<'_>, around: &Surroundings, endpoints: &Arc<Endpoints>) -> Self {
+        let settings = Settings::read(config, around);
         let mut endpoint = |key: &'static str| -> Option<Box<str>> {
             let url = config.string(key)?;
             if let Err(error) = endpoints.http().check(url) {
@@ -101,7 +102,7 @@ impl Introspection {
         };
         let (url, mtls_url) = (endpoint("introspection_endpoint"), endpoint("mtls_introspection_endpoint"));
         let method = around.clients.method_at(config, "introspection_endpoint_auth_method");
-        let Surroundings { issuer, issuers, options, clients, source } = around;
+        let Surroundings { issuer, issuers, options, clients, source } = around.clone();
         let purpose = Purpose::Introspection;
         let target = target::Settings { purpose, issuer, url, mtls_url, method, options, clients, source };
         let target = Target::new(target, endpoints);

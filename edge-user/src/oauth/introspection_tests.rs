@@ -14,7 +14,7 @@ fn parse(yaml: &str, source: Option<Arc<KeySource>>, endpoints: &Arc<Endpoints>)
         let clients = Arc::new(Clients::read(config, &|_| None, &Arc::<GeneratedKeys>::default()));
         let issuer = "https://idp.example".into();
         let around = Surroundings { issuer, issuers: Issuers::Discovered, options: options(), clients, source };
-        Introspection::read(config, around, endpoints)
+        Introspection::read(config, &around, endpoints)
     })
 }
 
@@ -263,7 +263,7 @@ async fn mutual_tls_has_endpoints_of_its_own() {
             let source = Some(source(&issuer));
             let around =
                 Surroundings { issuer: "i".into(), issuers: Issuers::Discovered, options: options(), clients, source };
-            Introspection::read(config, around, &endpoints())
+            Introspection::read(config, &around, &endpoints())
         });
         assert_eq!(problems, [""; 0], "{yaml}");
         let before = expected.seen().len();
@@ -442,7 +442,7 @@ async fn a_question_runs_on_any_thread_and_waits_no_longer_than_its_time() {
         let issuer = "https://idp.example".into();
         let around =
             Surroundings { issuer, issuers: Issuers::Discovered, options, clients: Arc::default(), source: None };
-        Introspection::read(config, around, &endpoints())
+        Introspection::read(config, &around, &endpoints())
     });
     let asked = tokio::spawn(async move { one.ask(b"x", &Extras::default()).await });
     let failure = asked.await.unwrap().unwrap_err();

@@ -276,21 +276,45 @@ impl<T: Value, E: Refusal> Kept<T, E> {
             !gone
         });
     }
+}
 
-    /// Writes the numbers.
-    pub fn collect(&self, to: &mut Exposition) {
-        to.family("edge_kept_answers_total", Kind::Counter, "Questions to issuers, by what became of them.");
-        for (result, count) in [
+/// A store's numbers.
+pub trait Counted {
+    /// Its name, and its questions by what became of them.
+    fn counts(&self) -> (&'static str, [(&'static str, u64); 5]);
+
+    /// Memory for what is kept, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+impl<T: Value, E: Refusal> Counted for Kept<T, E> {
+    fn counts(&self) -> (&'static str, [(&'static str, u64); 5]) {
+        let counts = [
             ("hit", &self.hits),
             ("asked", &self.calls),
             ("joined", &self.joined),
             ("turned_away", &self.turned_away),
             ("evicted", &self.evicted),
-        ] {
-            to.sample(&[("store", self.name), ("result", result)], count.load(Ordering::Relaxed));
+        ];
+        (self.name, counts.map(|(result, count)| (result, count.load(Ordering::Relaxed))))
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes the numbers of stores.
+pub fn collect(stores: &[&dyn Counted], to: &mut Exposition) {
+    to.family("edge_kept_answers_total", Kind::Counter, "Questions to issuers, by what became of them.");
+    for (name, counts) in stores.iter().map(|store| store.counts()) {
+        for (result, count) in counts {
+            to.sample(&[("store", name), ("result", result)], count);
         }
-        to.family("edge_kept_answers_bytes", Kind::Gauge, "Memory for answers of issuers that are kept.");
-        to.sample(&[("store", self.name)], self.bytes.load(Ordering::Relaxed));
+    }
+    to.family("edge_kept_answers_bytes", Kind::Gauge, "Memory for answers of issuers that are kept.");
+    for store in stores {
+        to.sample(&[("store", store.counts().0)], store.bytes());
     }
 }
 

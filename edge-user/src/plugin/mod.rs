@@ -28,7 +28,11 @@ use crate::crypto::seal::SecretsKey;
 use crate::http::head::Head;
 use crate::http_client::HttpClient;
 use crate::metrics::Exposition;
-use crate::oauth::{self, fleet::Fleets};
+use crate::oauth;
+use crate::oauth::fleet::Fleets;
+use crate::oauth::kept::{self, Kept};
+use crate::oauth::tokens::{GrantError, Tokens};
+use crate::oauth::userinfo::UserInfo;
 use crate::reason::Reason;
 use crate::redis;
 use crate::state::State;
@@ -65,6 +69,9 @@ pub const PLUGINS: &[(&str, u32)] = &[
     (response_transformer::NAME, response_transformer::PRIORITY),
 ];
 
+/// Memory for tokens that the edge fetched, and as much for user info, in bytes.
+const KEPT_BYTES: usize = 16 << 20;
+
 /// What plugins need beside their own configuration; one for the process, kept across reloads.
 #[derive(Clone)]
 pub struct PluginEnv {
@@ -72,6 +79,8 @@ pub struct PluginEnv {
     node: Arc<Node>,
     redis: Arc<redis::Clients>,
     fleets: Arc<Fleets>,
+    tokens: Arc<Kept<Tokens, GrantError>>,
+    users: Arc<Kept<UserInfo, GrantError>>,
     control: Option<Handle>,
     endpoints: Arc<oauth::Endpoints>,
     client_keys: Arc<oauth::GeneratedKeys>,
@@ -108,6 +117,8 @@ impl PluginEnv {
             keys: Arc::new(keys),
             node: Arc::new(Node::new()),
             fleets: Arc::new(Fleets::new(None, redis.clone())),
+            tokens: Arc::new(Kept::new("tokens", KEPT_BYTES, control.clone())),
+            users: Arc::new(Kept::new("user_info", KEPT_BYTES, control.clone())),
             redis,
             rates: Arc::new(Rates::new(control)),
             proofs: Arc::default(),
@@ -138,6 +149,16 @@ impl PluginEnv {
     /// The Redis servers in use.
     pub fn redis(&self) -> &redis::Clients {
         &self.redis
+    }
+
+    /// Tokens that the edge fetched.
+    pub fn tokens(&self) -> &Arc<Kept<Tokens, GrantError>> {
+        &self.tokens
+    }
+
+    /// User info that the edge fetched.
+    pub fn users(&self) -> &Arc<Kept<UserInfo, GrantError>> {
+        &self.users
     }
 
     /// The caches that fleets share.
@@ -175,6 +196,7 @@ impl PluginEnv {
         self.rates.collect(to);
         self.redis.collect(to);
         self.fleets.collect(to);
+        kept::collect(&[&*self.tokens, &*self.users], to);
         self.endpoints.collect(to);
     }
 

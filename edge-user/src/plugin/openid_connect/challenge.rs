@@ -64,7 +64,12 @@ pub(super) fn status(reason: Reason) -> u16 {
         | Reason::ClaimForbidden
         | Reason::ConsumerGroupUnknown
         | Reason::ConsumerUnknown => 403,
-        Reason::KeysUnavailable | Reason::IntrospectionFailed | Reason::VerificationBusy => 503,
+        Reason::KeysUnavailable
+        | Reason::IntrospectionFailed
+        | Reason::GrantFailed
+        | Reason::ExchangeFailed
+        | Reason::UserInfoFailed
+        | Reason::VerificationBusy => 503,
         _ => 401,
     }
 }

@@ -91,53 +91,17 @@ const LOGOUT: &[(&str, &str)] = &[
     ("revocation_token_param_name", r#""token""#),
 ];
 
-/// Tokens that the edge fetches itself.
-const GRANTS: &[(&str, &str)] = &[
-    ("client_credentials_param_type", r#"["body", "header", "query"]"#),
-    ("password_param_type", r#"["body", "header", "query"]"#),
-    ("refresh_token_param_type", r#"["body", "header", "query"]"#),
-    ("refresh_token_param_name", "null"),
-    ("id_token_param_type", r#"["body", "header", "query"]"#),
-    ("id_token_param_name", "null"),
-    ("ignore_signature", "[]"),
-    ("audience", "null"),
-    ("scopes", r#"["openid"]"#),
-    ("token_endpoint", "null"),
-    ("token_endpoint_auth_method", "null"),
-    ("mtls_token_endpoint", "null"),
-    ("token_headers_names", "null"),
-    ("token_headers_values", "null"),
-    ("token_headers_client", "null"),
-    ("token_headers_replay", "null"),
-    ("token_headers_prefix", "null"),
-    ("token_headers_grants", "null"),
-    ("token_post_args_names", "null"),
-    ("token_post_args_values", "null"),
-    ("token_post_args_client", "null"),
-    ("refresh_tokens", "true"),
-    ("token_exchange", "null"),
-    ("token_exchange_endpoint", "null"),
-    ("cache_token_exchange", "true"),
-    ("userinfo_endpoint", "null"),
-    ("search_user_info", "false"),
-    ("userinfo_accept", r#""application/json""#),
-    ("userinfo_headers_names", "null"),
-    ("userinfo_headers_values", "null"),
-    ("userinfo_headers_client", "null"),
-    ("userinfo_query_args_names", "null"),
-    ("userinfo_query_args_values", "null"),
-    ("userinfo_query_args_client", "null"),
-    ("cache_tokens", "true"),
-    ("cache_tokens_salt", "null"),
-    ("token_cache_key_include_scope", "false"),
-    ("cache_user_info", "true"),
-];
+/// A switch without a counterpart: what a grant brought is kept until it ends, and asked for anew then.
+const RENEWAL: &[(&str, &str)] = &[("refresh_tokens", "true")];
 
 /// All of them.
 const INERT: [Inert; 5] = [
     (BROWSER, "an application that logs browsers in: the edge serves APIs, whose clients bring tokens"),
     (LOGOUT, "the issuer's own logout: the edge has no sessions to end"),
-    (GRANTS, "tokens that clients fetch themselves"),
+    (
+        RENEWAL,
+        "the default: tokens of a grant are asked for anew when they end, by the credential that the request brings",
+    ),
     (&[("verify_parameters", "false")], "`edge doctor`, which compares the configuration with what the issuer says"),
     (
         &[("resolve_distributed_claims", "false")],

@@ -7,6 +7,7 @@
 mod challenge;
 mod consumer;
 mod credential;
+mod flows;
 mod headers;
 mod inert;
 mod possession;
@@ -17,20 +18,24 @@ mod settings;
 mod sources;
 
 use crate::config::reader::Reader;
+use crate::oauth::tokens::Tokens;
 use crate::plugin::arguments::Body;
 use crate::plugin::{Access, Place, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
-use crate::token::claims::Facts;
+use crate::token::introspection::Extras;
+use crate::token::jws::{Shape, shape};
 use crate::token::{Ask, Judgement, Now, Progress, Refused, Validator, Verified, Wait};
 use challenge::Answers;
 use consumer::Mapping;
 use credential::{ACCESS_TOKEN, Places, Scheme, Schemes, Sent};
+use flows::Flows;
 use headers::{Headers, Part, Parts};
 use possession::{Possession, Shown, Unproven};
 use refusal::Detail;
 use remote::Along;
 use rules::Rules;
 use sources::Sources;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,11 +49,14 @@ pub struct OpenidConnect {
     /// As configured.
     issuer: Box<str>,
     run_on_preflight: bool,
+    /// Whether requests may bring tokens at all: some routes take other credentials alone.
+    takes_tokens: bool,
     places: Places,
     schemes: Schemes,
     /// What of a request goes along when its token is asked about.
     along: Along,
     validator: Arc<Validator>,
+    flows: Flows,
     possession: Possession,
     rules: Rules,
     mapping: Mapping,
@@ -56,13 +64,23 @@ pub struct OpenidConnect {
     answers: Answers,
 }
 
-/// A verified token as it came.
+/// A verified token, and the credential it came as.
 struct Admitted<'p> {
     facts: Verified,
     scheme: Scheme,
     place: credential::Place<'p>,
+    /// The names of the credential's arguments, where it stands in some.
+    arguments: Cow<'p, [&'p str]>,
     /// Whether it is spelled `Authorization: Bearer <token>`.
     is_canonical: bool,
+    /// What the edge fetched for it: the token that the facts are of, and that the upstream gets.
+    fetched: Option<Arc<Tokens>>,
+}
+
+/// A verified ID token.
+struct IdToken {
+    token: Box<[u8]>,
+    facts: Verified,
 }
 
 /// Why a request does not pass as the caller it claims to be.
@@ -122,7 +140,7 @@ impl OpenidConnect {
         if !self.run_on_preflight && request.head.method() == b"OPTIONS" {
             return Access::Continue;
         }
-        if self.places.reads_body() || self.along.reads_body() {
+        if self.places.reads_body() || self.along.reads_body() || self.flows.reads_body() {
             Body::collect(request).await;
         }
         match self.admit(request).await {
@@ -137,24 +155,73 @@ impl OpenidConnect {
         if admitted.facts.is_bound() || self.possession.demands_proof() || admitted.scheme == Scheme::Dpop {
             self.prove(request, &admitted)?;
         }
-        let facts = &admitted.facts;
-        let denied = |request: &Request<'_>, reason: Reason| {
-            let token = self.token(request).unwrap_or_default();
-            Denied::of_token(reason.into(), admitted.scheme, &token)
+        let denied = |request: &Request<'_>, admitted: &Admitted<'_>, reason: Reason| {
+            Denied::of_token(reason.into(), admitted.scheme, &self.token(request, admitted))
         };
-        self.rules.check(facts, request.head, request.now).map_err(|reason| denied(request, reason))?;
-        let sources = Sources::of(facts);
+        let checked = self.rules.check(&admitted.facts, request.head, request.now);
+        checked.map_err(|reason| denied(request, &admitted, reason))?;
+        let id_token = self.id_token(request, &admitted).await?;
+        let user_info = self.user_info(request, &admitted).await?;
+        let sources = Sources {
+            facts: &admitted.facts,
+            id_token: id_token.as_ref().map(|id_token| &*id_token.facts),
+            user_info: user_info.as_ref().and_then(|named| named.claims.as_ref()),
+        };
         let (mut caller, known) = self.mapping.identify(&sources, request.consumers);
-        caller.facts = Some(facts.clone());
-        caller.expires_unix_ms = self.validator.expiry_ms(facts);
+        caller.facts = Some(admitted.facts.clone());
+        caller.expires_unix_ms = self.validator.expiry_ms(&admitted.facts);
         request.notes.caller = caller;
-        known.map_err(|reason| denied(request, reason))?;
-        self.rewrite(request, &admitted, &sources);
+        known.map_err(|reason| denied(request, &admitted, reason))?;
+        let exchanged = match &self.flows.legacy {
+            Some(legacy) => Some(legacy.run(request, &self.token(request, &admitted)).await?),
+            None => None,
+        };
+        let facts = &admitted.facts;
+        let token = match exchanged.as_ref().or(admitted.fetched.as_ref()) {
+            Some(tokens) => Some(tokens.access_token.as_bytes().into()),
+            None if self.headers.needs_token(admitted.is_canonical) => Some(self.token(request, &admitted)),
+            None => None,
+        };
+        let jwk = if self.headers.wants(Part::AccessTokenJwk) { self.validator.key_of(facts) } else { None };
+        let id_token_jwk = self.flows.id_tokens.as_ref().zip(id_token.as_ref());
+        let id_token_jwk = id_token_jwk.and_then(|(flow, id_token)| flow.validator().key_of(&id_token.facts));
+        let answer = user_info.as_ref().map(|named| &named.answer);
+        let parts = Parts {
+            access_token: token.as_deref(),
+            access_token_jwk: jwk.as_deref(),
+            introspection: facts.introspection_json(),
+            introspection_jwt: facts.introspection_jwt().map(str::as_bytes),
+            id_token: id_token.as_ref().map(|id_token| &*id_token.token),
+            id_token_jwk: id_token_jwk.as_deref(),
+            refresh_token: admitted.fetched.as_ref().and_then(|it| it.refresh_token.as_ref()).map(|it| it.as_bytes()),
+            user_info: answer.and_then(|answer| std::str::from_utf8(&answer.json).ok()),
+            user_info_jwt: answer.and_then(|answer| answer.jwt.as_ref()).map(|jwt| jwt.as_bytes()),
+            ..Parts::of(sources)
+        };
+        self.rewrite(request, &admitted, &parts);
         Ok(())
     }
 
-    /// Finds the token and has it judged, waiting where somebody has to be asked.
+    /// Finds the credential and has its token judged, waiting where somebody has to be asked.
     async fn judged(&self, request: &mut Request<'_>) -> Result<Admitted<'_>, Denied> {
+        let found = match self.takes_tokens {
+            true => self.places.find(&Sent::of(request), self.schemes).map(|found| (found.scheme, found.place)),
+            false => Err((401, Reason::HeaderMissing)),
+        };
+        let (scheme, place) = match (found, &self.flows.grants) {
+            (Ok(found), _) => found,
+            (Err((401, Reason::HeaderMissing)), Some(_)) => return self.granted(request).await,
+            (Err((status, reason)), _) => return Err(Denied::new(status, reason)),
+        };
+        if let Some(exchange) = &self.flows.exchange {
+            let extras = self.along.with(&Sent::of(request), exchange.endpoint().into());
+            let token = self.sent_token(request);
+            if let Some(tokens) = exchange.run(request, &token, extras).await? {
+                let facts = self.judge_fetched(request, &self.validator, &tokens).await?;
+                let fetched = Some(tokens);
+                return Ok(Admitted { facts, scheme, place, arguments: its_argument(), is_canonical: false, fetched });
+            }
+        }
         let extras = self.along.of(&Sent::of(request));
         let mut progress = Progress::First;
         loop {
@@ -165,10 +232,17 @@ impl OpenidConnect {
                 let ask = Ask { token: &found.token, now: request.now, source: request.client, extras: &extras };
                 match self.validator.judge(request.cache, ask, progress) {
                     Judgement::Verified(facts) => {
-                        let (scheme, place, is_canonical) = (found.scheme, found.place, found.is_canonical);
-                        return Ok(Admitted { facts, scheme, place, is_canonical });
+                        let is_canonical = found.is_canonical;
+                        return Ok(Admitted {
+                            facts,
+                            scheme,
+                            place,
+                            arguments: its_argument(),
+                            is_canonical,
+                            fetched: None,
+                        });
                     }
-                    Judgement::Refused(refused) => return Err(Denied::of_token(refused, found.scheme, &found.token)),
+                    Judgement::Refused(refused) => return Err(Denied::of_token(refused, scheme, &found.token)),
                     Judgement::Wait(wait) => wait,
                 }
             };
@@ -176,9 +250,44 @@ impl OpenidConnect {
         }
     }
 
+    /// Fetches the token that another credential stands for.
+    async fn granted(&self, request: &mut Request<'_>) -> Result<Admitted<'_>, Denied> {
+        let missing = || Denied::new(401, Reason::HeaderMissing);
+        let grants = self.flows.grants.as_ref().ok_or_else(missing)?;
+        let sent = Sent::of(request);
+        let presented = grants.find(&sent).map_err(|(status, reason)| Denied::new(status, reason))?;
+        let presented = presented.ok_or_else(missing)?;
+        let extras = self.along.with(&sent, grants.endpoint().into());
+        let validator = grants.validator(presented.kind()).unwrap_or(&self.validator);
+        let (grant, place, arguments) = presented.into_parts();
+        let tokens = grants.fetch(request, grant, extras).await?;
+        for (name, value) in &tokens.replay {
+            request.notes.reply(String::from(&**name), &**value);
+        }
+        let facts = self.judge_fetched(request, validator, &tokens).await?;
+        let (arguments, fetched) = (Cow::Owned(arguments), Some(tokens));
+        Ok(Admitted { facts, scheme: Scheme::Bearer, place, arguments, is_canonical: false, fetched })
+    }
+
+    /// Judges a token that the issuer gave out just now. An opaque one that nobody can be asked about is what the issuer
+    /// says it is.
+    async fn judge_fetched(
+        &self,
+        request: &mut Request<'_>,
+        validator: &Arc<Validator>,
+        tokens: &Tokens,
+    ) -> Result<Verified, Denied> {
+        let token = tokens.access_token.as_bytes();
+        if shape(token) == Shape::Opaque && validator.remote().is_none() {
+            return Ok(validator.vouch(tokens.left, tokens.scope.as_deref(), request.now));
+        }
+        let judged = judge(validator, request, token, &Extras::default()).await;
+        judged.map_err(|refused| Denied::of_token(refused, Scheme::Bearer, token))
+    }
+
     /// Whether the sender holds what the token is bound to (RFC 8705, RFC 9449).
     fn prove(&self, request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), Denied> {
-        let token = self.token(request).unwrap_or_default();
+        let token = self.token(request, admitted);
         let shown = Shown {
             scheme: admitted.scheme,
             token: &token,
@@ -202,30 +311,56 @@ impl OpenidConnect {
         Err(Denied { fault, ..Denied::of_token(reason.into(), admitted.scheme, &token) })
     }
 
-    /// The token as it came: found before, and found again rather than carried along.
-    fn token(&self, request: &Request<'_>) -> Option<Box<[u8]>> {
-        let found = self.places.find(&Sent::of(request), self.schemes).ok()?;
-        Some(found.token.as_ref().into())
+    /// The ID token beside the access token, verified; where it came with the request it goes no further.
+    async fn id_token(&self, request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<Option<IdToken>, Denied> {
+        let Some(flow) = &self.flows.id_tokens else { return Ok(None) };
+        let fetched = admitted.fetched.as_ref().and_then(|tokens| tokens.id_token.as_ref());
+        let token = match fetched {
+            Some(token) => token.as_bytes().into(),
+            None => {
+                let Some(sight) = flow.find(&Sent::of(request))? else { return Ok(None) };
+                if self.headers.hide_credentials() {
+                    credential::remove(request, sight.place, &[sight.name]);
+                }
+                sight.token
+            }
+        };
+        let facts = flow.judge(request, &token).await?;
+        Ok(Some(IdToken { token, facts }))
+    }
+
+    /// What the issuer says of the user, where somebody wants to know.
+    async fn user_info(
+        &self,
+        request: &mut Request<'_>,
+        admitted: &Admitted<'_>,
+    ) -> Result<Option<flows::Named>, Denied> {
+        let Some(users) = &self.flows.users else { return Ok(None) };
+        let extras = self.along.with(&Sent::of(request), users.endpoint().into());
+        let token = self.token(request, admitted);
+        users.fetch(request, &token, &admitted.facts, extras).await.map(Some)
+    }
+
+    /// The token that the facts are of: what was fetched, or what came, found again rather than carried along.
+    fn token(&self, request: &Request<'_>, admitted: &Admitted<'_>) -> Box<[u8]> {
+        match &admitted.fetched {
+            Some(tokens) => tokens.access_token.as_bytes().into(),
+            None => self.sent_token(request),
+        }
+    }
+
+    fn sent_token(&self, request: &Request<'_>) -> Box<[u8]> {
+        let found = self.places.find(&Sent::of(request), self.schemes);
+        found.map(|found| found.token.as_ref().into()).unwrap_or_default()
     }
 
     /// Sets what upstream and client read.
-    fn rewrite(&self, request: &mut Request<'_>, admitted: &Admitted<'_>, sources: &Sources<'_>) {
-        let facts: &Facts = sources.facts;
-        let token = if self.headers.needs_token(admitted.is_canonical) { self.token(request) } else { None };
-        let jwk = || self.validator.key_of(&admitted.facts);
-        let jwk = if self.headers.wants(Part::AccessTokenJwk) { jwk() } else { None };
-        let parts = Parts {
-            access_token: token.as_deref(),
-            access_token_jwk: jwk.as_deref(),
-            introspection: facts.introspection_json(),
-            introspection_jwt: facts.introspection_jwt().map(str::as_bytes),
-            ..Parts::of(*sources)
-        };
+    fn rewrite(&self, request: &mut Request<'_>, admitted: &Admitted<'_>, parts: &Parts<'_>) {
         if self.headers.hide_credentials() && !admitted.place.is_authorization() {
-            credential::remove(request, admitted.place, &[ACCESS_TOKEN]);
+            credential::remove(request, admitted.place, &admitted.arguments);
         }
-        self.headers.apply_upstream(request.head, &parts);
-        self.headers.apply_downstream(request.notes, &parts);
+        self.headers.apply_upstream(request.head, parts);
+        self.headers.apply_downstream(request.notes, parts);
         self.possession.clean(request.head);
         consumer::write(request.head, &request.notes.caller);
     }
@@ -256,6 +391,30 @@ impl OpenidConnect {
             proven_bad: refusal::is_proven_bad(reason),
             detail: Detail::new(&self.validator, token, request.now, fault),
         })
+    }
+}
+
+/// The name under which a token stands in a query or body.
+fn its_argument<'p>() -> Cow<'p, [&'p str]> {
+    Cow::Borrowed(&[ACCESS_TOKEN])
+}
+
+/// Judges a token that does not stand in the request, waiting where somebody has to be asked.
+async fn judge(
+    validator: &Arc<Validator>,
+    request: &mut Request<'_>,
+    token: &[u8],
+    extras: &Extras,
+) -> Result<Verified, Refused> {
+    let mut progress = Progress::First;
+    loop {
+        let ask = Ask { token, now: request.now, source: request.client, extras };
+        let wait = match validator.judge(request.cache, ask, progress) {
+            Judgement::Verified(facts) => return Ok(facts),
+            Judgement::Refused(refused) => return Err(refused),
+            Judgement::Wait(wait) => wait,
+        };
+        progress = waited(request, wait).await;
     }
 }
 

@@ -3,7 +3,10 @@
 use super::credential::Sent;
 use super::credential::named::ClientArg;
 use crate::oauth::Introspection;
-use crate::token::introspection::{Asking, Extras, Introspect, Unanswered};
+use crate::oauth::token_endpoint::TokenEndpoint;
+use crate::oauth::tokens::GrantError;
+use crate::oauth::userinfo::UserInfoEndpoint;
+use crate::token::introspection::{Asking, Extras, Introspect, Said, Unanswered};
 use std::sync::Arc;
 
 impl Introspect for Introspection {
@@ -19,7 +22,46 @@ impl Introspect for Introspection {
     }
 }
 
-/// What of a request goes along when its token is asked about.
+/// The method `userinfo`: a token is good if the issuer says whose it is.
+impl Introspect for UserInfoEndpoint {
+    fn id(&self) -> [u8; 32] {
+        UserInfoEndpoint::id(self)
+    }
+
+    fn ask<'a>(&'a self, token: &'a [u8], extras: &'a Extras) -> Asking<'a> {
+        Box::pin(async move {
+            // Found by RFC 6750's alphabet, which is ASCII.
+            let token = std::str::from_utf8(token).unwrap_or_default();
+            match UserInfoEndpoint::ask(self, token, extras).await {
+                Ok(info) => Ok(Said::Active { json: info.json.into(), jwt: info.jwt }),
+                Err(GrantError::Refused(_)) => Ok(Said::Inactive),
+                Err(GrantError::Failed(failure)) => Err(Unanswered { retry_after_secs: failure.retry_after_secs }),
+            }
+        })
+    }
+}
+
+/// Names of fields and arguments of a request that go along to one endpoint.
+pub(super) struct Wanted<'e> {
+    headers: &'e [Box<str>],
+    args: &'e [Box<str>],
+    /// Fields that become arguments.
+    header_args: &'e [Box<str>],
+}
+
+impl<'e> From<&'e TokenEndpoint> for Wanted<'e> {
+    fn from(endpoint: &'e TokenEndpoint) -> Self {
+        Self { headers: endpoint.client_headers(), args: endpoint.client_args(), header_args: &[] }
+    }
+}
+
+impl<'e> From<&'e UserInfoEndpoint> for Wanted<'e> {
+    fn from(endpoint: &'e UserInfoEndpoint) -> Self {
+        Self { headers: endpoint.client_headers(), args: endpoint.client_args(), header_args: &[] }
+    }
+}
+
+/// What of a request goes along when an issuer is asked.
 pub(super) struct Along {
     arg: ClientArg,
     /// Our clients' ids; fewer than two leave no choice.
@@ -33,27 +75,29 @@ impl Along {
         Self { arg, ids, introspection }
     }
 
-    fn has_choice(&self) -> bool {
-        self.introspection.is_some() && self.ids.len() > 1
-    }
-
     /// Whether the body has a say, and so must be collected first.
     pub(super) fn reads_body(&self) -> bool {
-        self.has_choice() || self.introspection.as_ref().is_some_and(|asked| !asked.client_args().is_empty())
+        self.ids.len() > 1 || self.introspection.as_ref().is_some_and(|asked| !asked.client_args().is_empty())
     }
 
-    /// The part of one request: nothing for most configurations, at no cost.
+    /// What goes along when the token of a request is asked about: nothing for most configurations, at no cost.
     pub(super) fn of(&self, sent: &Sent<'_>) -> Extras {
+        let Some(asked) = &self.introspection else { return Extras::default() };
+        let (headers, args) = (asked.client_headers(), asked.client_args());
+        self.with(sent, Wanted { headers, args, header_args: asked.client_header_args() })
+    }
+
+    /// What goes along to one endpoint.
+    pub(super) fn with(&self, sent: &Sent<'_>, wanted: Wanted<'_>) -> Extras {
         let mut extras = Extras::default();
-        let Some(introspection) = &self.introspection else { return extras };
-        if self.has_choice() {
+        if self.ids.len() > 1 {
             extras.client = self.arg.choose(sent, &self.ids);
         }
         let field = |name: &str| sent.text_of_field(name).map(|value| (name.to_owned(), value));
-        extras.headers.extend(introspection.client_headers().iter().filter_map(|name| field(name)));
-        let args = introspection.client_args().iter();
+        extras.headers.extend(wanted.headers.iter().filter_map(|name| field(name)));
+        let args = wanted.args.iter();
         extras.args.extend(args.filter_map(|name| Some((name.to_string(), sent.text_of_argument(name)?))));
-        extras.args.extend(introspection.client_header_args().iter().filter_map(|name| field(name)));
+        extras.args.extend(wanted.header_args.iter().filter_map(|name| field(name)));
         extras
     }
 }

@@ -3,14 +3,13 @@
 //! The edge's own parameters: `id_tokens_refused` (default true), `acr_required` (authentication contexts of which one
 //! must have been used, RFC 9470), `access_token_profile: rfc9068` (what RFC 9068 makes a must is one).
 
-use super::Facts;
 use super::settings::alias;
 use crate::config::reader::Reader;
 use crate::crypto;
 use crate::http::head::{Head, Known};
 use crate::reason::Reason;
 use crate::token::Now;
-use crate::token::claims::{ClaimPath, Reading, Required};
+use crate::token::claims::{ClaimPath, Facts, Reading, Required};
 use crate::token::json::{Kind, Value};
 use std::time::Duration;
 

@@ -9,16 +9,18 @@ use super::challenge::Answers;
 use super::consumer::Mapping;
 use super::credential::named::ClientArg;
 use super::credential::{Places, Schemes};
+use super::flows::{self, lifetimes};
 use super::headers::Headers;
 use super::remote::Along;
-use super::rules::{Ground, Rules};
+use super::rules::{self, Rules};
 use super::{OpenidConnect, Place, PluginEnv, inert, possession};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
 use crate::http_client::Options;
-use crate::oauth::fleet::FleetSettings;
+use crate::oauth::fleet::{Fleet, FleetSettings};
 use crate::oauth::introspection::Surroundings;
 use crate::oauth::shared::SharedAnswers;
+use crate::oauth::userinfo::UserInfoEndpoint;
 use crate::oauth::{Clients, Introspection};
 use crate::token::introspection::{Introspect, JwtBy, Remote, Shared};
 use crate::token::jws::short_type;
@@ -70,8 +72,9 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
     let verify_claims =
         switch(config, "verify_claims", true, "exp, nbf and a discovered issuer are not checked: tokens never expire");
     let asks = methods.asks(config, &clients);
-    let keyless = with_hmac || !verify_signature || !methods.bearer;
-    let (keys, issuers) = keys(config, env, &issuer, &options, Wanted { keyless, asks });
+    let keyless = with_hmac || !verify_signature || !(methods.flows.bearer || methods.flows.grants());
+    let endpoints = methods.endpoints(config, asks);
+    let (keys, issuers) = keys(config, env, &issuer, &options, Wanted { keyless, endpoints: &endpoints });
     let around = Surroundings {
         issuer: issuer.as_str().into(),
         issuers: issuers.clone(),
@@ -79,11 +82,16 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
         clients: Arc::clone(&clients),
         source: keys.clone(),
     };
-    let introspection = Arc::new(Introspection::read(config, around, env.endpoints()));
+    let user_info = Arc::new(UserInfoEndpoint::read(config, &around, env.endpoints()));
+    let introspection = Arc::new(Introspection::read(config, &around, env.endpoints()));
     let introspection = asks.then_some(introspection);
-    let remote = remote(config, &methods, introspection.clone(), env);
+    let fleet = FleetSettings::read(config, env.fleets());
+    let fleet = fleet.and_then(|settings| env.fleets().fleet(&settings));
+    let who = introspection.clone().map(|who| who as Arc<dyn Introspect>);
+    let who = who.or_else(|| methods.userinfo.then(|| Arc::clone(&user_info) as Arc<dyn Introspect>));
+    let remote = remote(config, &methods, who, fleet.as_ref(), env);
     let leeway = leeway(config);
-    let rules = Rules::parse(config, &Ground { leeway, verify_claims, client_ids: &client_ids });
+    let rules = Rules::parse(config, &rules::Ground { leeway, verify_claims, client_ids: &client_ids });
     let settings = Settings {
         issuers,
         algorithms,
@@ -103,6 +111,19 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
     let possession = possession::parse(config, &methods.names, &|id| place.authority(id), env.proofs());
     let mapping = Mapping::parse(config);
     let headers = Headers::parse(config);
+    let ground = flows::Ground {
+        issuer: &issuer,
+        methods: methods.flows,
+        around: &around,
+        settings: &settings,
+        keys: keys.as_ref(),
+        user_info,
+        headers: &headers,
+        lifetimes: lifetimes(config, &settings),
+        fleet,
+        env,
+    };
+    let flows = flows::parse(config, &ground);
     let answers = Answers::parse(config, &rules, possession.schemes());
     let run_on_preflight = config.bool("run_on_preflight").unwrap_or(true);
     std::mem::replace(config, Reader::empty(config.line(), "", config.sink())).finish();
@@ -119,10 +140,12 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
     Some(OpenidConnect {
         issuer: issuer.into(),
         run_on_preflight,
+        takes_tokens: methods.flows.bearer || methods.introspection || methods.userinfo,
         places,
         schemes: if possession.takes_dpop() { Schemes::BearerAndDpop } else { Schemes::Bearer },
         along: Along::new(arg, client_ids.into_iter().map(Box::from).collect(), introspection),
         validator,
+        flows,
         possession,
         rules,
         mapping,
@@ -144,7 +167,7 @@ fn switch(config: &mut Reader<'_>, key: &'static str, default: bool, warning: &s
     value
 }
 
-fn seconds(config: &mut Reader<'_>, key: &'static str, most: f64) -> Option<Duration> {
+pub(super) fn seconds(config: &mut Reader<'_>, key: &'static str, most: f64) -> Option<Duration> {
     config.number(key, 0.0..=most).map(|seconds| Duration::from_secs_f64(seconds.min(1e9)))
 }
 
@@ -164,8 +187,9 @@ pub(super) fn alias(config: &Reader<'_>, wrong: &'static str, right: &str) -> bo
 /// `auth_methods`: by what a request may show who it is for.
 struct Methods<'a> {
     names: Vec<&'a str>,
-    bearer: bool,
     introspection: bool,
+    userinfo: bool,
+    flows: flows::Methods,
     /// Whether they are written in the configuration.
     written: bool,
 }
@@ -184,20 +208,42 @@ impl<'a> Methods<'a> {
         }
         for method in written.iter().flatten() {
             let expected = match *method {
-                "bearer" | "introspection" => continue,
+                "bearer" | "introspection" | "userinfo" | "refresh_token" | "password" | "client_credentials" => {
+                    continue;
+                }
                 "authorization_code" | "session" => {
                     "bearer or introspection: the edge serves APIs, whose clients bring tokens; logins of browsers are \
                      an application's"
                 }
                 "kong_oauth2" => "bearer or introspection: the edge has no OAuth 2.0 plugin to share tokens with",
-                _ => "bearer or introspection",
+                _ => "bearer, introspection, userinfo, refresh_token, password or client_credentials",
             };
             config.problem(KEY, format!("{method:?}"), expected);
         }
         let is_written = written.is_some();
         let names = written.unwrap_or_else(|| vec!["bearer", "introspection"]);
         let has = |name: &str| names.contains(&name);
-        Self { bearer: has("bearer"), introspection: has("introspection"), written: is_written, names }
+        let flows = flows::Methods {
+            refresh_token: has("refresh_token"),
+            password: has("password"),
+            client_credentials: has("client_credentials"),
+            bearer: has("bearer"),
+        };
+        Self { introspection: has("introspection"), userinfo: has("userinfo"), flows, written: is_written, names }
+    }
+
+    /// The parameters that name endpoints which must be known.
+    fn endpoints(&self, config: &Reader<'_>, asks: bool) -> Vec<&'static str> {
+        let user_info_headers = ["upstream", "downstream"].iter().any(|way| {
+            config.has(&format!("{way}_user_info_header")) || config.has(&format!("{way}_user_info_jwt_header"))
+        });
+        let searches = config.raw_bool("search_user_info");
+        let all = [
+            ("introspection_endpoint", asks),
+            ("userinfo_endpoint", self.userinfo || searches || user_info_headers),
+            ("token_endpoint", self.flows.grants() || config.has("token_exchange")),
+        ];
+        all.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name).collect()
     }
 
     /// Whether issuers are asked about tokens: where that was asked for, and where there is something to ask with.
@@ -211,7 +257,8 @@ impl<'a> Methods<'a> {
 fn remote(
     config: &mut Reader<'_>,
     methods: &Methods<'_>,
-    introspection: Option<Arc<Introspection>>,
+    who: Option<Arc<dyn Introspect>>,
+    fleet: Option<&Fleet>,
     env: &PluginEnv,
 ) -> Option<Remote> {
     const BOTH: &str = "introspect_jwt_tokens";
@@ -223,22 +270,19 @@ fn remote(
     if !ttl_stale.is_zero() {
         config.warn("cache_ttl_resurrect", "while the issuer does not answer, tokens it revoked pass for so long");
     }
-    let fleet = FleetSettings::read(config, env.fleets());
-    let Some(who) = introspection else {
+    let Some(who) = who else {
         if both {
             config.problem(BOTH, "true", "`introspection` among `auth_methods`, and a client to ask with");
         }
         return None;
     };
-    let jwts = match (methods.bearer, both) {
+    let jwts = match (methods.flows.bearer, both) {
         (true, false) => JwtBy::Keys,
         (true, true) => JwtBy::KeysThenIntrospection,
         (false, _) => JwtBy::Introspection,
     };
-    let fleet = fleet.and_then(|settings| env.fleets().fleet(&settings));
-    let shared = fleet.and_then(|fleet| SharedAnswers::new(fleet, who.id()));
+    let shared = fleet.cloned().and_then(|fleet| SharedAnswers::new(fleet, who.id()));
     let shared = shared.map(|answers| Arc::new(answers) as Arc<dyn Shared>);
-    let who: Arc<dyn Introspect> = who;
     let control = env.control().cloned();
     Some(Remote { who, control, jwts, keep, ttl_inactive, ttl_min, ttl_stale, shared })
 }
@@ -289,11 +333,11 @@ fn types(config: &mut Reader<'_>) -> Vec<Box<str>> {
 
 /// What an issuer is needed for.
 #[derive(Clone, Copy)]
-struct Wanted {
+struct Wanted<'a> {
     /// Something else than fetched keys may verify.
     keyless: bool,
-    /// It is asked about tokens.
-    asks: bool,
+    /// The parameters that name endpoints which must be known.
+    endpoints: &'a [&'static str],
 }
 
 /// Where keys come from, what else is known of the issuer, and which `iss` tokens may name.
@@ -302,7 +346,7 @@ fn keys(
     env: &PluginEnv,
     issuer: &str,
     options: &Options,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
 ) -> (Option<Arc<KeySource>>, Issuers) {
     let pseudo = config.bool("using_pseudo_issuer").unwrap_or(false);
     let endpoint = config.string("jwks_endpoint").map(str::to_owned);
@@ -320,16 +364,17 @@ fn keys(
     // With a key set URL of its own an issuer need not be asked for one; `iss` is then the configured one. It still
     // says where to ask about tokens.
     let names_issuer = !pseudo && endpoint.is_none();
-    let discovers = names_issuer || (!pseudo && wanted.asks && !config.has("introspection_endpoint"));
+    let unknown: Vec<_> = wanted.endpoints.iter().copied().filter(|name| !config.has(name)).collect();
+    let discovers = names_issuer || (!pseudo && !unknown.is_empty());
     let issuers = match &allowed {
         Some(list) => Issuers::Listed(list.clone()),
         None if names_issuer => Issuers::Discovered,
         None if pseudo => Issuers::Listed(vec![issuer.to_owned()]),
         None => Issuers::Listed(vec![issuer_of(issuer)]),
     };
-    if pseudo && wanted.asks && !config.has("introspection_endpoint") {
-        let expected = "`introspection_endpoint`: a pseudo issuer is not asked where that is";
-        config.problem("using_pseudo_issuer", "nowhere to ask about tokens", expected);
+    for name in unknown.iter().filter(|_| pseudo) {
+        let expected = format!("`{name}`: a pseudo issuer is not asked where that is");
+        config.problem("using_pseudo_issuer", "an endpoint that nobody names", expected);
     }
     let discovery = discovers.then(|| Discovery {
         keys: endpoint.is_none(),

@@ -1,7 +1,6 @@
 //! Where a claim of one request is looked for: what the issuer said of the caller, most important first.
 
-use super::Facts;
-use crate::token::claims::ClaimPath;
+use crate::token::claims::{ClaimPath, Facts};
 use crate::token::json::{Kind, Value};
 use std::borrow::Cow;
 
@@ -18,11 +17,6 @@ pub(super) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Those of an access token alone.
-    pub(super) fn of(facts: &'a Facts) -> Self {
-        Self { facts, id_token: None, user_info: None }
-    }
-
     /// The claim at a path in the first source that has it. `null` is no claim.
     pub(super) fn find(&self, path: &ClaimPath) -> Option<Value<'a>> {
         let sources = [Some(self.facts), self.id_token, self.user_info].into_iter().flatten();
@@ -35,6 +29,14 @@ pub(super) fn name(claim: Value<'_>) -> Option<Cow<'_, str>> {
     match claim.kind() {
         Kind::Number if claim.raw().bytes().all(|byte| byte.is_ascii_digit()) => Some(Cow::Borrowed(claim.raw())),
         _ => claim.text().filter(|text| !text.is_empty()),
+    }
+}
+
+#[cfg(test)]
+impl<'a> Sources<'a> {
+    /// Those of an access token alone.
+    pub(super) fn of(facts: &'a Facts) -> Self {
+        Self { facts, id_token: None, user_info: None }
     }
 }
 

@@ -1,0 +1,146 @@
+//! Grants: a client sends a refresh token, a user's name and password, or its own id and secret, and the edge asks for
+//! the access token that the upstream gets.
+
+use super::super::credential::named::{PairKind, ParamTypes};
+use super::super::credential::{Place, Refused, Sent};
+use super::super::{Denied, Request};
+use super::{Verdicts, fetch};
+use crate::oauth::fleet::{self, Fleet};
+use crate::oauth::kept::{Brought, Keep, Kept};
+use crate::oauth::token_endpoint::{Ask, Grant, GrantKind, TokenEndpoint};
+use crate::oauth::tokens::{GrantError, Tokens};
+use crate::reason::Reason;
+use crate::token::Validator;
+use crate::token::introspection::Extras;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const VERDICTS: Verdicts = Verdicts { refused: Reason::GrantRefused, failed: Reason::GrantFailed };
+
+/// Which credentials stand for tokens, and where tokens come from.
+pub(in super::super) struct Grants {
+    pub(super) refresh: Option<(Box<str>, ParamTypes)>,
+    pub(super) password: Option<ParamTypes>,
+    pub(super) client: Option<ParamTypes>,
+    pub(super) tokens: Source,
+    /// `ignore_signature`: grants whose tokens are taken as the issuer gave them, and who judges those.
+    pub(super) unsigned: Option<(Box<[GrantKind]>, Arc<Validator>)>,
+}
+
+/// One token endpoint, and what is kept of its answers.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) endpoint: Arc<TokenEndpoint>,
+    pub(super) kept: Arc<Kept<Tokens, GrantError>>,
+    pub(super) keep: Keep,
+    /// `cache_tokens_salt`
+    pub(super) salt: Box<str>,
+    /// `token_cache_key_include_scope`
+    pub(super) by_scope: bool,
+    pub(super) fleet: Option<Fleet>,
+}
+
+/// A credential that stands for a token.
+pub(in super::super) struct Presented<'p> {
+    grant: Grant,
+    /// Where it stands.
+    pub(in super::super) place: Place<'p>,
+    /// The names of its arguments, where it stands in some.
+    pub(in super::super) arguments: Vec<&'p str>,
+}
+
+impl Presented<'_> {
+    /// What it is.
+    pub(in super::super) fn kind(&self) -> GrantKind {
+        self.grant.kind()
+    }
+}
+
+impl Grants {
+    /// Whether some credential may stand in the body.
+    pub(super) fn reads_body(&self) -> bool {
+        let refresh = self.refresh.as_ref().map(|(_, types)| *types);
+        [refresh, self.password, self.client].into_iter().flatten().any(ParamTypes::reads_body)
+    }
+
+    /// The credential of a request, in Kong's order: refresh token, password, client.
+    pub(in super::super) fn find(&self, sent: &Sent<'_>) -> Result<Option<Presented<'_>>, Refused> {
+        let secret = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        if let Some((name, types)) = &self.refresh
+            && let Some(found) = types.named(name, sent)?
+        {
+            let grant = Grant::RefreshToken(secret(found.value.expose()));
+            return Ok(Some(Presented { grant, place: found.place, arguments: vec![name] }));
+        }
+        for (kind, types) in [(PairKind::Password, self.password), (PairKind::Client, self.client)] {
+            let Some(types) = types else { continue };
+            let Some(pair) = types.pair(kind, sent)? else { continue };
+            let (id, word) = (secret(pair.id.expose()), secret(pair.secret.expose()));
+            let grant = match kind {
+                PairKind::Password => Grant::Password { username: id, password: word },
+                PairKind::Client => Grant::ClientCredentials { id, secret: word },
+            };
+            return Ok(Some(Presented { grant, place: pair.place, arguments: kind.arguments().into() }));
+        }
+        Ok(None)
+    }
+
+    /// The tokens it stands for.
+    pub(in super::super) async fn fetch(
+        &self,
+        request: &mut Request<'_>,
+        grant: Grant,
+        extras: Extras,
+    ) -> Result<Arc<Tokens>, Denied> {
+        self.tokens.fetch(request, grant.into(), extras, VERDICTS).await
+    }
+
+    /// Who judges the tokens of a grant, where that is not who judges all others.
+    pub(in super::super) fn validator(&self, kind: GrantKind) -> Option<&Arc<Validator>> {
+        self.unsigned.as_ref().filter(|(kinds, _)| kinds.contains(&kind)).map(|(_, validator)| validator)
+    }
+
+    /// What of a request goes along.
+    pub(in super::super) fn endpoint(&self) -> &TokenEndpoint {
+        &self.tokens.endpoint
+    }
+}
+
+impl<'p> Presented<'p> {
+    /// The grant, and where it stood.
+    pub(in super::super) fn into_parts(self) -> (Grant, Place<'p>, Vec<&'p str>) {
+        (self.grant, self.place, self.arguments)
+    }
+}
+
+impl Source {
+    /// The tokens that a question brings.
+    pub(super) async fn fetch(
+        &self,
+        request: &mut Request<'_>,
+        ask: Ask,
+        extras: Extras,
+        verdicts: Verdicts,
+    ) -> Result<Arc<Tokens>, Denied> {
+        let scope = if self.by_scope { self.endpoint.scope(&ask, &extras) } else { String::new() };
+        let [first, second] = ask.grant.credentials();
+        let (id, sent) = (self.endpoint.id(), extras.digest());
+        let parts: [&[u8]; 7] =
+            [&id, self.salt.as_bytes(), ask.grant.kind().word().as_bytes(), first, second, scope.as_bytes(), &sent];
+        let key = self.kept.key(&parts);
+        let fleet = self.fleet.as_ref().map(|fleet| (fleet.clone(), fleet.name(fleet::Kind::Tokens, &parts)));
+        let (endpoint, keep) = (Arc::clone(&self.endpoint), self.keep);
+        fetch(request, &self.kept, (key, keep), verdicts, move || async move {
+            match (&fleet, keep) {
+                (Some((fleet, name)), Keep::For(lifetimes)) => {
+                    endpoint.grant_shared(&ask, &extras, fleet, name, lifetimes).await
+                }
+                _ => endpoint.grant(&ask, &extras).await.map(|tokens| {
+                    let left = tokens.left;
+                    Brought { value: tokens, left }
+                }),
+            }
+        })
+        .await
+    }
+}

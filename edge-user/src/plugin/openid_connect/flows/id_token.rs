@@ -1,0 +1,66 @@
+//! ID tokens beside the access token: sent by the client, or brought by a grant (OpenID Connect Core 1.0, 2).
+
+use super::super::credential::named::ParamTypes;
+use super::super::credential::{Place, Sent};
+use super::super::{Denied, Request, judge};
+use crate::reason::Reason;
+use crate::token::claims::{ClaimPath, Reading, holds};
+use crate::token::introspection::Extras;
+use crate::token::{Validator, Verified};
+use std::sync::Arc;
+
+/// How ID tokens are found and judged.
+pub(in super::super) struct IdTokens {
+    /// `id_token_param_name` and `_type`; nothing where clients send none.
+    pub(super) sent: Option<(Box<str>, ParamTypes)>,
+    pub(super) validator: Arc<Validator>,
+    /// Our ids at the issuer: an ID token is for one of them.
+    pub(super) clients: Box<[Box<str>]>,
+    pub(super) aud: ClaimPath,
+}
+
+/// An ID token as a client sent it.
+pub(in super::super) struct Sight<'p> {
+    pub(in super::super) token: Box<[u8]>,
+    /// Where it stands.
+    pub(in super::super) place: Place<'p>,
+    /// The name of its argument.
+    pub(in super::super) name: &'p str,
+}
+
+impl IdTokens {
+    /// Whether one may stand in the body.
+    pub(super) fn reads_body(&self) -> bool {
+        self.sent.as_ref().is_some_and(|(_, types)| types.reads_body())
+    }
+
+    /// The validator of ID tokens: knows the keys that verified them.
+    pub(in super::super) fn validator(&self) -> &Validator {
+        &self.validator
+    }
+
+    /// The ID token that a client sent.
+    pub(in super::super) fn find(&self, sent: &Sent<'_>) -> Result<Option<Sight<'_>>, Denied> {
+        let Some((name, types)) = &self.sent else { return Ok(None) };
+        let found = types.named(name, sent).map_err(|(status, reason)| Denied::new(status, reason))?;
+        Ok(found.map(|found| Sight { token: found.value.expose().as_bytes().into(), place: found.place, name }))
+    }
+
+    /// Judges one: its issuer, times, signature, and that it is for us.
+    pub(in super::super) async fn judge(&self, request: &mut Request<'_>, token: &[u8]) -> Result<Verified, Denied> {
+        let judged = judge(&self.validator, request, token, &Extras::default()).await;
+        let facts = judged.map_err(|refused| match refused.retry_after_secs {
+            Some(_) => Denied { retry_after_secs: refused.retry_after_secs, ..Denied::new(503, refused.reason) },
+            None => invalid(refused.reason.phrase()),
+        })?;
+        let is_ours = |aud| self.clients.iter().any(|id| holds(aud, id, Reading::Whole));
+        if facts.claim(&self.aud).is_some_and(is_ours) {
+            return Ok(facts);
+        }
+        Err(invalid("its aud is none of the configured `client_id`s"))
+    }
+}
+
+fn invalid(why: &str) -> Denied {
+    Denied { fault: Some(why.to_owned()), ..Denied::new(401, Reason::IdTokenInvalid) }
+}

@@ -1,0 +1,92 @@
+//! What the edge fetches itself: tokens for credentials that clients send in place of one (RFC 6749, 4.3, 4.4 and 6),
+//! tokens exchanged for others (RFC 8693), and what the issuer says of the user (OpenID Connect Core 1.0, 5.3).
+//!
+//! Calls run on the control runtime, one at a time for each question; answers are kept for their time. A request looks,
+//! and at most waits as long as for keys.
+
+mod exchange;
+mod grants;
+mod id_token;
+mod settings;
+mod user_info;
+
+use super::{Denied, Request};
+use crate::oauth::kept::{Brought, Keep, Kept, Key, Outcome, Value};
+use crate::oauth::tokens::{GrantError, Refused};
+use crate::reason::Reason;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(super) use exchange::{Exchange, Legacy};
+pub(super) use grants::Grants;
+pub(super) use id_token::IdTokens;
+pub(super) use settings::{Ground, Methods, lifetimes, parse};
+pub(super) use user_info::{Named, Users};
+
+/// All of one instance; most have none.
+#[derive(Default)]
+pub(super) struct Flows {
+    pub(super) grants: Option<Grants>,
+    pub(super) exchange: Option<Exchange>,
+    pub(super) legacy: Option<Legacy>,
+    pub(super) id_tokens: Option<IdTokens>,
+    pub(super) users: Option<Users>,
+}
+
+impl Flows {
+    /// Whether some credential may stand in the body, which so must be collected first.
+    pub(super) fn reads_body(&self) -> bool {
+        let grants = self.grants.as_ref().is_some_and(Grants::reads_body);
+        grants || self.id_tokens.as_ref().is_some_and(IdTokens::reads_body)
+    }
+}
+
+/// What a failed call is to a client: a verdict on what it sent, or a fault that it cannot mend.
+#[derive(Clone, Copy)]
+struct Verdicts {
+    /// The issuer said no.
+    refused: Reason,
+    /// It said nothing.
+    failed: Reason,
+}
+
+/// Looks a question up, or asks it and waits.
+async fn fetch<T: Value, F>(
+    request: &mut Request<'_>,
+    kept: &Arc<Kept<T, GrantError>>,
+    (key, keep): (Key, Keep),
+    verdicts: Verdicts,
+    call: impl FnOnce() -> F,
+) -> Result<Arc<T>, Denied>
+where
+    F: Future<Output = Result<Brought<T>, GrantError>> + Send + 'static,
+{
+    if let Some(outcome) = kept.look(&key, request.now) {
+        return brought(outcome, verdicts);
+    }
+    let unanswered = || Denied { retry_after_secs: Some(1), ..Denied::new(503, verdicts.failed) };
+    let Some(waiting) = kept.ask(key, keep, call) else { return Err(unanswered()) };
+    let began = Instant::now();
+    let outcome = waiting.outcome(request.key_wait).await;
+    request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
+    request.now = super::Now::read();
+    outcome.map_or_else(|| Err(unanswered()), |outcome| brought(outcome, verdicts))
+}
+
+fn brought<T>(outcome: Outcome<T, GrantError>, verdicts: Verdicts) -> Result<Arc<T>, Denied> {
+    let error = match outcome {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    Err(match &*error {
+        GrantError::Refused(Refused { status, error, description }) => {
+            let description = description.as_deref().unwrap_or_default();
+            let fault = format!("the issuer says {status}, error={error:?}, error_description={description:?}");
+            Denied { fault: Some(fault), ..Denied::new(401, verdicts.refused) }
+        }
+        GrantError::Failed(failure) => {
+            let retry_after_secs = Some(failure.retry_after_secs);
+            Denied { fault: Some(failure.to_string()), retry_after_secs, ..Denied::new(503, verdicts.failed) }
+        }
+    })
+}
