@@ -2,6 +2,7 @@
 
 use super::endpoint::{Failure, Malformed, Purpose, Whose};
 use super::request::{Request, is_framing};
+use super::signed;
 use super::target::{self, Target};
 use super::{Clients, Endpoints};
 use crate::config::reader::Reader;
@@ -10,12 +11,8 @@ use crate::http::head::is_field_name;
 use crate::http_client::{Answer, Options};
 pub use crate::token::introspection::{Extras, Said};
 use crate::token::json::{Document, Kind, Value};
-use crate::token::jwks::Choice;
-use crate::token::jws::Jws;
-use crate::token::keys::Attempt;
-use crate::token::keys::{KeySource, Missing};
+use crate::token::keys::KeySource;
 use crate::token::{Issuers, Now};
-use jsonwebtoken::signature::Verifier;
 use reqwest::header::HeaderValue;
 use std::sync::Arc;
 
@@ -203,48 +200,11 @@ impl Introspection {
 
     /// The object in a signed answer, verified like any token (RFC 9701, 5).
     async fn verify(&self, jwt: &[u8], client: usize, now: Now) -> Result<Vec<u8>, Malformed> {
-        let jws = Jws::parse(jwt).map_err(|_| Malformed("it is no JWT"))?;
-        if &*jws.typ != SIGNED_TYPE {
-            return Err(Malformed("its `typ` is not token-introspection+jwt"));
-        }
-        let signature = jws.signature().map_err(|_| Malformed("it is no JWT"))?;
-        let payload = jws.payload().map_err(|_| Malformed("it is no JWT"))?;
         let source = self.target.settings().source.as_ref().ok_or(Malformed("no key of the issuer is known"))?;
-        let mut attempt = Attempt::First;
-        loop {
-            let set = source.keys().clone();
-            match set.choose(jws.kid.as_deref(), jws.algorithm) {
-                Choice::Keys(keys) => {
-                    let good = |key: &&crate::token::jwks::Key| {
-                        let verifier = key.verifier(jws.algorithm);
-                        verifier.is_some_and(|verifier| verifier.verify(jws.signed, &signature).is_ok())
-                    };
-                    if !keys.iter().any(good) {
-                        return Err(Malformed("its signature is wrong"));
-                    }
-                    break;
-                }
-                Choice::AlgorithmDiffers => return Err(Malformed("its algorithm is not its key's")),
-                Choice::Unknown => match source.missing(jws.kid.as_deref(), now, attempt) {
-                    Missing::Wait(wait) if attempt == Attempt::First => wait.done().await,
-                    _ => return Err(Malformed("its key is not known")),
-                },
-            }
-            if std::mem::replace(&mut attempt, Attempt::Waited) == Attempt::Waited {
-                return Err(Malformed("its key is not known"));
-            }
-        }
+        let payload = signed::verify(jwt, &[SIGNED_TYPE], source, now).await?;
         let claims = Document::parse(payload).map_err(|_| Malformed("its payload is no strict JSON"))?;
         let claims = claims.root();
-        let issuer = claims.member("iss");
-        let allowed = match &self.issuers {
-            Issuers::Listed(issuers) => issuers.iter().any(|known| issuer.is_some_and(|value| value.is(known))),
-            Issuers::Discovered => {
-                let known = source.metadata();
-                known.is_some_and(|known| issuer.is_some_and(|value| value.is(&known.issuer)))
-            }
-        };
-        if !allowed {
+        if !signed::is_of_issuer(claims, &self.issuers, source) {
             return Err(Malformed("its `iss` is not the issuer"));
         }
         let id = self.target.settings().clients.client(client).map(|client| client.id()).unwrap_or_default();

@@ -3,6 +3,7 @@ use super::super::testing::{Idp, Reply, endpoints, options, read};
 use super::*;
 use crate::oauth::GeneratedKeys;
 use crate::state::State;
+use crate::token::jws::Jws;
 use crate::token::source::{Discovery, SourceSettings};
 use crate::token::testing::{TestIssuer, TestKey, policy, sources};
 use jsonwebtoken::Algorithm;

@@ -11,18 +11,19 @@ use crate::token::jws::Jws;
 use crate::token::keys::{Attempt, KeySource, Missing};
 use crate::token::{Issuers, Now};
 
-/// An answer whose signature is right.
-pub(super) struct Verified {
-    /// `typ`, lower case, without `application/`.
-    pub(super) typ: Box<str>,
-    /// The payload's bytes.
-    pub(super) payload: Vec<u8>,
-}
-
-/// Verifies an answer under the keys of its issuer, which are fetched anew where its `kid` is not known.
-pub(super) async fn verify(jwt: &[u8], source: &Arc<KeySource>, now: Now) -> Result<Verified, Malformed> {
+/// The payload of an answer that is of one of these `typ`s (lower case, without `application/`) and signed by a key of
+/// its issuer; keys are fetched anew where its `kid` is not known.
+pub(super) async fn verify(
+    jwt: &[u8],
+    types: &[&str],
+    source: &Arc<KeySource>,
+    now: Now,
+) -> Result<Vec<u8>, Malformed> {
     let no_jwt = |_| Malformed("it is no JWT");
     let jws = Jws::parse(jwt).map_err(no_jwt)?;
+    if !types.contains(&&*jws.typ) {
+        return Err(Malformed("its `typ` is another token's"));
+    }
     let (signature, payload) = (jws.signature().map_err(no_jwt)?, jws.payload().map_err(no_jwt)?);
     for attempt in [Attempt::First, Attempt::Waited] {
         let set = source.keys().clone();
@@ -30,7 +31,7 @@ pub(super) async fn verify(jwt: &[u8], source: &Arc<KeySource>, now: Now) -> Res
             key.verifier(jws.algorithm).is_some_and(|verifier| verifier.verify(jws.signed, &signature).is_ok())
         };
         match set.choose(jws.kid.as_deref(), jws.algorithm) {
-            Choice::Keys(keys) if keys.iter().any(good) => return Ok(Verified { typ: jws.typ, payload }),
+            Choice::Keys(keys) if keys.iter().any(good) => return Ok(payload),
             Choice::Keys(_) => return Err(Malformed("its signature is wrong")),
             Choice::AlgorithmDiffers => return Err(Malformed("its algorithm is not its key's")),
             Choice::Unknown => match source.missing(jws.kid.as_deref(), now, attempt) {
