@@ -119,6 +119,7 @@ fn the_first_type_with_an_answer_wins() {
 
 #[test]
 fn servers_that_fail_are_told_from_names_that_do_not_exist() {
+    // D5
     let bench = Bench::with(Duration::from_millis(800), |_| {});
     let zone = &bench.server;
     for name in ["failing.test", "silent.test", "long.test", "half.test", "slow.test"] {
@@ -174,6 +175,7 @@ fn an_answer_is_asked_for_again_when_its_ttl_ends() {
 
 #[test]
 fn old_answers_serve_while_no_server_answers() {
+    // D5
     let bench = Bench::with(Duration::from_millis(400), |dns| {
         dns.valid_ttl = Some(Duration::from_millis(100));
         dns.stale_ttl = Duration::from_millis(1500);

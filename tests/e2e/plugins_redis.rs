@@ -105,6 +105,7 @@ const GLOBAL: &str = "ratelimit:00000000-0000-0000-0000-000000000000:00000000-00
 
 #[test]
 fn a_local_limit_is_exact_over_workers_and_reloads() {
+    // D8
     let upstream = Upstream::start();
     let config = json!({"year": 15, "month": 15, "limit_by": "ip"});
     // The longer period may not have less; equal is fine.
@@ -131,6 +132,7 @@ fn a_local_limit_is_exact_over_workers_and_reloads() {
 
 #[test]
 fn two_edges_share_a_limit() {
+    // D8
     let (upstream, redis) = (Upstream::start(), Redis::start(&[]));
     let config = plus(redis.config(), json!({"year": 5, "day": 5}));
     let edges = [limited(&upstream, config.clone()), limited(&upstream, config)];
@@ -154,6 +156,7 @@ fn two_edges_share_a_limit() {
 
 #[test]
 fn a_redis_that_goes_and_comes_back() {
+    // D5, D8
     let upstream = Upstream::start();
     let redis = Redis::start(&[]);
     let address = redis.address;

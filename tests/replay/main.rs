@@ -134,6 +134,21 @@ macro_rules! replay {
 }
 
 replay!(
-    head, response, chunked, h2_head, forward, target, jws, claims, jwks, dpop, jwk, entities, settings, rewrite,
-    websocket, arguments
+    head,
+    response,
+    chunked,
+    h2_head,
+    forward,
+    target,
+    jws,
+    claims,
+    jwks,
+    dpop,
+    jwk,
+    introspection,
+    entities,
+    settings,
+    rewrite,
+    websocket,
+    arguments
 );

@@ -42,6 +42,15 @@ impl Accept {
     }
 }
 
+/// What an answer without `active` is (`introspection_check_active`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsaid {
+    /// No answer.
+    Malformed,
+    /// A good token's: the operator switched the check off by name.
+    Active,
+}
+
 /// Kong's introspection parameters, without the endpoint's own.
 pub struct Settings {
     accept: Accept,
@@ -59,8 +68,7 @@ pub struct Settings {
     client_args: Box<[Box<str>]>,
     /// `introspection_post_args_client_headers`
     client_header_args: Box<[Box<str>]>,
-    /// `introspection_check_active`
-    check_active: bool,
+    unsaid: Unsaid,
 }
 
 /// Asks one issuer about tokens. Equal settings ask the same endpoint.
@@ -164,8 +172,7 @@ impl Introspection {
         }
         let content_type = answer.content_type();
         match self.settings.accept {
-            Accept::Json if content_type != "application/json" => Err(Malformed("it is not application/json")),
-            Accept::Json => self.is_active(&answer.body).map(|active| match active {
+            Accept::Json => is_active(&answer, self.settings.unsaid).map(|active| match active {
                 true => Said::Active { json: answer.body, jwt: None },
                 false => Said::Inactive,
             }),
@@ -176,25 +183,11 @@ impl Introspection {
             _ => {
                 let json = self.verify(&answer.body, client, Now::read()).await?;
                 let jwt = String::from_utf8(answer.body).map_err(|_| Malformed("it is no JWT"))?;
-                self.is_active(&json).map(|active| match active {
+                says_active(&json, self.settings.unsaid).map(|active| match active {
                     true => Said::Active { json, jwt: Some(jwt.into()) },
                     false => Said::Inactive,
                 })
             }
-        }
-    }
-
-    /// Whether an object says that the token is active.
-    fn is_active(&self, body: &[u8]) -> Result<bool, Malformed> {
-        let document = Document::parse(body.to_vec()).map_err(|_| Malformed("it is no strict JSON"))?;
-        if document.root().kind() != Kind::Object {
-            return Err(Malformed("it is no JSON object"));
-        }
-        match document.root().member("active").map(Value::kind) {
-            Some(Kind::True) => Ok(true),
-            Some(Kind::False) => Ok(false),
-            None if !self.settings.check_active => Ok(true),
-            _ => Err(Malformed("`active` is neither true nor false")),
         }
     }
 
@@ -231,6 +224,31 @@ impl Introspection {
     }
 }
 
+/// Whether a plain answer says that the token is active (RFC 7662, 2.2).
+pub fn is_active(answer: &Answer, unsaid: Unsaid) -> Result<bool, Malformed> {
+    if answer.status != 200 {
+        return Err(Malformed("the status is not 200"));
+    }
+    if answer.content_type() != "application/json" {
+        return Err(Malformed("it is not application/json"));
+    }
+    says_active(&answer.body, unsaid)
+}
+
+/// Whether an object says that the token is active.
+fn says_active(body: &[u8], unsaid: Unsaid) -> Result<bool, Malformed> {
+    let document = Document::parse(body.to_vec()).map_err(|_| Malformed("it is no strict JSON"))?;
+    if document.root().kind() != Kind::Object {
+        return Err(Malformed("it is no JSON object"));
+    }
+    match document.root().member("active").map(Value::kind) {
+        Some(Kind::True) => Ok(true),
+        Some(Kind::False) => Ok(false),
+        None if unsaid == Unsaid::Active => Ok(true),
+        _ => Err(Malformed("`active` is neither true nor false")),
+    }
+}
+
 impl Settings {
     fn read(config: &mut Reader<'_>, around: &Surroundings) -> Self {
         const ACCEPTS: [(&str, Accept); 3] = [
@@ -243,10 +261,13 @@ impl Settings {
             let found = "a signed answer without `client_id` and the issuer's keys";
             config.problem("introspection_accept", found, "both, which the answer is verified with");
         }
-        let check_active = config.bool("introspection_check_active").unwrap_or(true);
-        if !check_active {
-            config.warn("introspection_check_active", "an answer that does not say `active` counts as active");
-        }
+        let unsaid = match config.bool("introspection_check_active").unwrap_or(true) {
+            true => Unsaid::Malformed,
+            false => {
+                config.warn("introspection_check_active", "an answer that does not say `active` counts as active");
+                Unsaid::Active
+            }
+        };
         let token_name: Box<str> = config.string("introspection_token_param_name").unwrap_or("token").into();
         let hint: Box<str> = config.any_string("introspection_hint").unwrap_or("access_token").into();
         let is_ours = |name: &str| {
@@ -284,7 +305,7 @@ impl Settings {
                 config.problem(key, format!("{name:?}"), "an argument that the edge does not send itself");
             }
         }
-        Self { accept, token_name, hint, headers, args, client_headers, client_args, client_header_args, check_active }
+        Self { accept, token_name, hint, headers, args, client_headers, client_args, client_header_args, unsaid }
     }
 
     fn digest(&self) -> [u8; 32] {
@@ -294,7 +315,7 @@ impl Settings {
         };
         let names = |names: &[Box<str>]| FieldDigest::default().list(names.iter().map(|name| name.as_bytes())).finish();
         FieldDigest::default()
-            .field(format!("{:?} {}", self.accept, self.check_active))
+            .field(format!("{:?} {:?}", self.accept, self.unsaid))
             .field(&*self.token_name)
             .field(&*self.hint)
             .field(list(&self.headers))

@@ -194,6 +194,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_costs_lines_and_nothing_else() {
+        // D5
         let sink = Sink::open(&LogTarget::File("/dev/full".into()), 8).unwrap();
         sink.send(b"a\nb\n".to_vec(), 2);
         sink.flush();

@@ -9,6 +9,7 @@ mod dpop;
 mod forward;
 mod h1;
 mod h2;
+mod introspection;
 mod json;
 mod jwk;
 mod passing;
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("jwks", token::jwks),
     ("dpop", dpop::proof),
     ("jwk", jwk::one),
+    ("introspection", introspection::answer),
     ("entities", config::entities),
     ("settings", config::settings),
     ("rewrite", passing::rewrite),
