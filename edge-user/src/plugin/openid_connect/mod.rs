@@ -142,12 +142,13 @@ impl OpenidConnect {
             let token = self.token(request).unwrap_or_default();
             Denied::of_token(reason.into(), admitted.scheme, &token)
         };
-        self.rules.check(facts, request.head, request.now).map_err(|reason| denied(request, reason))?;
         let sources = Sources::of(facts);
         let (mut caller, known) = self.mapping.identify(&sources, request.consumers);
         caller.facts = Some(facts.clone());
         caller.expires_unix_ms = self.validator.expiry_ms(facts);
+        // Whom a refusal concerns is known from here on (S1): the claims hold, whatever the route thinks of them.
         request.notes.caller = caller;
+        self.rules.check(facts, request.head, request.now).map_err(|reason| denied(request, reason))?;
         known.map_err(|reason| denied(request, reason))?;
         self.rewrite(request, &admitted, &sources);
         Ok(())
@@ -234,16 +235,12 @@ impl OpenidConnect {
     fn turn_away<'a>(&'a self, request: &mut Request<'_>, denied: Denied) -> Access<'a> {
         let Denied { status, reason, retry_after_secs, scheme, token, fault } = denied;
         if let Some(caller) = self.mapping.anonymous(status, reason, request.consumers) {
-            self.headers.apply_anonymous(request.head);
+            self.headers.apply_anonymous(request.head, request.notes);
             self.possession.clean(request.head);
             consumer::write(request.head, &caller);
             request.notes.caller = caller;
             return Access::Continue;
         }
-        let scheme = match scheme {
-            Scheme::Bearer => challenge::Scheme::Bearer,
-            Scheme::Dpop => challenge::Scheme::Dpop,
-        };
         let answer = self.answers.answer(status, reason, scheme, request.host);
         Access::Refuse(Refusal {
             status,
