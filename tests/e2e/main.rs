@@ -3,6 +3,8 @@
 
 mod admin;
 mod balancing;
+mod claim_headers;
+mod consumers;
 mod credentials;
 mod differential;
 mod dns;

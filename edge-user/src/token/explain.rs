@@ -62,6 +62,9 @@ pub fn explain(validator: &Validator, reason: Reason, token: &[u8], now: Now) ->
             let scope = claim("scope").or_else(|| claim("scp"));
             write!(out, ", iss {iss}, scope {}", quote_value(scope))
         }
+        Reason::DomainNotAllowed => write!(out, ", iss {iss}, hd {}", quote_value(claim("hd"))),
+        Reason::AcrInsufficient => write!(out, ", iss {iss}, acr {}", quote_value(claim("acr"))),
+        Reason::AuthenticationTooOld => write!(out, ", iss {iss}, auth_time {}", quote_value(claim("auth_time"))),
         _ => write!(out, ", iss {iss}, aud {}", quote_value(claim("aud"))),
     };
     out

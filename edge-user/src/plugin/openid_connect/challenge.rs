@@ -3,6 +3,7 @@
 //!
 //! The edge's own parameter: `resource_metadata` (the URL of this resource's metadata, RFC 9728).
 
+use super::credential::Scheme;
 use super::rules::Rules;
 use crate::config::reader::Reader;
 use crate::reason::Reason;
@@ -29,15 +30,6 @@ pub(super) enum Schemes {
     /// `optional`
     Either,
     /// `strict`
-    Dpop,
-}
-
-/// An authentication scheme.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Scheme {
-    /// RFC 6750
-    Bearer,
-    /// RFC 9449
     Dpop,
 }
 
@@ -344,6 +336,12 @@ mod tests {
     }
 
     #[test]
+    fn proofs_are_taken_with_the_algorithms_listed() {
+        let taken = crate::token::dpop::ALGORITHMS.map(|algorithm| format!("{algorithm:?}"));
+        assert_eq!(DPOP_ALGORITHMS, taken.join(" "));
+    }
+
+    #[test]
     fn bodies_have_the_configured_messages() {
         let (answers, _) = parse("{unauthorized_error_message: Who?, forbidden_error_message: No.}", Schemes::Bearer);
         for (status, reason, expected, challenged) in [
@@ -361,8 +359,9 @@ mod tests {
     #[test]
     fn nothing_foreign_ends_a_quoted_text() {
         // The phrases of all reasons are characters of `error_description` (RFC 6750, 3), and the host loses others.
+        let harmless = |byte: u8| matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
         for reason in Reason::ALL {
-            Challenge::new(Scheme::Bearer, b"h").parameter("error_description", reason.phrase());
+            assert!(reason.phrase().bytes().all(harmless), "{reason:?}");
         }
         for (host, expected) in [
             (&b"api.example.com"[..], "Bearer realm=\"api.example.com\""),

@@ -206,9 +206,12 @@ impl Headers {
 
     /// Leaves nothing of a credential that was not verified: what upstreams see of an anonymous caller. Without
     /// `hide_credentials` a client's `Authorization` passes, if it is not one of the names the edge speaks by.
-    pub(super) fn apply_anonymous(&self, head: &mut Head) {
+    pub(super) fn apply_anonymous(&self, head: &mut Head, notes: &mut Notes) {
         if self.hide_credentials || self.upstream.iter().any(|field| is_authorization(&field.name)) {
             head.remove(Known::Authorization);
+        }
+        for field in &self.downstream {
+            notes.withhold(String::from(&*field.name));
         }
     }
 

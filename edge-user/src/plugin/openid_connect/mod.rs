@@ -158,8 +158,12 @@ impl OpenidConnect {
         let denied = |request: &Request<'_>, admitted: &Admitted<'_>, reason: Reason| {
             Denied::of_token(reason.into(), admitted.scheme, &self.token(request, admitted))
         };
-        let checked = self.rules.check(&admitted.facts, request.head, request.now);
-        checked.map_err(|reason| denied(request, &admitted, reason))?;
+        if let Err(reason) = self.rules.check(&admitted.facts, request.head, request.now) {
+            // Whom a refusal concerns is known all the same (S1): the claims hold, whatever the route thinks of them.
+            let sources = Sources { facts: &admitted.facts, id_token: None, user_info: None };
+            request.notes.caller = self.mapping.identify(&sources, request.consumers).0;
+            return Err(denied(request, &admitted, reason));
+        }
         let id_token = self.id_token(request, &admitted).await?;
         let user_info = self.user_info(request, &admitted).await?;
         let sources = Sources {
@@ -369,16 +373,12 @@ impl OpenidConnect {
     fn turn_away<'a>(&'a self, request: &mut Request<'_>, denied: Denied) -> Access<'a> {
         let Denied { status, reason, retry_after_secs, scheme, token, fault } = denied;
         if let Some(caller) = self.mapping.anonymous(status, reason, request.consumers) {
-            self.headers.apply_anonymous(request.head);
+            self.headers.apply_anonymous(request.head, request.notes);
             self.possession.clean(request.head);
             consumer::write(request.head, &caller);
             request.notes.caller = caller;
             return Access::Continue;
         }
-        let scheme = match scheme {
-            Scheme::Bearer => challenge::Scheme::Bearer,
-            Scheme::Dpop => challenge::Scheme::Dpop,
-        };
         let answer = self.answers.answer(status, reason, scheme, request.host);
         Access::Refuse(Refusal {
             status,

@@ -226,9 +226,11 @@ fn nothing_unverified_passes_for_an_anonymous_caller() {
         ("{hide_credentials: false}", &sent[1..]),
         ("{upstream_access_token_header: null}", &sent[1..]),
         ("{upstream_access_token_header: null, hide_credentials: false}", &sent[..]),
+        ("{downstream_headers: [{header: S, path: [sub]}]}", &sent[1..]),
     ] {
-        let mut head = request(&sent);
-        headers(yaml).apply_anonymous(&mut head);
+        let (mut head, mut notes) = (request(&sent), Notes::default());
+        headers(yaml).apply_anonymous(&mut head, &mut notes);
+        assert_eq!(notes.reply.len(), usize::from(yaml.contains("downstream")));
         assert_eq!(fields(&head), text(expected), "{yaml}");
     }
 }
