@@ -33,6 +33,9 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
     write("es_hot", &es.token(&claims(0)))?;
     write("badsig", &flip(&rs_tokens[0]))?;
     write("expired", &rs.token(&with(claims(1), json!({"exp": mint::now() - 3600}))))?;
+    let opaque: Vec<String> = (0..TOKENS).map(|number| format!("opaque-{number:032x}-{}", "t".repeat(16))).collect();
+    write("opaque_hot", &opaque[0])?;
+    write("opaque_5k", &opaque.join("\n"))?;
     write("none", "")?;
     Ok(())
 }

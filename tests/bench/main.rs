@@ -12,6 +12,7 @@ mod peers;
 mod process;
 mod reload;
 mod table;
+mod tokens;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,8 @@ enum Bench {
     Kill(Kill),
     /// CPU per gRPC call beside nginx
     Grpc(Grpc),
+    /// One token in 10,000 hands, strange kids, a rotation, and floods of bad tokens
+    Tokens(Tokens),
     /// The upstream of the gRPC calls
     #[command(hide = true)]
     GrpcUpstream(grpc::Upstream),
@@ -83,6 +86,16 @@ struct Kill {
 }
 
 #[derive(clap::Args)]
+struct Tokens {
+    /// Where configurations and logs are written
+    #[arg(long)]
+    folder: PathBuf,
+    /// Seconds of each flood
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+}
+
+#[derive(clap::Args)]
 struct Grpc {
     /// Where configurations and logs are written
     #[arg(long)]
@@ -110,6 +123,7 @@ fn main() -> Result<()> {
         Bench::Reload(args) => reload::run(&args.folder, args.requests, args.reloads),
         Bench::Kill(args) => kill::run(&args.folder),
         Bench::Grpc(args) => grpc::run(&args.folder, args.rounds, args.calls),
+        Bench::Tokens(args) => tokens::run(&args.folder, args.seconds),
         Bench::GrpcUpstream(args) => grpc::upstream(&args),
         Bench::Load(args) => load::run(&args),
     }

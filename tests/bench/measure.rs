@@ -26,6 +26,7 @@ pub(crate) struct Scenario {
 const VERIFIERS: &[&str] = &["edge", "edge-plugins", "haproxy", "haproxy-cache", "envoy"];
 const BARE: &[&str] = &["edge", "edge-plugins", "haproxy", "nginx", "envoy"];
 const UNCACHED: &[&str] = &["edge-nocache", "haproxy"];
+const ASKING: &[&str] = &["edge", "nginx-lua"];
 
 macro_rules! scenario {
     ($name:literal, $what:literal, $endpoint:ident, $tokens:literal, $close:literal, $refused:literal, $peers:ident) => {
@@ -42,7 +43,7 @@ macro_rules! scenario {
 }
 
 /// Every scenario, in the order of the table.
-pub(crate) static SCENARIOS: [Scenario; 11] = [
+pub(crate) static SCENARIOS: [Scenario; 13] = [
     scenario!("plain", "forward alone, token ignored", Plain, "rs_hot", false, false, BARE),
     scenario!("rs_hot", "one RS256 token", Jwt, "rs_hot", false, false, VERIFIERS),
     scenario!("rs_5k", "5,000 RS256 tokens in turn", Jwt, "rs_5k", false, false, VERIFIERS),
@@ -52,6 +53,8 @@ pub(crate) static SCENARIOS: [Scenario; 11] = [
     scenario!("expired", "expired, 401", Jwt, "expired", false, true, VERIFIERS),
     scenario!("badsig_close", "bad signature, new connection each", Jwt, "badsig", true, true, VERIFIERS),
     scenario!("expired_close", "expired, new connection each", Jwt, "expired", true, true, VERIFIERS),
+    scenario!("opaque_hot", "one opaque token, its answer kept", Opaque, "opaque_hot", false, false, ASKING),
+    scenario!("opaque_5k", "5,000 opaque tokens in turn", Opaque, "opaque_5k", false, false, ASKING),
     scenario!("tls", "TLS 1.3, one RS256 token", Tls, "rs_hot", false, false, VERIFIERS),
     scenario!("tls_hs", "TLS 1.3, full handshake each", Tls, "rs_hot", true, false, VERIFIERS),
 ];

