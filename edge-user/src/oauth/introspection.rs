@@ -162,7 +162,11 @@ impl Introspection {
         for (name, value) in &settings.headers {
             request.header(name, value);
         }
-        endpoint.call(request, Whose::Edge, |answer| self.judge(answer, extras.client)).await
+        let said = endpoint.call(request, Whose::Edge, |answer| self.judge(answer, extras.client)).await;
+        if let Ok(Said::Active { .. }) = &said {
+            tracing::debug!(issuer = %self.target.settings().issuer, "[openid-connect] introspection active");
+        }
+        said
     }
 
     /// What an answer says. Only a clear one is taken (RFC 7662, 2.2).

@@ -21,6 +21,13 @@ pub enum Shape {
     Opaque,
 }
 
+/// Whether the first part stands for text that begins with `{`, as every JOSE header does: an opaque token may have two
+/// dots as well.
+pub fn begins_with_header(token: &[u8]) -> bool {
+    // base64url of `{` and the six bits of any byte after it (RFC 4648, 5).
+    matches!(token, [b'e', b'w'..=b'z' | b'0'..=b'9' | b'-' | b'_', ..])
+}
+
 /// Judges by the dots, and by the `{"` that every JOSE header begins with.
 pub fn shape(token: &[u8]) -> Shape {
     let mut dots = 0usize;
@@ -190,6 +197,17 @@ mod tests {
             assert_eq!(shape(text.as_bytes()), expected, "{text}");
             let good = expected == Shape::Jws && text.starts_with("eyJhb");
             assert_eq!(Jws::parse(text.as_bytes()).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_told_from_its_first_byte() {
+        // S0.4
+        for (text, expected) in [("{}", true), ("{\"alg\":1}", true), ("{ ", true), ("{\n", true), ("{\u{ff}", true)] {
+            assert_eq!(begins_with_header(URL_SAFE_NO_PAD.encode(text).as_bytes()), expected, "{text}");
+        }
+        for text in ["", "e", "a.b.c", "e.b.c", "ev", "eA", "W3", "InR", "fgo"] {
+            assert!(!begins_with_header(text.as_bytes()), "{text}");
         }
     }
 

@@ -434,7 +434,13 @@ impl Validator {
             remember(Verdict::Malformed, Ground::Always, 0);
             Judgement::from(Reason::TokenMalformed)
         };
-        if jws::shape(token) == Shape::Opaque || jwts == JwtBy::Introspection {
+        let opaque = match jws::shape(token) {
+            Shape::Opaque => true,
+            // Where nobody can be asked, three parts are a JWT that is none.
+            Shape::Jws => self.remote.is_some() && !jws::begins_with_header(token),
+            Shape::Broken => false,
+        };
+        if opaque || jwts == JwtBy::Introspection {
             return self.inquire(cache, key, ask, None);
         }
         let jws = match Jws::parse(token) {
