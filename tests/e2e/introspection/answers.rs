@@ -58,12 +58,12 @@ fn only_active_true_in_json_counts() {
         let (status, fields, body) = (status.to_string(), fields.to_string(), body.to_string());
         opaque.issuer.answer(&format!("/i/{}", super::name(row)), move |_| Reply::new(&status, &fields, &body));
     }
-    for (row, (name, .., passes)) in rows.iter().enumerate() {
-        let answer = opaque.ask_row(row, "opaque-token-0123456789");
+    let answers: Vec<_> = (0..rows.len()).map(|row| opaque.ask_row(row, "opaque-token-0123456789")).collect();
+    for ((name, .., passes), answer) in rows.iter().zip(&answers) {
         match (passes, *name) {
             (true, _) => assert_eq!(answer.status(), 200, "{name}: {}", answer.text()),
             (false, "false") => {
-                assert_eq!((answer.status(), opaque.edge.reason_of(&answer).as_str()), (401, "token_inactive"));
+                assert_eq!((answer.status(), opaque.edge.reason_of(answer).as_str()), (401, "token_inactive"));
                 assert_eq!(answer.text(), "{\"message\":\"Unauthorized\"}");
                 assert!(answer.field("www-authenticate").unwrap().contains("error=\"invalid_token\""));
             }
@@ -105,19 +105,21 @@ fn an_answer_is_judged_as_a_token_is() {
         ("exp as list", json!({"exp": [now() + 60]}), 0, ""),
         ("issuers", json!({"iss": [url]}), 0, ""),
     ];
-    for (number, (name, changes, status, reason)) in rows.iter().enumerate() {
+    let mut answers = Vec::new();
+    for (number, (_, changes, ..)) in rows.iter().enumerate() {
         let token = format!("token-{number}");
         opaque.issuer.know(&token, with(good.clone(), changes.clone()));
         // Twice: the answer is judged on a hit as well.
-        for _ in 0..2 {
-            let answer = opaque.ask(&token);
-            if *status == 0 {
-                assert!(matches!(answer.status(), 401 | 503), "{name}: {}", answer.start);
-                continue;
-            }
-            assert_eq!(answer.status(), *status, "{name}: {}", answer.text());
-            if *status != 200 {
-                assert_eq!(opaque.edge.reason_of(&answer), *reason, "{name}");
+        answers.push([opaque.ask(&token), opaque.ask(&token)]);
+    }
+    for ((name, _, status, reason), answers) in rows.iter().zip(&answers) {
+        for answer in answers {
+            match status {
+                0 => assert!(matches!(answer.status(), 401 | 503), "{name}: {}", answer.start),
+                200 => assert_eq!(answer.status(), 200, "{name}: {}", answer.text()),
+                _ => {
+                    assert_eq!((answer.status(), opaque.edge.reason_of(answer).as_str()), (*status, *reason), "{name}")
+                }
             }
         }
     }

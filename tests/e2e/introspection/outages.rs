@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use edge_tests::edge::{Setup, free_address};
 use edge_tests::issuer::{Fault, Issuer};
 use edge_tests::upstream::Upstream;
+use edge_tests::wire::Message;
 use serde_json::json;
 
 use super::{Opaque, active, asking, name, together, wait};
@@ -32,20 +33,24 @@ fn every_fault_is_503_and_passes_over() {
         Fault::Close,
     ];
     let opaque = Opaque::rows(faults.len(), json!({"timeout": 500}));
-    for (row, fault) in faults.iter().enumerate() {
+    let ask = |(row, fault): (usize, &Fault)| {
         let path = format!("/i/{}", name(row));
         opaque.issuer.answer(&path, |_| edge_tests::issuer::good(&active()));
         opaque.issuer.fail_at(&path, fault.clone());
         let began = Instant::now();
         let answer = opaque.ask_row(row, "token");
-        assert_eq!(answer.status(), 503, "{fault:?}: {}", answer.text());
         assert!(began.elapsed() < Duration::from_secs(2), "{fault:?} took {:?}", began.elapsed());
+        answer
+    };
+    let answers: Vec<Message> = faults.iter().enumerate().map(ask).collect();
+    for (fault, answer) in faults.iter().zip(&answers) {
+        assert_eq!(answer.status(), 503, "{fault:?}: {}", answer.text());
         let seconds: u32 = answer.field("retry-after").expect("Retry-After").parse().expect("seconds");
         assert!(seconds > 0, "{fault:?}");
         if let Fault::TooMany(wanted) = fault {
             assert_eq!(seconds, *wanted, "what the issuer asked for is kept");
         }
-        assert_eq!(opaque.edge.reason_of(&answer), "introspection_failed", "{fault:?}");
+        assert_eq!(opaque.edge.reason_of(answer), "introspection_failed", "{fault:?}");
         assert!(answer.all("www-authenticate").is_empty(), "{fault:?}: the token is not to blame");
         let line = opaque.edge.logged(answer.field("x-kong-request-id").unwrap());
         assert!(line.to_lowercase().contains("introspect"), "{fault:?}: {line}");

@@ -458,11 +458,10 @@ fn s0_16() {
     assert_eq!(book.direct("opaque-token").status(), 401);
     book.edge.logged_after(mark, "introspection");
     assert_eq!(book.issuer.hits("/introspect"), 0);
-    // With the method, but an issuer that has no such endpoint.
+    // With the method among those of the default, but neither an endpoint nor a client.
     let (upstream, key) = (Upstream::start(), Key::es256("es-1"));
     let issuer = Issuer::start(&[&key]);
-    issuer.describe(json!({"introspection_endpoint": null}));
-    let config = json!({"issuer": issuer.url(), "client_id": ["app"], "client_secret": ["secret"]});
+    let config = json!({"issuer": issuer.url()});
     let edge = Setup::new(guarded(&upstream.url(), config)).start();
     assert_eq!(edge.ask(with_token(&key.token(&mint::claims(&issuer.url(), AUDIENCE)))).status(), 200);
     let answer = edge.ask(with_token("opaque-token"));
