@@ -1,9 +1,12 @@
 //! What of an answer counts.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use edge_tests::edge::Setup;
 use edge_tests::issuer::Issuer;
 use edge_tests::mint::{now, with};
 use edge_tests::upstream::{Reply, Upstream};
+use edge_tests::wire::get;
 use serde_json::{Value, json};
 
 use super::{Opaque, active, asking};
@@ -164,4 +167,21 @@ fn claims_of_the_answer_find_the_consumer() {
     assert_eq!(upstream.last().field("authorization"), Some("Bearer anns"));
     let answer = edge.ask(with_token("strangers"));
     assert_eq!((answer.status(), edge.reason_of(&answer).as_str()), (403, "consumer_unknown"));
+}
+
+#[test]
+fn the_answer_goes_where_it_is_asked_for() {
+    // As base64 of its JSON; a signed one as it came (`signed.rs`).
+    let config = json!({"upstream_introspection_header": "X-Introspection",
+        "downstream_introspection_header": "X-Told", "upstream_introspection_jwt_header": "X-Introspection-JWT"});
+    let opaque = Opaque::with(config);
+    opaque.issuer.know("token", active());
+    let forged = ["Authorization: Bearer token", "X-Introspection: forged", "X-Introspection-JWT: forged"];
+    let answer = opaque.edge.ask(get("/", &forged));
+    assert_eq!(answer.status(), 200);
+    let seen = opaque.upstream.last();
+    let told = |value: &str| serde_json::from_slice::<Value>(&STANDARD.decode(value).unwrap()).unwrap();
+    assert_eq!(told(seen.field("x-introspection").unwrap()), active());
+    assert_eq!(told(answer.field("x-told").unwrap()), active());
+    assert_eq!(seen.field("x-introspection-jwt"), None);
 }

@@ -10,7 +10,7 @@ use edge_tests::wire::{Client, get};
 use serde_json::json;
 
 use super::{Opaque, active, asking, together, wait};
-use crate::{entities, plus, with_token};
+use crate::{entities, guarded, plus, with_token};
 
 #[test]
 fn a_positive_answer_stands_until_its_end_and_no_longer() {
@@ -213,4 +213,24 @@ fn connections_to_the_issuer_are_kept() {
         assert_eq!(opaque.ask(&token).status(), 200);
     }
     assert!(opaque.issuer.connections() <= 4, "{} connections for 20 questions", opaque.issuer.connections());
+}
+
+#[test]
+fn a_reload_keeps_answers_unless_the_question_changes() {
+    // I5: facts are kept by everything that could change them, and by nothing else.
+    let opaque = Opaque::start();
+    opaque.issuer.know("token", active());
+    assert_eq!(opaque.ask("token").status(), 200);
+    let reload = |config: serde_json::Value| {
+        let config = plus(asking(&opaque.issuer.url()), config);
+        opaque.edge.reload(&guarded(&opaque.upstream.url(), config), "reload");
+    };
+    reload(json!({"scopes_required": ["orders:read"], "leeway": 5}));
+    assert_eq!(opaque.ask("token").status(), 200);
+    reload(json!({"scopes_required": ["admin"]}));
+    assert_eq!(opaque.ask("token").status(), 403);
+    assert_eq!(opaque.issuer.introspections("token"), 1);
+    reload(json!({"introspection_hint": "opaque"}));
+    assert_eq!(opaque.ask("token").status(), 200);
+    assert_eq!(opaque.issuer.introspections("token"), 2);
 }

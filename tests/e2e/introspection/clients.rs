@@ -61,6 +61,21 @@ fn every_way_of_authenticating_is_taken_by_a_certified_issuer() {
         ("mtls", certificate_client(OidcProvider::MTLS, "tls_client_auth", TRUSTED)),
         ("self", certificate_client(OidcProvider::SELF_SIGNED, "self_signed_tls_client_auth", SELF_SIGNED)),
         ("none", json!({"client_id": [OidcProvider::PUBLIC], "client_auth": ["none"]})),
+        (
+            "endpoint",
+            plus(
+                client(OidcProvider::POST, "client_secret_basic"),
+                json!({"introspection_endpoint_auth_method": "client_secret_post"}),
+            ),
+        ),
+        (
+            "alias",
+            plus(
+                certificate_client(OidcProvider::MTLS, "tls_client_auth", TRUSTED),
+                json!({
+            "introspection_endpoint": "http://127.0.0.1:1/", "mtls_introspection_endpoint": format!("{}/token/introspection", issuer.secure_url())}),
+            ),
+        ),
         // The issuer says which way it takes first, and that is `client_secret_basic`.
         ("default", json!({"client_id": [OidcProvider::BASIC.0], "client_secret": [OidcProvider::BASIC.1]})),
     ];
@@ -91,6 +106,29 @@ fn every_way_of_authenticating_is_taken_by_a_certified_issuer() {
     }
     assert!(!tokens.iter().any(|token| output.contains(token.as_str())), "a token was logged");
     assert!(!output.contains("BEGIN"), "a key was logged");
+}
+
+#[test]
+fn the_issuers_certificate_is_verified() {
+    // I8, K8: neither token nor secret goes to whom the edge does not know.
+    let (issuer, upstream) = (OidcProvider::start(), Upstream::start());
+    let endpoint = json!({"introspection_endpoint": format!("{}/token/introspection", issuer.secure_url())});
+    let config = plus(client(OidcProvider::POST, "client_secret_post"), endpoint);
+    let unverified = plus(config.clone(), json!({"ssl_verify": false}));
+    let route = |(name, config): (&str, Value)| {
+        let config = plus(json!({"issuer": issuer.url(), "auth_methods": ["introspection"]}), config);
+        json!({"name": name, "paths": [format!("/{name}")], "plugins": [{"name": "openid-connect", "config": config}]})
+    };
+    let routes: Value = [("verified", config), ("unverified", unverified)].map(route).into();
+    let setup = || Setup::new(crate::entities(&upstream.url(), routes.clone()));
+    let token = issuer.token("opaque");
+    let ask = |edge: &Edge, path: &str| edge.ask(get(path, &[&format!("Authorization: Bearer {token}")])).status();
+    let stranger = setup().start();
+    assert_eq!(ask(&stranger, "/verified"), 503);
+    assert_eq!(issuer.introspections(&token), 0);
+    assert_eq!(ask(&stranger, "/unverified"), 200);
+    stranger.logged("ssl_verify");
+    assert_eq!(ask(&setup().env("SSL_CERT_FILE", &issuer.root()).start(), "/verified"), 200);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use edge_tests::edge::{Setup, free_address};
 use edge_tests::issuer::{Fault, Issuer};
+use edge_tests::mint::now;
 use edge_tests::upstream::Upstream;
 use edge_tests::wire::Message;
 use serde_json::json;
@@ -23,7 +24,7 @@ fn every_fault_is_503_and_passes_over() {
         Fault::Status(400),
         Fault::Status(403),
         Fault::InvalidClient,
-        Fault::TooMany(7),
+        Fault::TooMany(3),
         Fault::Html,
         Fault::ContentType("text/plain"),
         Fault::Truncated,
@@ -142,4 +143,48 @@ fn an_answer_that_ends_while_the_issuer_is_down_is_no_longer_good() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     opaque.issuer.recover();
     opaque.until("token", 200);
+}
+
+#[test]
+fn what_was_good_serves_on_for_as_long_as_it_is_told_to() {
+    // `cache_ttl_resurrect`: within `exp`, and only while nobody answers.
+    let opaque = Opaque::with(json!({"cache_ttl": 1, "cache_ttl_max": 1, "cache_ttl_resurrect": 60}));
+    let exp = now() + 4;
+    opaque.issuer.know("long", active());
+    opaque.issuer.know("short", plus(active(), json!({"exp": exp})));
+    opaque.issuer.know("revoked", active());
+    for token in ["long", "short", "revoked"] {
+        assert_eq!(opaque.ask(token).status(), 200);
+    }
+    opaque.issuer.fail_at("/introspect", Fault::Status(503));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(opaque.ask("long").status(), 200);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(opaque.ask("new").status(), 503, "what never was good does not begin to be");
+    wait(|| opaque.ask("short").status() != 200, "the end of the token");
+    assert!((exp..exp + 2).contains(&now()), "ended at {} instead of {exp}", now());
+    assert_eq!(opaque.ask("long").status(), 200);
+    opaque.issuer.recover();
+    opaque.issuer.forget("revoked");
+    opaque.until("revoked", 401);
+}
+
+#[test]
+fn an_outage_makes_nobody_anonymous() {
+    // I7: `anonymous` is for whoever has no good token; whether this one is good is not known.
+    let (upstream, issuer) = (Upstream::start(), Issuer::start(&[]));
+    let config = plus(asking(&issuer.url()), json!({"anonymous": "nobody"}));
+    let route = json!({"name": "all", "paths": ["/"], "plugins": [{"name": "openid-connect", "config": config}]});
+    let entities = json!({"_format_version": "3.0", "consumers": [{"username": "nobody"}],
+        "services": [{"name": "up", "url": upstream.url(), "routes": [route]}]});
+    let edge = Setup::new(entities.to_string()).start();
+    assert_eq!(edge.ask(with_token("unknown")).status(), 200);
+    let seen = upstream.last();
+    assert_eq!((seen.field("x-anonymous-consumer"), seen.field("x-consumer-username")), (Some("true"), Some("nobody")));
+    assert_eq!(seen.field("authorization"), None, "a token that is not good goes nowhere");
+    issuer.fail_at("/introspect", Fault::Status(500));
+    assert_eq!(edge.ask(with_token("another")).status(), 503);
+    assert_eq!(upstream.requests().len(), 1);
 }

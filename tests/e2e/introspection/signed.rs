@@ -20,7 +20,11 @@ fn a_signed_answer_is_verified_like_a_token() {
     for accept in [TYPE, "application/jwt"] {
         let (upstream, key) = (Upstream::start(), Arc::new(Key::es256("es-1")));
         let issuer = Issuer::start(&[&key]);
-        let config = plus(asking(&issuer.url()), json!({"introspection_accept": accept}));
+        let config = plus(
+            asking(&issuer.url()),
+            json!({"introspection_accept": accept,
+            "upstream_introspection_jwt_header": "X-Answer"}),
+        );
         let edge = Setup::new(guarded(&upstream.url(), config)).start();
         let url = issuer.url();
         let good = json!({"iss": url, "aud": "edge", "iat": now(), "token_introspection": active()});
@@ -81,6 +85,7 @@ fn a_signed_answer_is_verified_like_a_token() {
             }
         }
         assert_eq!(upstream.requests().len(), rows.iter().filter(|(.., status)| *status == 200).count());
+        assert_eq!(upstream.requests()[0].field("x-answer"), Some(right.as_str()));
         assert_eq!(issuer.last("/introspect").field("accept"), Some(accept));
     }
 }
