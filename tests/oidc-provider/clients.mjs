@@ -21,7 +21,8 @@ const selfSignedKey = { ...selfSigned.publicKey.export({ format: 'jwk' }), x5c: 
 
 const GRANTS = ['client_credentials', 'password', 'refresh_token', 'urn:ietf:params:oauth:grant-type:token-exchange'];
 const client = (id, method, more) => ({
-  client_id: id, token_endpoint_auth_method: method, grant_types: GRANTS, redirect_uris: [], response_types: [], ...more,
+  client_id: id, token_endpoint_auth_method: method, grant_types: GRANTS, redirect_uris: [], response_types: [],
+  ...more,
 });
 
 export const clients = [

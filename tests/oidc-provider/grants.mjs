@@ -28,7 +28,8 @@ async function issue(provider, ctx, subject, resource, server) {
   }
   ctx.oidc.entity('AccessToken', token);
   const accessToken = await token.save();
-  ctx.body = { access_token: accessToken, expires_in: token.expiration, token_type: token.tokenType, scope: token.scope };
+  const { expiration, tokenType, scope } = token;
+  ctx.body = { access_token: accessToken, expires_in: expiration, token_type: tokenType, scope };
   if (scopes.has('offline_access')) {
     ctx.body.refresh_token = await new provider.RefreshToken({ ...common, resource, scope: params.scope }).save();
   }

@@ -56,7 +56,9 @@ function provider(issuer, secureIssuer, keys) {
     claims: { openid: ['sub'], email: ['email'], profile: ['name'] },
     findAccount: (_ctx, id) => ACCOUNTS[id] && { accountId: id, claims: () => ({ sub: id, ...ACCOUNTS[id] }) },
     enabledJWA: {
-      idTokenSigningAlgValues: ALGORITHMS, introspectionSigningAlgValues: ALGORITHMS, userinfoSigningAlgValues: ALGORITHMS,
+      idTokenSigningAlgValues: ALGORITHMS,
+      introspectionSigningAlgValues: ALGORITHMS,
+      userinfoSigningAlgValues: ALGORITHMS,
     },
     discovery: {
       mtls_endpoint_aliases: {

@@ -50,6 +50,13 @@ fn certificate_client(id: &str, method: &str, certificate: &str) -> Value {
 fn every_way_of_authenticating_is_taken_by_a_certified_issuer() {
     // S3.8, I8, I10, I11, L1
     let (issuer, upstream) = (OidcProvider::start(), Upstream::start());
+    let mtls = || certificate_client(OidcProvider::MTLS, "tls_client_auth", TRUSTED);
+    // The endpoint's own method, and its own place for certificates, go before what is said of the client and issuer.
+    let by_post = client(OidcProvider::POST, "client_secret_basic");
+    let by_post = plus(by_post, json!({"introspection_endpoint_auth_method": "client_secret_post"}));
+    let alias = format!("{}/token/introspection", issuer.secure_url());
+    let nowhere = "http://127.0.0.1:1/introspect";
+    let by_alias = plus(mtls(), json!({"introspection_endpoint": nowhere, "mtls_introspection_endpoint": alias}));
     let routes = [
         ("post", client(OidcProvider::POST, "client_secret_post")),
         ("basic", client(OidcProvider::BASIC, "client_secret_basic")),
@@ -58,24 +65,11 @@ fn every_way_of_authenticating_is_taken_by_a_certified_issuer() {
         ("key-jwt-ps", key_client(&issuer, "PS256")),
         ("key-jwt-es", key_client(&issuer, "ES256")),
         ("key-jwt-ed", key_client(&issuer, "EdDSA")),
-        ("mtls", certificate_client(OidcProvider::MTLS, "tls_client_auth", TRUSTED)),
+        ("mtls", mtls()),
         ("self", certificate_client(OidcProvider::SELF_SIGNED, "self_signed_tls_client_auth", SELF_SIGNED)),
         ("none", json!({"client_id": [OidcProvider::PUBLIC], "client_auth": ["none"]})),
-        (
-            "endpoint",
-            plus(
-                client(OidcProvider::POST, "client_secret_basic"),
-                json!({"introspection_endpoint_auth_method": "client_secret_post"}),
-            ),
-        ),
-        (
-            "alias",
-            plus(
-                certificate_client(OidcProvider::MTLS, "tls_client_auth", TRUSTED),
-                json!({
-            "introspection_endpoint": "http://127.0.0.1:1/", "mtls_introspection_endpoint": format!("{}/token/introspection", issuer.secure_url())}),
-            ),
-        ),
+        ("endpoint", by_post),
+        ("alias", by_alias),
         // The issuer says which way it takes first, and that is `client_secret_basic`.
         ("default", json!({"client_id": [OidcProvider::BASIC.0], "client_secret": [OidcProvider::BASIC.1]})),
     ];

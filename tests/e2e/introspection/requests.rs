@@ -160,7 +160,8 @@ fn more_headers_and_arguments_go_along() {
         "client_auth": ["client_secret_post"],
         "introspection_headers_names": ["X-Realm", "X-Two"], "introspection_headers_values": ["api", "a b"],
         "introspection_headers_client": ["X-Device", "X-Absent"],
-        "introspection_post_args_names": ["resource", "odd"], "introspection_post_args_values": ["https://api", "a&b=c"],
+        "introspection_post_args_names": ["resource", "odd"],
+        "introspection_post_args_values": ["https://api", "a&b=c"],
         "introspection_post_args_client": ["tenant", "absent"],
         "introspection_post_args_client_headers": ["X-Site", "X-Absent"],
     });

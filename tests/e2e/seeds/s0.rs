@@ -337,7 +337,8 @@ config:
     let block = block.replace("https://ping.example.com/as", &url);
     let indented: String = block.lines().map(|line| format!("      {line}\n")).collect();
     let entities = format!(
-        "_format_version: \"3.0\"\nservices:\n- name: up\n  url: {}\n  routes:\n  - name: orders\n    paths: [/]\n    plugins:\n    - name: openid-connect\n{indented}",
+        "_format_version: \"3.0\"\nservices:\n- name: up\n  url: {}\n  routes:\n  - name: orders\n    paths: [/]\n\
+         \x20   plugins:\n    - name: openid-connect\n{indented}",
         upstream.url()
     );
     let edge = Setup::new(entities).start();

@@ -69,7 +69,8 @@ fn s1_5() {
     let shell = Shell::new(&[("upstream", edge.listener(1))]).setting("insecure").setting("include");
     let text = |authorization: &str| {
         format!(
-            "curl -X POST https://upstream/token \\\n{authorization}-H \"Content-Type: application/x-www-form-urlencoded\" \\\n\
+            "curl -X POST https://upstream/token \\\n{authorization}\
+             -H \"Content-Type: application/x-www-form-urlencoded\" \\\n\
              -d \"grant_type=client_credentials&client_id=...&client_secret=...\""
         )
     };

@@ -81,10 +81,8 @@ fn s3_4() {
     let (upstream, issuer) = (Upstream::start(), Issuer::start(&[]));
     issuer.know("good", json!({"active": true}));
     let form = |body: &str| {
-        format!(
-            "POST /orders HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
+        let kind = "Content-Type: application/x-www-form-urlencoded";
+        format!("POST /orders HTTP/1.1\r\nHost: t\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     };
     let strict = edge(&issuer, &upstream, json!({}));
     assert_eq!(strict.ask(get("/orders?access_token=good", &[])).status(), 401);
