@@ -28,4 +28,5 @@ mod stream;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod trace;
 pub mod worker;

@@ -16,6 +16,7 @@ use crate::reason::Reason;
 use crate::router::{Captures, Match, Router};
 use crate::token::cache::LocalCache;
 use crate::token::{Now, Verified};
+use crate::trace::Observer;
 
 use super::Refusal;
 
@@ -59,6 +60,8 @@ pub struct Request<'a> {
     pub body: &'a mut dyn RequestBody,
     /// What is left for later phases.
     pub notes: &'a mut Notes,
+    /// Who hears what each check of its token finds.
+    pub observer: Observer<'a>,
 }
 
 impl<'a> Request<'a> {

@@ -135,6 +135,7 @@ impl Scene {
             key_wait: Duration::from_secs(5),
             body: &mut self.body,
             notes: &mut self.notes,
+            observer: Default::default(),
         }
     }
 

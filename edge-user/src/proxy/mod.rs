@@ -215,6 +215,7 @@ async fn access<'a, D: Downstream>(
             key_wait: context.worker.settings.timeouts.key_wait,
             body: &mut body::Collector::new(down, &mut context.held, context.worker.settings.limits.buffer_bytes),
             notes: &mut context.notes,
+            observer: Default::default(),
         };
         let access = plugin.access(&mut request).await;
         context.now = request.now;

@@ -3,6 +3,7 @@
 
 use super::json::{Document, Kind, Value};
 use crate::reason::Reason;
+use std::fmt;
 
 /// A path of member names to a claim; usually of one name.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
@@ -22,6 +23,14 @@ impl ClaimPath {
     /// The names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|name| &**name)
+    }
+}
+
+/// Its names with dots between.
+impl fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.names().collect();
+        f.write_str(&names.join("."))
     }
 }
 
@@ -249,6 +258,19 @@ impl Required {
     pub fn met_by(&self, claim: Option<Value<'_>>, reading: Reading) -> bool {
         let Some(claim) = claim else { return false };
         self.0.iter().any(|all| !all.is_empty() && all.iter().all(|word| holds(claim, word, reading)))
+    }
+}
+
+/// The words of each alternative, quoted.
+impl fmt::Display for Required {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = |all: &[Box<str>]| all.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" and ");
+        let several = self.0.iter().any(|all| all.len() > 1);
+        f.write_str(&self.0.iter().map(|all| words(all)).collect::<Vec<_>>().join(if several {
+            ", or "
+        } else {
+            " or "
+        }))
     }
 }
 

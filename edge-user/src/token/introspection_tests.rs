@@ -264,7 +264,13 @@ async fn verdicts_are_of_what_was_asked() {
     let one = Extras { client: 1, ..Extras::default() };
     let header = Extras { headers: vec![("x-tenant".into(), "a".into())], ..Extras::default() };
     for (asked, extras) in [(1, &Extras::default()), (2, &one), (3, &header), (3, &one)] {
-        let ask = crate::token::Ask { token: b"t", now: Now::read(), source: super::super::testing::CLIENT, extras };
+        let ask = crate::token::Ask {
+            token: b"t",
+            now: Now::read(),
+            source: super::super::testing::CLIENT,
+            extras,
+            observer: Default::default(),
+        };
         let landed = match bench.validator.judge(&bench.cache, ask, Progress::First) {
             Judgement::Wait(wait) => wait.done().await,
             _ => Progress::First,

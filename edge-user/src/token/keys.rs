@@ -3,6 +3,10 @@
 //! All I/O runs on the control runtime. Workers read an immutable `KeySet`, ask for a refetch, and at most wait for its
 //! end. One fetch at a time per source; requests cause fetches only within a token bucket and a back-off.
 
+mod origin;
+
+pub use self::origin::{Document, Survey};
+
 use super::Now;
 use super::issuer::{Metadata, Unavailable};
 use super::jwks::{self, Key, KeySet};

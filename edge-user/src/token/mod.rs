@@ -8,6 +8,7 @@ pub mod budget;
 pub mod cache;
 pub mod claims;
 pub mod dpop;
+mod examine;
 pub mod explain;
 pub mod introspection;
 pub mod issuer;
@@ -24,15 +25,12 @@ mod vectors;
 use crate::crypto::verify::VerifyingKey;
 use crate::crypto::{self, MacKey};
 use crate::reason::Reason;
+use crate::trace::{Check, Observer};
 use cache::{CacheKey, Entry, Ground, Held, LocalCache, Verdict};
 use claims::Facts;
 use introspection::{Boarding, ByKeys, Extras, FlightWait, JwtBy, Landed, Plan, Remote, key_with};
-use json::Value;
-use jsonwebtoken::signature::Verifier;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
-use jwks::{Choice, KeySet};
-use jws::{Jws, Shape};
-use keys::{Attempt, KeySource, KeyWait, Missing};
+use keys::{Attempt, KeySource, KeyWait};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -190,6 +188,8 @@ pub struct Ask<'a> {
     pub source: IpAddr,
     /// What goes along where somebody is asked about the token.
     pub extras: &'a Extras,
+    /// Who hears what each check finds.
+    pub observer: Observer<'a>,
 }
 
 impl From<Reason> for Judgement {
@@ -265,6 +265,7 @@ impl Validator {
     /// Judges a token: no I/O, no waiting.
     pub fn judge(self: &Arc<Self>, cache: &LocalCache, ask: Ask<'_>, progress: Progress) -> Judgement {
         if ask.token.len() > jws::MAX_BYTES {
+            ask.observer.note(Check::Shape, false, || format!("{} bytes", ask.token.len()));
             return Reason::TokenTooLarge.into();
         }
         if cache.is_off() && self.remote.is_none() {
@@ -302,7 +303,11 @@ impl Validator {
                     Verdict::Verified(facts) => self.check_time(facts, ask.now).is_ok(),
                     _ => false,
                 };
-                return match stale.filter(serves) {
+                let stale = stale.filter(serves);
+                if stale.is_none() {
+                    explain::unanswered(ask.observer, refused.reason);
+                }
+                return match stale {
                     Some(held) if refused.reason == Reason::IntrospectionFailed => Judgement::Verified(Verified(held)),
                     _ => refused.into(),
                 };
@@ -311,7 +316,9 @@ impl Validator {
         match &entry.verdict {
             Verdict::Verified(facts) => {
                 cache.budget().book(ask.source, now_ms, true);
-                match self.check_time(facts, ask.now) {
+                ask.observer.note(Check::Introspection, true, || explain::said(facts));
+                let in_time = self.check_time(facts, ask.now);
+                match ask.observer.result(Check::Time, in_time, || explain::times(facts, ask.now)) {
                     Ok(()) if self.remote.as_ref().is_some_and(|remote| remote.keep) => {
                         Judgement::Verified(Verified(cache.take(key, entry)))
                     }
@@ -321,6 +328,7 @@ impl Validator {
             }
             _ => {
                 cache.budget().book(ask.source, now_ms, false);
+                ask.observer.note(Check::Introspection, false, || "`active` is false".to_owned());
                 Reason::TokenInactive.into()
             }
         }
@@ -334,7 +342,10 @@ impl Validator {
         ask: Ask<'_>,
         by_keys: Option<ByKeys>,
     ) -> Judgement {
-        let (Some(remote), Some(key)) = (&self.remote, key) else { return Reason::IntrospectionUnavailable.into() };
+        let (Some(remote), Some(key)) = (&self.remote, key) else {
+            ask.observer.note(Check::Introspection, false, || "nobody to ask about it".to_owned());
+            return Reason::IntrospectionUnavailable.into();
+        };
         let Some(control) = &remote.control else { return Reason::IntrospectionFailed.into() };
         let now_ms = ask.now.unix_ms;
         let proven = cache.budget().is_good(ask.source, now_ms);
@@ -410,156 +421,6 @@ impl Validator {
                 entry.kill();
                 false
             }
-        }
-    }
-
-    /// Verifies a token: cheap checks first, the signature last (D4).
-    fn examine(
-        self: &Arc<Self>,
-        cache: &LocalCache,
-        key: Option<&CacheKey>,
-        ask: Ask<'_>,
-        attempt: Attempt,
-    ) -> Judgement {
-        let Ask { token, now, source, .. } = ask;
-        cache.count_miss();
-        let jwts = self.remote.as_ref().map_or(JwtBy::Keys, |remote| remote.jwts);
-        let remember = |verdict, ground, epoch| {
-            if let Some(key) = key {
-                let entry = Entry::new(verdict, ground, epoch, now.unix_ms.saturating_add(REFUSAL_MS));
-                cache.keep_refusal(key, entry, now.unix_ms);
-            }
-        };
-        let malformed = || {
-            remember(Verdict::Malformed, Ground::Always, 0);
-            Judgement::from(Reason::TokenMalformed)
-        };
-        let opaque = match jws::shape(token) {
-            Shape::Opaque => true,
-            // Where nobody can be asked, three parts are a JWT that is none.
-            Shape::Jws => self.remote.is_some() && !jws::begins_with_header(token),
-            Shape::Broken => false,
-        };
-        if opaque || jwts == JwtBy::Introspection {
-            return self.inquire(cache, key, ask, None);
-        }
-        let jws = match Jws::parse(token) {
-            Ok(jws) => jws,
-            Err(Reason::TokenMalformed) => return malformed(),
-            Err(reason) => return reason.into(),
-        };
-        if !self.settings.algorithms.contains(&jws.algorithm) {
-            return Reason::AlgNotAllowed.into();
-        }
-        if !self.settings.types.contains(&jws.typ) {
-            return Reason::TypNotAllowed.into();
-        }
-        let (Ok(payload), Ok(signature)) = (jws.payload(), jws.signature()) else { return malformed() };
-        let facts = match Facts::parse(payload, &jws.typ) {
-            Ok(facts) => facts,
-            Err(Reason::TokenMalformed) => return malformed(),
-            Err(reason) => return reason.into(),
-        };
-        if let Err(reason) = self.check_time(&facts, now) {
-            if let (Reason::TokenExpired, Some(exp_ms)) = (reason, facts.exp_ms()) {
-                remember(Verdict::Expired { exp_ms }, Ground::Always, 0);
-            }
-            return reason.into();
-        }
-        let set = self.keys.as_ref().map(|keys| keys.keys());
-        let set = set.as_ref().map(|set| &***set);
-        match self.check_issuer(facts.issuer(), set) {
-            Some(true) => {}
-            Some(false) => return Reason::IssuerNotAllowed.into(),
-            None => return self.missing(None, now, attempt),
-        }
-        let (ground, epoch) = if self.settings.verify_signature {
-            let candidates = match self.candidates(&jws, set) {
-                Choice::Keys(keys) => {
-                    keys.into_iter().filter_map(|key| Some((key.verifier(jws.algorithm)?, Some(key)))).collect()
-                }
-                Choice::AlgorithmDiffers => return Reason::AlgNotAllowed.into(),
-                Choice::Unknown if jws.algorithm.family() == AlgorithmFamily::Hmac => self.secrets_for(jws.algorithm),
-                Choice::Unknown => return self.missing(jws.kid.as_deref(), now, attempt),
-            };
-            let epoch = set.map_or(0, |set| set.epoch);
-            let mut good = None;
-            let verify = || {
-                cache.count_signature();
-                good = candidates.iter().find(|(verifier, _)| verifier.verify(jws.signed, &signature).is_ok());
-                good.is_some()
-            };
-            if cache.budget().spend(source, now.unix_ms, verify).is_none() {
-                return Refused { reason: Reason::VerificationBusy, retry_after_secs: Some(1) }.into();
-            }
-            let ground = |key: Option<&jwks::Key>| key.map_or(Ground::Always, |key| Ground::Key(*key.identity()));
-            match (good, &candidates[..]) {
-                (Some((_, key)), _) => (ground(*key), epoch),
-                (None, _) if jws.kid.is_none() && jws.algorithm.family() != AlgorithmFamily::Hmac => {
-                    // Without a `kid` a new key cannot be told from a bad signature, so the set is asked for once more.
-                    if let wait @ Judgement::Wait(_) = self.missing(None, now, attempt) {
-                        return wait;
-                    }
-                    remember(Verdict::BadSignature, Ground::Set, epoch);
-                    return Reason::SignatureInvalid.into();
-                }
-                (None, [(_, key)]) => {
-                    remember(Verdict::BadSignature, ground(*key), epoch);
-                    return Reason::SignatureInvalid.into();
-                }
-                (None, _) => {
-                    remember(Verdict::BadSignature, Ground::Set, epoch);
-                    return Reason::SignatureInvalid.into();
-                }
-            }
-        } else {
-            (Ground::Always, 0)
-        };
-        if jwts == JwtBy::KeysThenIntrospection {
-            return self.inquire(cache, key, ask, Some(ByKeys { facts, ground, epoch }));
-        }
-        let after = |ttl: Duration| now.unix_ms.saturating_add(ttl.as_millis().min(1 << 50) as i64);
-        let until_ms = facts.exp_ms().unwrap_or_else(|| after(self.settings.ttl_without_exp));
-        let until_ms = self.settings.ttl_max.map_or(until_ms, |ttl| until_ms.min(after(ttl)));
-        let entry = Entry::new(Verdict::Verified(facts), ground, epoch, until_ms);
-        let held = match key {
-            Some(key) if until_ms > now.unix_ms => cache.keep(key, entry, now.unix_ms),
-            _ => Held::new(Arc::new(entry)),
-        };
-        Judgement::Verified(Verified(held))
-    }
-
-    /// Whether the issuer is allowed; nothing while the discovered one is not known.
-    fn check_issuer(&self, iss: Option<Value<'_>>, set: Option<&KeySet>) -> Option<bool> {
-        let named = |expected: &str| iss.is_some_and(|iss| iss.is(expected));
-        match &self.settings.issuers {
-            Issuers::Listed(issuers) => Some(issuers.iter().any(|issuer| named(issuer))),
-            Issuers::Discovered if !self.settings.verify_claims => Some(true),
-            Issuers::Discovered => set.and_then(|set| set.issuer.as_deref()).map(named),
-        }
-    }
-
-    /// The keys that may verify this token; for HMAC only the answer whether its `kid` names a public key.
-    fn candidates<'a>(&self, jws: &Jws<'_>, set: Option<&'a KeySet>) -> Choice<'a> {
-        match set {
-            None => Choice::Unknown,
-            // Without `kid` an HMAC token names no key of the set.
-            Some(_) if jws.algorithm.family() == AlgorithmFamily::Hmac && jws.kid.is_none() => Choice::Unknown,
-            Some(set) => set.choose(jws.kid.as_deref(), jws.algorithm),
-        }
-    }
-
-    fn secrets_for(&self, algorithm: Algorithm) -> Vec<(&VerifyingKey, Option<&jwks::Key>)> {
-        self.secrets.iter().filter(|secret| secret.algorithm() == algorithm).map(|secret| (secret, None)).collect()
-    }
-
-    fn missing(&self, kid: Option<&str>, now: Now, attempt: Attempt) -> Judgement {
-        match self.keys.as_ref().map(|keys| keys.missing(kid, now, attempt)) {
-            Some(Missing::Wait(wait)) => Judgement::Wait(Wait::Keys(wait)),
-            Some(Missing::Unavailable { retry_after_secs }) => {
-                Refused { reason: Reason::KeysUnavailable, retry_after_secs: Some(retry_after_secs) }.into()
-            }
-            Some(Missing::Unknown) | None => Reason::KidUnknown.into(),
         }
     }
 }

@@ -255,7 +255,11 @@ pub(crate) fn first(validator: &Arc<Validator>, cache: &LocalCache, token: &str,
 
 fn step(validator: &Arc<Validator>, cache: &LocalCache, token: &str, now: Now, progress: Progress) -> Judgement {
     let extras = Extras::default();
-    validator.judge(cache, Ask { token: token.as_bytes(), now, source: CLIENT, extras: &extras }, progress)
+    validator.judge(
+        cache,
+        Ask { token: token.as_bytes(), now, source: CLIENT, extras: &extras, observer: Default::default() },
+        progress,
+    )
 }
 
 /// All steps: waits for keys, and for whoever is asked, at most once each.

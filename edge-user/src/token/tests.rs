@@ -421,7 +421,13 @@ async fn bad_signatures_of_an_unproven_source_are_bounded_in_time() {
         let token = stranger.mint(&bench.claims(json!({"jti": n.to_string()})));
         match bench.validator.judge(
             &bench.cache,
-            Ask { token: token.as_bytes(), now: Now::read(), source, extras: &Extras::default() },
+            Ask {
+                token: token.as_bytes(),
+                now: Now::read(),
+                source,
+                extras: &Extras::default(),
+                observer: Default::default(),
+            },
             Progress::First,
         ) {
             Judgement::Refused(refused) if refused.reason == Reason::VerificationBusy => {

@@ -133,7 +133,7 @@ fn judge(token: &[u8]) -> Result<(), Reason> {
     let validator = Validator::new(settings, None, None).expect("a good secret");
     let verdict = |cache: &edge_user::token::cache::LocalCache| {
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let ask = Ask { token, now: NOW, source, extras: &Extras::default() };
+        let ask = Ask { token, now: NOW, source, extras: &Extras::default(), observer: Default::default() };
         match validator.judge(cache, ask, Progress::First) {
             Judgement::Verified(_) => Ok(()),
             Judgement::Refused(refused) => Err(refused.reason),

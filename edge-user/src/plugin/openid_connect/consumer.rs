@@ -1,6 +1,10 @@
 //! Whom a verified token stands for: consumer, credential, consumer groups and the groups of `acl`; or nobody, under
 //! `anonymous`.
 
+mod demand;
+
+pub(super) use demand::named;
+
 use super::headers::is_clean;
 use super::sources::{Sources, name};
 use crate::config::reader::Reader;
@@ -10,6 +14,7 @@ use crate::http::head::{Head, Owner, is_field_value};
 use crate::plugin::Caller;
 use crate::reason::Reason;
 use crate::token::claims::{ClaimPath, texts};
+use crate::trace::{Check, Observer};
 use std::sync::Arc;
 
 /// How callers are told, for one instance.
@@ -70,22 +75,27 @@ impl Mapping {
 
     /// Whom verified claims stand for, or why they stand for nobody; all that was found either way, since a refusal is
     /// logged with it. The caller's facts are the plugin's to add.
-    pub(super) fn identify(&self, sources: &Sources<'_>, consumers: &Consumers) -> (Caller, Result<(), Reason>) {
+    pub(super) fn identify(
+        &self,
+        sources: &Sources<'_>,
+        consumers: &Consumers,
+        observer: Observer<'_>,
+    ) -> (Caller, Result<(), Reason>) {
         let credential = sources.find(&self.credential).and_then(name).map(Box::from);
         let groups = self.authenticated_groups.as_ref().and_then(|path| sources.find(path)).and_then(texts);
         let mut caller = Caller { credential, groups, ..Caller::default() };
         let mut outcome = Ok(());
         if let Some(mapping) = &self.consumer {
             caller.consumer = mapping.find(sources, consumers).cloned();
-            if caller.consumer.is_none() && !mapping.optional {
-                outcome = Err(Reason::ConsumerUnknown);
-            }
+            let passed = caller.consumer.is_some() || mapping.optional;
+            outcome =
+                observer.check(Check::Consumer, passed, Reason::ConsumerUnknown, || mapping.found(sources, &caller));
         }
         if let Some(mapping) = &self.groups {
             caller.claimed_groups = mapping.find(sources, consumers);
-            if caller.claimed_groups.is_empty() && !mapping.optional {
-                outcome = outcome.and(Err(Reason::ConsumerGroupUnknown));
-            }
+            let passed = !caller.claimed_groups.is_empty() || mapping.optional;
+            let found = || demand::claim(sources, &mapping.path);
+            outcome = outcome.and(observer.check(Check::ConsumerGroups, passed, Reason::ConsumerGroupUnknown, found));
         }
         (caller, outcome)
     }

@@ -7,6 +7,7 @@
 mod challenge;
 mod consumer;
 mod credential;
+mod demand;
 mod flows;
 mod headers;
 mod inert;
@@ -25,9 +26,11 @@ use crate::reason::Reason;
 use crate::token::introspection::Extras;
 use crate::token::jws::{Shape, shape};
 use crate::token::{Ask, Judgement, Now, Progress, Refused, Validator, Verified, Wait};
+use crate::trace::{Check, Observer};
 use challenge::Answers;
 use consumer::Mapping;
 use credential::{ACCESS_TOKEN, Places, Scheme, Schemes, Sent};
+pub use demand::Showing;
 use flows::Flows;
 use headers::{Headers, Part, Parts};
 use possession::{Possession, Shown, Unproven};
@@ -158,10 +161,10 @@ impl OpenidConnect {
         let denied = |request: &Request<'_>, admitted: &Admitted<'_>, reason: Reason| {
             Denied::of_token(reason.into(), admitted.scheme, &self.token(request, admitted))
         };
-        if let Err(reason) = self.rules.check(&admitted.facts, request.head, request.now) {
+        if let Err(reason) = self.rules.check(&admitted.facts, request.head, request.now, request.observer) {
             // Whom a refusal concerns is known all the same (S1): the claims hold, whatever the route thinks of them.
             let sources = Sources { facts: &admitted.facts, id_token: None, user_info: None };
-            request.notes.caller = self.mapping.identify(&sources, request.consumers).0;
+            request.notes.caller = self.mapping.identify(&sources, request.consumers, Observer::default()).0;
             return Err(denied(request, &admitted, reason));
         }
         let id_token = self.id_token(request, &admitted).await?;
@@ -171,7 +174,7 @@ impl OpenidConnect {
             id_token: id_token.as_ref().map(|id_token| &*id_token.facts),
             user_info: user_info.as_ref().and_then(|named| named.claims.as_ref()),
         };
-        let (mut caller, known) = self.mapping.identify(&sources, request.consumers);
+        let (mut caller, known) = self.mapping.identify(&sources, request.consumers, request.observer);
         caller.facts = Some(admitted.facts.clone());
         caller.expires_unix_ms = self.validator.expiry_ms(&admitted.facts);
         request.notes.caller = caller;
@@ -213,7 +216,10 @@ impl OpenidConnect {
             false => Err((401, Reason::HeaderMissing)),
         };
         let (scheme, place) = match (found, &self.flows.grants) {
-            (Ok(found), _) => found,
+            (Ok(found), _) => {
+                request.observer.note(Check::Credential, true, || format!("{:?} token in {}", found.0, found.1));
+                found
+            }
             (Err((401, Reason::HeaderMissing)), Some(_)) => return self.granted(request).await,
             (Err((status, reason)), _) => return Err(Denied::new(status, reason)),
         };
@@ -233,7 +239,8 @@ impl OpenidConnect {
                 let sent = Sent::of(request);
                 let found = self.places.find(&sent, self.schemes);
                 let found = found.map_err(|(status, reason)| Denied::new(status, reason))?;
-                let ask = Ask { token: &found.token, now: request.now, source: request.client, extras: &extras };
+                let (source, observer) = (request.client, request.observer);
+                let ask = Ask { token: &found.token, now: request.now, source, extras: &extras, observer };
                 match self.validator.judge(request.cache, ask, progress) {
                     Judgement::Verified(facts) => {
                         let is_canonical = found.is_canonical;
@@ -285,7 +292,7 @@ impl OpenidConnect {
         if shape(token) == Shape::Opaque && validator.remote().is_none() {
             return Ok(validator.vouch(tokens.left, tokens.scope.as_deref(), request.now));
         }
-        let judged = judge(validator, request, token, &Extras::default()).await;
+        let judged = judge(validator, request, token, request.observer).await;
         judged.map_err(|refused| Denied::of_token(refused, Scheme::Bearer, token))
     }
 
@@ -310,6 +317,8 @@ impl OpenidConnect {
         if let Some(nonce) = nonce {
             request.notes.reply("DPoP-Nonce", nonce);
         }
+        let observer = request.observer;
+        observer.note(Check::ProofOfPossession, unproven.is_none(), || possession::found(&admitted.facts, &unproven));
         let Some((reason, fault)) = unproven else { return Ok(()) };
         let fault = fault.map(|fault| fault.to_string());
         Err(Denied { fault, ..Denied::of_token(reason.into(), admitted.scheme, &token) })
@@ -372,7 +381,9 @@ impl OpenidConnect {
     /// What becomes of a request without a caller: it passes as the anonymous consumer, where there is one.
     fn turn_away<'a>(&'a self, request: &mut Request<'_>, denied: Denied) -> Access<'a> {
         let Denied { status, reason, retry_after_secs, scheme, token, fault } = denied;
+        request.observer.refused(reason);
         if let Some(caller) = self.mapping.anonymous(status, reason, request.consumers) {
+            request.observer.note(Check::Anonymous, true, || consumer::named(&caller));
             self.headers.apply_anonymous(request.head, request.notes);
             self.possession.clean(request.head);
             consumer::write(request.head, &caller);
@@ -404,11 +415,12 @@ async fn judge(
     validator: &Arc<Validator>,
     request: &mut Request<'_>,
     token: &[u8],
-    extras: &Extras,
+    observer: Observer<'_>,
 ) -> Result<Verified, Refused> {
+    let extras = &Extras::default();
     let mut progress = Progress::First;
     loop {
-        let ask = Ask { token, now: request.now, source: request.client, extras };
+        let ask = Ask { token, now: request.now, source: request.client, extras, observer };
         let wait = match validator.judge(request.cache, ask, progress) {
             Judgement::Verified(facts) => return Ok(facts),
             Judgement::Refused(refused) => return Err(refused),

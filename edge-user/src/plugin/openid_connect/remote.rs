@@ -75,6 +75,11 @@ impl Along {
         Self { arg, ids, introspection }
     }
 
+    /// Who is asked about tokens, if anybody is.
+    pub(super) fn introspection(&self) -> Option<&Introspection> {
+        self.introspection.as_deref()
+    }
+
     /// Whether the body has a say, and so must be collected first.
     pub(super) fn reads_body(&self) -> bool {
         self.ids.len() > 1 || self.introspection.as_ref().is_some_and(|asked| !asked.client_args().is_empty())

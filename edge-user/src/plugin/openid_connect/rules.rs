@@ -3,6 +3,8 @@
 //! The edge's own parameters: `id_tokens_refused` (default true), `acr_required` (authentication contexts of which one
 //! must have been used, RFC 9470), `access_token_profile: rfc9068` (what RFC 9068 makes a must is one).
 
+mod demand;
+
 use super::settings::alias;
 use crate::config::reader::Reader;
 use crate::crypto;
@@ -11,6 +13,7 @@ use crate::reason::Reason;
 use crate::token::Now;
 use crate::token::claims::{ClaimPath, Facts, Reading, Required};
 use crate::token::json::{Kind, Value};
+use crate::trace::{Check, Observer};
 use std::time::Duration;
 
 /// Seconds of ten years: more than any login lasts.
@@ -134,32 +137,40 @@ impl Rules {
     }
 
     /// Whether the facts are what the route requires. `head` is the request's.
-    pub(super) fn check(&self, facts: &Facts, head: &Head, now: Now) -> Result<(), Reason> {
-        if self.refuse_id_tokens.as_ref().is_some_and(|clients| facts.is_id_token(clients)) {
-            return Err(Reason::IdTokenUsed);
+    pub(super) fn check(&self, facts: &Facts, head: &Head, now: Now, observer: Observer<'_>) -> Result<(), Reason> {
+        let claim = |path| demand::claim(facts, path);
+        if let Some(clients) = &self.refuse_id_tokens {
+            let passed = !facts.is_id_token(clients);
+            observer.check(Check::IdToken, passed, Reason::IdTokenUsed, || demand::marks(facts))?;
         }
-        if self.profile.as_ref().is_some_and(|profile| !profile.is_kept_by(facts)) {
-            return Err(Reason::ProfileViolated);
+        if let Some(profile) = &self.profile {
+            let passed = profile.is_kept_by(facts);
+            observer.check(Check::Profile, passed, Reason::ProfileViolated, || profile.found(facts))?;
         }
-        if self.domains.as_ref().is_some_and(|domains| !domains.holds(facts)) {
-            return Err(Reason::DomainNotAllowed);
+        if let Some(domains) = &self.domains {
+            let passed = domains.holds(facts);
+            observer.check(Check::Domains, passed, Reason::DomainNotAllowed, || claim(&domains.path))?;
         }
-        if self.session.as_ref().is_some_and(|session| !session.is_of(facts, head)) {
-            return Err(Reason::SessionMismatch);
+        if let Some(session) = &self.session {
+            let passed = session.is_of(facts, head);
+            observer.check(Check::Session, passed, Reason::SessionMismatch, || session.found(facts, head))?;
         }
-        if self.acr.as_ref().is_some_and(|acr| !acr.holds(facts)) {
-            return Err(Reason::AcrInsufficient);
+        if let Some(acr) = &self.acr {
+            let passed = acr.holds(facts);
+            observer.check(Check::Acr, passed, Reason::AcrInsufficient, || claim(&acr.path))?;
         }
         if let Some(login) = &self.login {
-            login.check(facts, now, self.leeway_ms)?;
+            observer.result(Check::MaxAge, login.check(facts, now, self.leeway_ms), || login.found(facts, now))?;
         }
-        if self.forbidden.iter().any(|path| facts.claim(path).is_some()) {
-            return Err(Reason::ClaimForbidden);
+        if !self.forbidden.is_empty() {
+            let present = self.forbidden.iter().find(|path| facts.claim(path).is_some());
+            observer.check(Check::ClaimsForbidden, present.is_none(), Reason::ClaimForbidden, || {
+                present.map_or_else(|| "none of them".to_owned(), claim)
+            })?;
         }
         for Requirement { path, reading, required, reason } in &self.requirements {
-            if !required.met_by(facts.claim(path), *reading) {
-                return Err(*reason);
-            }
+            let passed = required.met_by(facts.claim(path), *reading);
+            observer.check(demand::check_of(*reason), passed, *reason, || claim(path))?;
         }
         Ok(())
     }

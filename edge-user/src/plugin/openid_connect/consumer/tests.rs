@@ -70,7 +70,7 @@ fn consumers_are_found_by_the_first_claim_that_exists() {
         ("{consumer_claim: groups}", r#"{"groups":["Ann"]}"#, Err(Reason::ConsumerUnknown)),
     ] {
         let facts = facts(claims);
-        let (caller, outcome) = mapping(yaml).identify(&Sources::of(&facts), &consumers());
+        let (caller, outcome) = mapping(yaml).identify(&Sources::of(&facts), &consumers(), Observer::default());
         let seen = outcome.map(|()| caller.consumer.map(|consumer| consumer.id.as_u128()));
         assert_eq!(seen, expected, "{yaml} {claims}");
     }
@@ -98,7 +98,7 @@ fn consumer_groups_are_found_by_name() {
         ),
     ] {
         let facts = facts(claims);
-        let (caller, outcome) = mapping(yaml).identify(&Sources::of(&facts), &consumers());
+        let (caller, outcome) = mapping(yaml).identify(&Sources::of(&facts), &consumers(), Observer::default());
         let seen: Vec<_> = caller.consumer_groups().map(|group| &*group.name).collect();
         assert_eq!(outcome.map(|()| seen), expected, "{yaml} {claims}");
     }
@@ -116,7 +116,7 @@ fn credentials_and_groups_are_claims() {
     ] {
         let facts = facts(claims);
         // Found even where the caller is refused: the log says it.
-        let (caller, _) = mapping(yaml).identify(&Sources::of(&facts), &consumers());
+        let (caller, _) = mapping(yaml).identify(&Sources::of(&facts), &consumers(), Observer::default());
         let seen = caller.groups.as_ref().map(|groups| groups.iter().map(|name| &**name).collect::<Vec<_>>());
         assert_eq!((caller.credential.as_deref(), seen), (credential, groups), "{yaml}");
     }

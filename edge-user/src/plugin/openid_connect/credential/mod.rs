@@ -5,6 +5,7 @@ pub(super) mod named;
 mod places;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::http::head::{Head, Known};
 use crate::plugin::arguments::{self, Argument, Body};
@@ -12,6 +13,7 @@ use crate::plugin::{Request, RequestBody};
 use crate::reason::Reason;
 use places::Fields;
 pub(super) use places::Places;
+pub use places::Showing;
 
 /// The argument that bears a token (RFC 6750, 2.2 and 2.3).
 pub(super) const ACCESS_TOKEN: &str = "access_token";
@@ -55,6 +57,18 @@ pub(super) enum Place<'p> {
     Body,
     /// In the cookie of this name.
     Cookie(&'p str),
+}
+
+/// As an operator calls it.
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => write!(f, "the header {name}"),
+            Self::Query => write!(f, "the query"),
+            Self::Body => write!(f, "the body"),
+            Self::Cookie(name) => write!(f, "the cookie {name}"),
+        }
+    }
 }
 
 impl Place<'_> {

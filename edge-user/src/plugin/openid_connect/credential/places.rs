@@ -1,5 +1,6 @@
 //! `bearer_token_param_type`, `bearer_token_header_name`, `bearer_token_cookie_name`: where a token may stand.
 
+use super::Schemes;
 use crate::config::reader::Reader;
 use crate::http::head::is_field_name;
 
@@ -86,6 +87,49 @@ impl Places {
             Fields::Kong => ["authorization", "access-token", "x-access-token"].into_iter().any(is),
             Fields::Named(named) => is(named),
         }
+    }
+}
+
+/// How a client shows its token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Showing<'p> {
+    /// In this field, after this scheme where it has one.
+    Field(&'p str, Option<&'static str>),
+    /// As an argument of the query.
+    Query,
+    /// As a field of a form.
+    Body,
+    /// In the cookie of this name.
+    Cookie(&'p str),
+}
+
+impl Places {
+    /// The first place of those that count.
+    pub(in super::super) fn showing(&self, dpop: bool) -> Showing<'_> {
+        let scheme = Some(if dpop { "DPoP" } else { "Bearer" });
+        match (&self.fields, &self.cookie) {
+            (Fields::Authorization | Fields::Kong, _) => Showing::Field("Authorization", scheme),
+            (Fields::Named(name), _) => Showing::Field(name, scheme.filter(|_| dpop)),
+            (Fields::Nowhere, Some(cookie)) if !self.query && !self.body => Showing::Cookie(cookie),
+            (Fields::Nowhere, _) if self.query => Showing::Query,
+            (Fields::Nowhere, _) => Showing::Body,
+        }
+    }
+
+    /// What the configuration wants, in words.
+    pub(in super::super) fn demand(&self, schemes: Schemes) -> String {
+        let scheme = if schemes == Schemes::Bearer { "Bearer" } else { "Bearer or DPoP" };
+        let field = match &self.fields {
+            Fields::Nowhere => None,
+            Fields::Authorization => Some(format!("`Authorization: {scheme}`")),
+            Fields::Kong => Some(format!("`Authorization: {scheme}`, access-token, x-access-token")),
+            Fields::Named(name) => Some(format!("the header {name}")),
+        };
+        let query = self.query.then(|| "the query's access_token".to_owned());
+        let body = self.body.then(|| "the body's access_token".to_owned());
+        let cookie = self.cookie.as_ref().map(|name| format!("the cookie {name}"));
+        let places: Vec<_> = [field, query, body, cookie].into_iter().flatten().collect();
+        format!("one token, in {}", places.join(" or "))
     }
 }
 

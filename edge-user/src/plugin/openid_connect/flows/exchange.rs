@@ -13,6 +13,7 @@ use crate::token::claims::{ClaimPath, Facts, Reading, holds};
 use crate::token::introspection::Extras;
 use crate::token::jws::{Jws, Shape, shape};
 use crate::token::{Refused, Validator};
+use crate::trace::Observer;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -72,7 +73,7 @@ impl Exchange {
         let Some(subject) = issuer_of(token).and_then(|iss| self.subjects.iter().find(|it| *it.issuer == *iss)) else {
             return Ok(None);
         };
-        let judged = judge(&subject.validator, request, token, &Extras::default()).await;
+        let judged = judge(&subject.validator, request, token, Observer::default()).await;
         let facts = match (judged, &subject.conditions) {
             (Ok(facts), _) => facts,
             // It is the configured issuer's: the judgement that follows says what is wrong with it.

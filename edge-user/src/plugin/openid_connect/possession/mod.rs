@@ -4,7 +4,10 @@
 //! A bound token without what it is bound to is refused, and so is one bound in a way that is switched off or unknown:
 //! none is ever taken for a plain bearer token (S5). Nothing here is cached but certificates from headers.
 
+mod demand;
 mod header;
+
+pub(super) use demand::found;
 
 use super::challenge::Schemes;
 use super::credential::Scheme;

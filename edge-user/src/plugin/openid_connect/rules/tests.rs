@@ -38,7 +38,7 @@ fn request(cookies: &[&str]) -> Head {
 /// What the rules say of claims in a token without a `typ`.
 fn outcome(rules: &Rules, claims: &str, cookies: &[&str]) -> Option<Reason> {
     let facts = Facts::parse(claims.as_bytes().to_vec(), "").expect("claims");
-    rules.check(&facts, &request(cookies), NOW).err()
+    rules.check(&facts, &request(cookies), NOW, Observer::default()).err()
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Whom the mapping wants, and whom it found, in words: for `edge explain`.
+
+use super::{ConsumerBy, ConsumerMapping, Mapping, Sources};
+use crate::plugin::Caller;
+use crate::token::claims::ClaimPath;
+use crate::token::explain::quote_value;
+use crate::trace::Check;
+
+/// A claim by its path, in the first source that has it.
+pub(super) fn claim(sources: &Sources<'_>, path: &ClaimPath) -> String {
+    format!("{path} {}", quote_value(sources.find(path)))
+}
+
+/// A caller's consumer as an operator calls it.
+pub(in super::super) fn named(caller: &Caller) -> String {
+    let Some(consumer) = &caller.consumer else { return "no consumer".to_owned() };
+    let name = consumer.username.as_deref().or(consumer.custom_id.as_deref());
+    name.map_or_else(|| format!("consumer {}", consumer.id), |name| format!("consumer {name:?}"))
+}
+
+impl Mapping {
+    /// What the configuration wants of a check; nothing where it wants nothing.
+    pub(in super::super) fn demand(&self, check: Check) -> Option<String> {
+        let or_none = |optional: bool| if optional { ", or none" } else { "" };
+        match check {
+            Check::Consumer => self.consumer.as_ref().map(|mapping| {
+                let paths: Vec<_> = mapping.paths.iter().map(ToString::to_string).collect();
+                let by: Vec<_> = mapping.by.iter().map(|by| by.name()).collect();
+                format!("a consumer whose {} is {}{}", by.join(" or "), paths.join(" or "), or_none(mapping.optional))
+            }),
+            Check::ConsumerGroups => {
+                let of = |path: &ClaimPath, optional| format!("a consumer group named in {path}{}", or_none(optional));
+                self.groups.as_ref().map(|mapping| of(&mapping.path, mapping.optional))
+            }
+            Check::Anonymous => {
+                self.anonymous.as_ref().map(|key| format!("who cannot be told passes as consumer {key:?}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ConsumerMapping {
+    pub(super) fn found(&self, sources: &Sources<'_>, caller: &Caller) -> String {
+        let path = self.paths.iter().find(|path| sources.find(path).is_some()).or(self.paths.first());
+        let claim = path.map(|path| claim(sources, path)).unwrap_or_default();
+        format!("{}, {claim}", named(caller))
+    }
+}
+
+impl ConsumerBy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Username => "username",
+            Self::CustomId => "custom_id",
+        }
+    }
+}
