@@ -208,43 +208,28 @@ impl OpenidConnect {
 
     /// Finds the credential and has its token judged, waiting where somebody has to be asked.
     async fn judged(&self, request: &mut Request<'_>) -> Result<Admitted<'_>, Denied> {
-        let found = match self.takes_tokens {
-            true => self.places.find(&Sent::of(request), self.schemes).map(|found| (found.scheme, found.place)),
-            false => Err((401, Reason::HeaderMissing)),
-        };
-        let (scheme, place) = match (found, &self.flows.grants) {
-            (Ok(found), _) => found,
-            (Err((401, Reason::HeaderMissing)), Some(_)) => return self.granted(request).await,
-            (Err((status, reason)), _) => return Err(Denied::new(status, reason)),
-        };
-        if let Some(exchange) = &self.flows.exchange {
-            let extras = self.along.with(&Sent::of(request), exchange.endpoint().into());
-            let token = self.sent_token(request);
-            if let Some(tokens) = exchange.run(request, &token, extras).await? {
-                let facts = self.judge_fetched(request, &self.validator, &tokens).await?;
-                let fetched = Some(tokens);
-                return Ok(Admitted { facts, scheme, place, arguments: its_argument(), is_canonical: false, fetched });
-            }
+        if let Some(exchange) = &self.flows.exchange
+            && let Some(admitted) = self.exchanged(request, exchange).await?
+        {
+            return Ok(admitted);
         }
         let extras = self.along.of(&Sent::of(request));
         let mut progress = Progress::First;
         loop {
             let wait = {
-                let sent = Sent::of(request);
-                let found = self.places.find(&sent, self.schemes);
-                let found = found.map_err(|(status, reason)| Denied::new(status, reason))?;
+                let found = match self.find(&Sent::of(request)) {
+                    Ok(found) => found,
+                    Err((401, Reason::HeaderMissing)) if self.flows.grants.is_some() => {
+                        return self.granted(request).await;
+                    }
+                    Err((status, reason)) => return Err(Denied::new(status, reason)),
+                };
+                let (scheme, place, is_canonical) = (found.scheme, found.place, found.is_canonical);
                 let ask = Ask { token: &found.token, now: request.now, source: request.client, extras: &extras };
                 match self.validator.judge(request.cache, ask, progress) {
                     Judgement::Verified(facts) => {
-                        let is_canonical = found.is_canonical;
-                        return Ok(Admitted {
-                            facts,
-                            scheme,
-                            place,
-                            arguments: its_argument(),
-                            is_canonical,
-                            fetched: None,
-                        });
+                        let arguments = its_argument();
+                        return Ok(Admitted { facts, scheme, place, arguments, is_canonical, fetched: None });
                     }
                     Judgement::Refused(refused) => return Err(Denied::of_token(refused, scheme, &found.token)),
                     Judgement::Wait(wait) => wait,
@@ -252,6 +237,31 @@ impl OpenidConnect {
             };
             progress = waited(request, wait).await;
         }
+    }
+
+    /// The token of a request, on a route that takes tokens.
+    fn find<'a>(&self, sent: &Sent<'a>) -> Result<credential::Found<'a, '_>, credential::Refused> {
+        if !self.takes_tokens {
+            return Err((401, Reason::HeaderMissing));
+        }
+        self.places.find(sent, self.schemes)
+    }
+
+    /// The token that the one of the request is exchanged for; nothing where it is judged as it is.
+    async fn exchanged(
+        &self,
+        request: &mut Request<'_>,
+        exchange: &flows::Exchange,
+    ) -> Result<Option<Admitted<'_>>, Denied> {
+        let sent = Sent::of(request);
+        let Ok(found) = self.find(&sent) else { return Ok(None) };
+        let (scheme, place) = (found.scheme, found.place);
+        let token: Box<[u8]> = found.token.as_ref().into();
+        let extras = self.along.with(&sent, exchange.endpoint().into());
+        let Some(tokens) = exchange.run(request, &token, extras).await? else { return Ok(None) };
+        let facts = self.judge_fetched(request, &self.validator, &tokens).await?;
+        let (arguments, fetched) = (its_argument(), Some(tokens));
+        Ok(Some(Admitted { facts, scheme, place, arguments, is_canonical: false, fetched }))
     }
 
     /// Fetches the token that another credential stands for.
@@ -354,8 +364,7 @@ impl OpenidConnect {
     }
 
     fn sent_token(&self, request: &Request<'_>) -> Box<[u8]> {
-        let found = self.places.find(&Sent::of(request), self.schemes);
-        found.map(|found| found.token.as_ref().into()).unwrap_or_default()
+        self.find(&Sent::of(request)).map(|found| found.token.as_ref().into()).unwrap_or_default()
     }
 
     /// Sets what upstream and client read.
