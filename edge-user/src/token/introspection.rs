@@ -292,19 +292,17 @@ impl Plan {
             }
             Said::Active { json, jwt } => (json, jwt),
         };
-        let (facts, ground, epoch) = match by_keys {
-            None => match Facts::introspected(json, jwt) {
-                Ok(facts) => (facts, Ground::Always, 0),
-                Err(reason) => return (Err(reason.into()), None),
-            },
-            Some(ByKeys { facts, ground, epoch }) => match facts.with_introspection(json, jwt) {
-                Ok(facts) => (facts, ground, epoch),
-                Err(reason) => return (Err(reason.into()), None),
-            },
+        let said = match Facts::introspected(json, jwt) {
+            Ok(said) => said,
+            Err(reason) => return (Err(reason.into()), None),
         };
-        if !issuer_allowed(&facts) {
+        if !issuer_allowed(&said) {
             return (Err(Reason::IssuerNotAllowed.into()), None);
         }
+        let (facts, ground, epoch) = match by_keys {
+            None => (said, Ground::Always, 0),
+            Some(ByKeys { facts, ground, epoch }) => (facts.with_introspection(said), ground, epoch),
+        };
         let life = Life::of(&facts, &settings, &remote, most, now_ms);
         let entry = Entry::new(Verdict::Verified(facts), ground, epoch, life.until_ms);
         let entry = Arc::new(entry.refreshed_at(life.refresh_at_ms).stale_for(life.stale_ms));
