@@ -235,8 +235,8 @@ pub(super) struct Plan {
     pub(super) token: Box<[u8]>,
     pub(super) extras: Extras,
     pub(super) by_keys: Option<ByKeys>,
-    /// Decides about the `iss` of an answer that has one.
-    pub(super) issuer_allowed: Box<dyn Fn(&Facts) -> bool + Send + Sync>,
+    /// Decides about the `iss` of an answer that has one; nothing while the issuer is not known.
+    pub(super) issuer_allowed: Box<dyn Fn(&Facts) -> Option<bool> + Send + Sync>,
 }
 
 /// Key of a token that goes with something of its request.
@@ -296,8 +296,11 @@ impl Plan {
             Ok(said) => said,
             Err(reason) => return (Err(reason.into()), None),
         };
-        if !issuer_allowed(&said) {
-            return (Err(Reason::IssuerNotAllowed.into()), None);
+        match issuer_allowed(&said) {
+            Some(true) => {}
+            Some(false) => return (Err(Reason::IssuerNotAllowed.into()), None),
+            // Whose answer it is cannot be told yet, which is no verdict on the token.
+            None => return (unanswered(), None),
         }
         let (facts, ground, epoch) = match by_keys {
             None => (said, Ground::Always, 0),
