@@ -94,7 +94,8 @@ fn whose_answer_it_is_cannot_be_told_while_the_issuer_is_unknown() {
     // K7: the endpoint is set and answers, discovery does not: an `iss` can neither be allowed nor refused.
     let (upstream, issuer) = (Upstream::start(), Issuer::start(&[]));
     issuer.fail_at("/.well-known/openid-configuration", Fault::Status(500));
-    let config = plus(asking(&issuer.url()), json!({"introspection_endpoint": format!("{}/introspect", issuer.url())}));
+    let set = json!({"introspection_endpoint": format!("{}/introspect", issuer.url()), "client_auth": ["none"]});
+    let config = plus(asking(&issuer.url()), set);
     let edge = Setup::new(guarded(&upstream.url(), config)).section("[timeouts]\nkey_wait = 1000").start();
     issuer.know("silent", active());
     issuer.know("named", plus(active(), json!({"iss": issuer.url()})));
