@@ -91,14 +91,16 @@ struct Denied {
     scheme: Scheme,
     /// For the detail of a log line; never written itself.
     token: Box<[u8]>,
-    /// What is wrong with a proof of possession.
+    /// What is wrong beside the token, or with what was fetched for it.
     fault: Option<String>,
+    /// Whether the client made the token; the issuer's own failings prove nothing of its clients.
+    is_clients: bool,
 }
 
 impl Denied {
     fn new(status: u16, reason: Reason) -> Self {
         let token = Box::default();
-        Self { status, reason, retry_after_secs: None, scheme: Scheme::Bearer, token, fault: None }
+        Self { status, reason, retry_after_secs: None, scheme: Scheme::Bearer, token, fault: None, is_clients: true }
     }
 
     fn of_token(refused: Refused, scheme: Scheme, token: &[u8]) -> Self {
@@ -296,7 +298,7 @@ impl OpenidConnect {
             return Ok(validator.vouch(tokens.left, tokens.scope.as_deref(), request.now));
         }
         let judged = judge(validator, request, token, &Extras::default()).await;
-        judged.map_err(|refused| Denied::of_token(refused, Scheme::Bearer, token))
+        judged.map_err(|refused| Denied { is_clients: false, ..Denied::of_token(refused, Scheme::Bearer, token) })
     }
 
     /// Whether the sender holds what the token is bound to (RFC 8705, RFC 9449).
@@ -328,15 +330,16 @@ impl OpenidConnect {
     /// The ID token beside the access token, verified; where it came with the request it goes no further.
     async fn id_token(&self, request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<Option<IdToken>, Denied> {
         let Some(flow) = &self.flows.id_tokens else { return Ok(None) };
+        let sent = flow.find(&Sent::of(request))?;
+        if self.headers.hide_credentials() {
+            flow.remove(request);
+        }
         let fetched = admitted.fetched.as_ref().and_then(|tokens| tokens.id_token.as_ref());
         let token = match fetched {
             Some(token) => token.as_bytes().into(),
             None => {
-                let Some(sight) = flow.find(&Sent::of(request))? else { return Ok(None) };
-                if self.headers.hide_credentials() {
-                    credential::remove(request, sight.place, &[sight.name]);
-                }
-                sight.token
+                let Some(token) = sent else { return Ok(None) };
+                token
             }
         };
         let facts = flow.judge(request, &token).await?;
@@ -380,8 +383,12 @@ impl OpenidConnect {
 
     /// What becomes of a request without a caller: it passes as the anonymous consumer, where there is one.
     fn turn_away<'a>(&'a self, request: &mut Request<'_>, denied: Denied) -> Access<'a> {
-        let Denied { status, reason, retry_after_secs, scheme, token, fault } = denied;
+        let Denied { status, reason, retry_after_secs, scheme, token, fault, is_clients } = denied;
         if let Some(caller) = self.mapping.anonymous(status, reason, request.consumers) {
+            if self.headers.hide_credentials() {
+                self.places.remove(request);
+                self.flows.remove_credentials(request);
+            }
             self.headers.apply_anonymous(request.head, request.notes);
             self.possession.clean(request.head);
             consumer::write(request.head, &caller);
@@ -397,7 +404,7 @@ impl OpenidConnect {
             description: answer.description,
             retry_after: retry_after_secs,
             issuer: Some(&self.issuer),
-            proven_bad: refusal::is_proven_bad(reason),
+            proven_bad: is_clients && refusal::is_proven_bad(reason),
             detail: Detail::new(&self.validator, token, request.now, fault),
         })
     }

@@ -152,6 +152,24 @@ impl Places {
         }
     }
 
+    /// Takes every token out of what goes upstream, wherever one may stand. `Authorization` is the caller's to remove.
+    pub(super) fn remove(&self, request: &mut Request<'_>) {
+        match &self.fields {
+            Fields::Nowhere | Fields::Authorization => {}
+            Fields::Named(name) => remove(request, Place::Field(name), &[]),
+            Fields::Kong => {
+                ["access-token", "x-access-token"].iter().for_each(|name| remove(request, Place::Field(name), &[]));
+            }
+        }
+        for (place, _) in [(Place::Query, self.query), (Place::Body, self.body)].iter().filter(|(_, is_read)| *is_read)
+        {
+            remove(request, *place, &[ACCESS_TOKEN]);
+        }
+        if let Some(name) = &self.cookie {
+            remove(request, Place::Cookie(name), &[]);
+        }
+    }
+
     fn find_field<'a, 'p>(&'p self, sent: &Sent<'a>, schemes: Schemes) -> Result<Option<Found<'a, 'p>>, Refused> {
         match &self.fields {
             Fields::Nowhere => Ok(None),
