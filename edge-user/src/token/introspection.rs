@@ -226,6 +226,9 @@ impl Ticket {
     }
 }
 
+/// Decides about the `iss` of an answer that has one; nothing while the issuer is not known.
+pub(super) type IssuerAllowed = Box<dyn Fn(&Facts) -> Option<bool> + Send + Sync>;
+
 /// What a flight needs of its validator.
 pub(super) struct Plan {
     pub(super) remote: Remote,
@@ -235,8 +238,7 @@ pub(super) struct Plan {
     pub(super) token: Box<[u8]>,
     pub(super) extras: Extras,
     pub(super) by_keys: Option<ByKeys>,
-    /// Decides about the `iss` of an answer that has one; nothing while the issuer is not known.
-    pub(super) issuer_allowed: Box<dyn Fn(&Facts) -> Option<bool> + Send + Sync>,
+    pub(super) issuer_allowed: IssuerAllowed,
 }
 
 /// Key of a token that goes with something of its request.
