@@ -126,7 +126,7 @@ fn challenges_say_what_would_do() {
     let now = mint::now();
     let login = json!({"acr": "urn:mfa", "auth_time": now - 10});
     assert_eq!(ask(&good, login.clone(), &[]).status(), 200);
-    let realm = format!("Bearer realm=\"{}\"", "127.0.0.1");
+    let realm = "Bearer realm=\"test\"";
     let url = format!("resource_metadata=\"{metadata}\"");
     let step_up = format!(
         "{realm}, error=\"insufficient_user_authentication\", acr_values=\"urn:mfa urn:hw\", max_age=\"300\", {url}"

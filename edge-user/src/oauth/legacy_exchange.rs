@@ -1,7 +1,6 @@
 //! Kong's legacy `token_exchange_endpoint`: a verified token goes there, and the body of the answer is another.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -11,12 +10,10 @@ use super::extras;
 use super::introspection::Surroundings;
 use super::request::Request;
 use super::target::{self, Target};
-use super::tokens::{GrantError, Refused, Secrets, Tokens, refused, token_text};
+use super::tokens::{GrantError, Refused, Secrets, Tokens, refused, token_text, until_exp};
 use crate::config::reader::Reader;
 use crate::http_client::Answer;
 use crate::token::Now;
-use crate::token::json::Document;
-use crate::token::jws::Jws;
 
 /// One such endpoint.
 pub struct LegacyExchange {
@@ -68,15 +65,8 @@ fn judge(answer: Answer, secrets: &Secrets, now: Now) -> Result<Result<Tokens, R
     let body = Zeroizing::new(String::from_utf8(answer.body).map_err(|_| Malformed("it is no token"))?);
     let token = Zeroizing::new(body.trim_ascii().to_owned());
     let token = token_text(token).ok_or(Malformed("it is no token"))?;
-    let left =
-        expiry(token.as_bytes()).map(|exp_ms| Duration::from_millis(exp_ms.saturating_sub(now.unix_ms).max(0) as u64));
+    let left = until_exp(token.as_bytes(), now);
     Ok(Ok(Tokens::alone(token, left)))
-}
-
-/// When a JWT says that it ends. Nothing is accepted by it: it only shortens how long the token is kept.
-fn expiry(token: &[u8]) -> Option<i64> {
-    let payload = Jws::parse(token).ok()?.payload().ok()?;
-    Document::parse(payload).ok()?.root().member("exp")?.seconds_as_ms()
 }
 
 #[cfg(test)]

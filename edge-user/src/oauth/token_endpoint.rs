@@ -18,6 +18,7 @@ use super::tokens::{self, GrantError, Secrets, Tokens};
 use super::{Clients, Endpoints};
 use crate::config::reader::Reader;
 use crate::crypto::FieldDigest;
+use crate::token::Now;
 
 /// RFC 8693, 2.1
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -278,7 +279,12 @@ impl TokenEndpoint {
         let answered = endpoint.call(request, whose, async |answer| {
             let replayed = replay(&answer.headers);
             let read = tokens::read(answer, &secrets)?;
-            Ok(read.map(|tokens| Tokens { replay: replayed, ..tokens }))
+            // Where the clocks differ, a token is over before `expires_in` is.
+            let until_exp = |tokens: &Tokens| tokens::until_exp(tokens.access_token.as_bytes(), Now::read());
+            Ok(read.map(|tokens| {
+                let left = tokens.left.into_iter().chain(until_exp(&tokens)).min();
+                Tokens { replay: replayed, left, ..tokens }
+            }))
         });
         answered.await?.map_err(GrantError::Refused)
     }

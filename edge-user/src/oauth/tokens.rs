@@ -8,7 +8,9 @@ use zeroize::{Zeroize, Zeroizing};
 use super::endpoint::{Failure, Malformed};
 use super::kept;
 use crate::http_client::Answer;
+use crate::token::Now;
 use crate::token::json::{Document, Kind, Value};
+use crate::token::jws::Jws;
 
 /// Bytes of the longest token that is taken: what a request may carry.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -268,6 +270,14 @@ fn expires_in(value: Value<'_>) -> Result<Duration, Malformed> {
         }
     };
     Ok(Duration::from_millis(ms.max(0) as u64).min(MAX_LIFE))
+}
+
+/// How much of a JWT's time is left by its own word. Nothing is accepted by it: it only shortens how long the token is
+/// kept.
+pub(super) fn until_exp(token: &[u8], now: Now) -> Option<Duration> {
+    let payload = Jws::parse(token).ok()?.payload().ok()?;
+    let exp_ms = Document::parse(payload).ok()?.root().member("exp")?.seconds_as_ms()?;
+    Some(Duration::from_millis(exp_ms.saturating_sub(now.unix_ms).max(0) as u64))
 }
 
 #[cfg(test)]

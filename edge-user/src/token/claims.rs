@@ -92,7 +92,7 @@ impl Facts {
         let access_token = typ == "at+jwt" || says("Bearer");
         let id_token = !access_token && (marks || says("ID"));
         let (introspection, introspection_jwt, opaque) = (None, None, false);
-        let of_token = Self {
+        Ok(Self {
             introspection,
             introspection_jwt,
             opaque,
@@ -103,8 +103,7 @@ impl Facts {
             id_token,
             access_token,
             document,
-        };
-        Ok(of_token)
+        })
     }
 
     /// Parses what an issuer said of an active token (RFC 7662, 2.2): the token itself says nothing.
@@ -115,16 +114,15 @@ impl Facts {
     }
 
     /// The same facts with what the issuer said. Its times count as well: the earlier `exp`, the later `nbf`.
-    pub fn with_introspection(self, json: Vec<u8>, jwt: Option<Box<str>>) -> Result<Self, Reason> {
-        let said = Self::introspected(json, jwt)?;
-        Ok(Self {
+    pub fn with_introspection(self, said: Self) -> Self {
+        Self {
             exp_ms: [self.exp_ms, said.exp_ms].into_iter().flatten().min(),
             nbf_ms: self.nbf_ms.max(said.nbf_ms),
             bound: self.bound || said.bound,
             introspection: Some(Box::new(said.document)),
             introspection_jwt: said.introspection_jwt,
             ..self
-        })
+        }
     }
 
     /// `exp` as Unix milliseconds.

@@ -226,6 +226,9 @@ impl Ticket {
     }
 }
 
+/// Decides about the `iss` of an answer that has one; nothing while the issuer is not known.
+pub(super) type IssuerAllowed = Box<dyn Fn(&Facts) -> Option<bool> + Send + Sync>;
+
 /// What a flight needs of its validator.
 pub(super) struct Plan {
     pub(super) remote: Remote,
@@ -235,8 +238,7 @@ pub(super) struct Plan {
     pub(super) token: Box<[u8]>,
     pub(super) extras: Extras,
     pub(super) by_keys: Option<ByKeys>,
-    /// Decides about the `iss` of an answer that has one.
-    pub(super) issuer_allowed: Box<dyn Fn(&Facts) -> bool + Send + Sync>,
+    pub(super) issuer_allowed: IssuerAllowed,
 }
 
 /// Key of a token that goes with something of its request.
@@ -292,19 +294,20 @@ impl Plan {
             }
             Said::Active { json, jwt } => (json, jwt),
         };
-        let (facts, ground, epoch) = match by_keys {
-            None => match Facts::introspected(json, jwt) {
-                Ok(facts) => (facts, Ground::Always, 0),
-                Err(reason) => return (Err(reason.into()), None),
-            },
-            Some(ByKeys { facts, ground, epoch }) => match facts.with_introspection(json, jwt) {
-                Ok(facts) => (facts, ground, epoch),
-                Err(reason) => return (Err(reason.into()), None),
-            },
+        let said = match Facts::introspected(json, jwt) {
+            Ok(said) => said,
+            Err(reason) => return (Err(reason.into()), None),
         };
-        if !issuer_allowed(&facts) {
-            return (Err(Reason::IssuerNotAllowed.into()), None);
+        match issuer_allowed(&said) {
+            Some(true) => {}
+            Some(false) => return (Err(Reason::IssuerNotAllowed.into()), None),
+            // Whose answer it is cannot be told yet, which is no verdict on the token.
+            None => return (unanswered(), None),
         }
+        let (facts, ground, epoch) = match by_keys {
+            None => (said, Ground::Always, 0),
+            Some(ByKeys { facts, ground, epoch }) => (facts.with_introspection(said), ground, epoch),
+        };
         let life = Life::of(&facts, &settings, &remote, most, now_ms);
         let entry = Entry::new(Verdict::Verified(facts), ground, epoch, life.until_ms);
         let entry = Arc::new(entry.refreshed_at(life.refresh_at_ms).stale_for(life.stale_ms));

@@ -238,6 +238,8 @@ async fn keys_come_first_where_both_judge() {
     assert_eq!(bench.judge(&key.mint(&bench.claims(json!({"exp": exp(-5)})))).await, Err(Reason::TokenExpired));
     assert_eq!(who.asked(), 0, "what keys refuse costs the issuer nothing");
     assert_eq!(bench.judge(&token).await, Err(Reason::TokenInactive), "revoked");
+    who.activate(&token, json!({"active": true, "iss": "https://other"}));
+    assert_eq!(bench.judge(&token).await, Err(Reason::IssuerNotAllowed));
     who.activate(&token, json!({"active": true, "sub": "eve", "extra": "x"}));
     assert_eq!(bench.judge(&token).await, Ok(()));
     let Judgement::Verified(facts) = bench.judge_now(&token) else { panic!("kept") };

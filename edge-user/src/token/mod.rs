@@ -371,11 +371,11 @@ impl Validator {
         Judgement::Wait(Wait::Flight(wait))
     }
 
-    /// Whether an answer names no issuer, or an allowed one. A discovered issuer that is not known allows no name.
-    fn names_allowed_issuer(&self, facts: &Facts) -> bool {
+    /// Whether an answer names no issuer, or an allowed one; nothing while that is still to be discovered.
+    fn names_allowed_issuer(&self, facts: &Facts) -> Option<bool> {
         let set = self.keys.as_ref().map(|keys| keys.keys());
         let set = set.as_ref().map(|set| &***set);
-        facts.issuer().is_none_or(|iss| self.check_issuer(Some(iss), set).unwrap_or(false))
+        facts.issuer().map_or(Some(true), |iss| self.check_issuer(Some(iss), set))
     }
 
     /// What a cached entry says now; nothing if it has to be examined anew.

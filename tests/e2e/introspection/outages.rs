@@ -90,6 +90,25 @@ fn an_issuer_that_is_down_at_start_is_503_until_it_is_up() {
 }
 
 #[test]
+fn whose_answer_it_is_cannot_be_told_while_the_issuer_is_unknown() {
+    // K7: the endpoint is set and answers, discovery does not: an `iss` can neither be allowed nor refused.
+    let (upstream, issuer) = (Upstream::start(), Issuer::start(&[]));
+    issuer.fail_at("/.well-known/openid-configuration", Fault::Status(500));
+    let set = json!({"introspection_endpoint": format!("{}/introspect", issuer.url()), "client_auth": ["none"]});
+    let config = plus(asking(&issuer.url()), set);
+    let edge = Setup::new(guarded(&upstream.url(), config)).section("[timeouts]\nkey_wait = 1000").start();
+    issuer.know("silent", active());
+    issuer.know("named", plus(active(), json!({"iss": issuer.url()})));
+    issuer.know("foreign", plus(active(), json!({"iss": "https://evil.example"})));
+    assert_eq!(edge.ask(with_token("silent")).status(), 200);
+    assert_eq!(edge.ask(with_token("named")).status(), 503);
+    assert_eq!(edge.ask(with_token("foreign")).status(), 503);
+    issuer.recover();
+    wait(|| edge.ask(with_token("named")).status() == 200, "the issuer to be known");
+    assert_eq!(edge.ask(with_token("foreign")).status(), 401);
+}
+
+#[test]
 fn waiting_is_bounded_and_disturbs_nobody_else() {
     // I7, D1
     let opaque = Opaque::with(json!({"timeout": 800}));

@@ -44,7 +44,7 @@ pub(super) struct Answer<'a> {
 }
 
 /// Signatures of proofs that are taken, as `algs` lists them (RFC 9449, 5.1).
-const DPOP_ALGORITHMS: &str = "ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512";
+const DPOP_ALGORITHMS: &str = "ES256 ES384 EdDSA PS256 PS384 PS512 RS256 RS384 RS512";
 
 /// The status for a reason of this plugin.
 pub(super) fn status(reason: Reason) -> u16 {

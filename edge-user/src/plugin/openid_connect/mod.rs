@@ -95,14 +95,16 @@ struct Denied {
     scheme: Scheme,
     /// For the detail of a log line; never written itself.
     token: Box<[u8]>,
-    /// What is wrong with a proof of possession.
+    /// What is wrong beside the token, or with what was fetched for it.
     fault: Option<String>,
+    /// Whether the client made the token; the issuer's own failings prove nothing of its clients.
+    is_clients: bool,
 }
 
 impl Denied {
     fn new(status: u16, reason: Reason) -> Self {
         let token = Box::default();
-        Self { status, reason, retry_after_secs: None, scheme: Scheme::Bearer, token, fault: None }
+        Self { status, reason, retry_after_secs: None, scheme: Scheme::Bearer, token, fault: None, is_clients: true }
     }
 
     fn of_token(refused: Refused, scheme: Scheme, token: &[u8]) -> Self {
@@ -212,47 +214,30 @@ impl OpenidConnect {
 
     /// Finds the credential and has its token judged, waiting where somebody has to be asked.
     async fn judged(&self, request: &mut Request<'_>) -> Result<Admitted<'_>, Denied> {
-        let found = match self.takes_tokens {
-            true => self.places.find(&Sent::of(request), self.schemes).map(|found| (found.scheme, found.place)),
-            false => Err((401, Reason::HeaderMissing)),
-        };
-        let (scheme, place) = match (found, &self.flows.grants) {
-            (Ok(found), _) => {
-                request.observer.note(Check::Credential, true, || format!("{:?} token in {}", found.0, found.1));
-                found
-            }
-            (Err((401, Reason::HeaderMissing)), Some(_)) => return self.granted(request).await,
-            (Err((status, reason)), _) => return Err(Denied::new(status, reason)),
-        };
-        if let Some(exchange) = &self.flows.exchange {
-            let extras = self.along.with(&Sent::of(request), exchange.endpoint().into());
-            let token = self.sent_token(request);
-            if let Some(tokens) = exchange.run(request, &token, extras).await? {
-                let facts = self.judge_fetched(request, &self.validator, &tokens).await?;
-                let fetched = Some(tokens);
-                return Ok(Admitted { facts, scheme, place, arguments: its_argument(), is_canonical: false, fetched });
-            }
+        if let Some(exchange) = &self.flows.exchange
+            && let Some(admitted) = self.exchanged(request, exchange).await?
+        {
+            return Ok(admitted);
         }
         let extras = self.along.of(&Sent::of(request));
         let mut progress = Progress::First;
         loop {
             let wait = {
-                let sent = Sent::of(request);
-                let found = self.places.find(&sent, self.schemes);
-                let found = found.map_err(|(status, reason)| Denied::new(status, reason))?;
+                let found = match self.find(&Sent::of(request)) {
+                    Ok(found) => found,
+                    Err((401, Reason::HeaderMissing)) if self.flows.grants.is_some() => {
+                        return self.granted(request).await;
+                    }
+                    Err((status, reason)) => return Err(Denied::new(status, reason)),
+                };
+                let (scheme, place, is_canonical) = (found.scheme, found.place, found.is_canonical);
                 let (source, observer) = (request.client, request.observer);
+                observer.note(Check::Credential, true, || credential::found(scheme, &place));
                 let ask = Ask { token: &found.token, now: request.now, source, extras: &extras, observer };
                 match self.validator.judge(request.cache, ask, progress) {
                     Judgement::Verified(facts) => {
-                        let is_canonical = found.is_canonical;
-                        return Ok(Admitted {
-                            facts,
-                            scheme,
-                            place,
-                            arguments: its_argument(),
-                            is_canonical,
-                            fetched: None,
-                        });
+                        let arguments = its_argument();
+                        return Ok(Admitted { facts, scheme, place, arguments, is_canonical, fetched: None });
                     }
                     Judgement::Refused(refused) => return Err(Denied::of_token(refused, scheme, &found.token)),
                     Judgement::Wait(wait) => wait,
@@ -260,6 +245,32 @@ impl OpenidConnect {
             };
             progress = waited(request, wait).await;
         }
+    }
+
+    /// The token of a request, on a route that takes tokens.
+    fn find<'a>(&self, sent: &Sent<'a>) -> Result<credential::Found<'a, '_>, credential::Refused> {
+        if !self.takes_tokens {
+            return Err((401, Reason::HeaderMissing));
+        }
+        self.places.find(sent, self.schemes)
+    }
+
+    /// The token that the one of the request is exchanged for; nothing where it is judged as it is.
+    async fn exchanged(
+        &self,
+        request: &mut Request<'_>,
+        exchange: &flows::Exchange,
+    ) -> Result<Option<Admitted<'_>>, Denied> {
+        let sent = Sent::of(request);
+        let Ok(found) = self.find(&sent) else { return Ok(None) };
+        let (scheme, place) = (found.scheme, found.place);
+        request.observer.note(Check::Credential, true, || credential::found(scheme, &place));
+        let token: Box<[u8]> = found.token.as_ref().into();
+        let extras = self.along.with(&sent, exchange.endpoint().into());
+        let Some(tokens) = exchange.run(request, &token, extras).await? else { return Ok(None) };
+        let facts = self.judge_fetched(request, &self.validator, &tokens).await?;
+        let (arguments, fetched) = (its_argument(), Some(tokens));
+        Ok(Some(Admitted { facts, scheme, place, arguments, is_canonical: false, fetched }))
     }
 
     /// Fetches the token that another credential stands for.
@@ -294,7 +305,7 @@ impl OpenidConnect {
             return Ok(validator.vouch(tokens.left, tokens.scope.as_deref(), request.now));
         }
         let judged = judge(validator, request, token, request.observer).await;
-        judged.map_err(|refused| Denied::of_token(refused, Scheme::Bearer, token))
+        judged.map_err(|refused| Denied { is_clients: false, ..Denied::of_token(refused, Scheme::Bearer, token) })
     }
 
     /// Whether the sender holds what the token is bound to (RFC 8705, RFC 9449).
@@ -328,15 +339,16 @@ impl OpenidConnect {
     /// The ID token beside the access token, verified; where it came with the request it goes no further.
     async fn id_token(&self, request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<Option<IdToken>, Denied> {
         let Some(flow) = &self.flows.id_tokens else { return Ok(None) };
+        let sent = flow.find(&Sent::of(request))?;
+        if self.headers.hide_credentials() {
+            flow.remove(request);
+        }
         let fetched = admitted.fetched.as_ref().and_then(|tokens| tokens.id_token.as_ref());
         let token = match fetched {
             Some(token) => token.as_bytes().into(),
             None => {
-                let Some(sight) = flow.find(&Sent::of(request))? else { return Ok(None) };
-                if self.headers.hide_credentials() {
-                    credential::remove(request, sight.place, &[sight.name]);
-                }
-                sight.token
+                let Some(token) = sent else { return Ok(None) };
+                token
             }
         };
         let facts = flow.judge(request, &token).await?;
@@ -364,8 +376,7 @@ impl OpenidConnect {
     }
 
     fn sent_token(&self, request: &Request<'_>) -> Box<[u8]> {
-        let found = self.places.find(&Sent::of(request), self.schemes);
-        found.map(|found| found.token.as_ref().into()).unwrap_or_default()
+        self.find(&Sent::of(request)).map(|found| found.token.as_ref().into()).unwrap_or_default()
     }
 
     /// Sets what upstream and client read.
@@ -381,10 +392,14 @@ impl OpenidConnect {
 
     /// What becomes of a request without a caller: it passes as the anonymous consumer, where there is one.
     fn turn_away<'a>(&'a self, request: &mut Request<'_>, denied: Denied) -> Access<'a> {
-        let Denied { status, reason, retry_after_secs, scheme, token, fault } = denied;
+        let Denied { status, reason, retry_after_secs, scheme, token, fault, is_clients } = denied;
         request.observer.refused(reason);
         if let Some(caller) = self.mapping.anonymous(status, reason, request.consumers) {
             request.observer.note(Check::Anonymous, true, || consumer::named(&caller));
+            if self.headers.hide_credentials() {
+                self.places.remove(request);
+                self.flows.remove_credentials(request);
+            }
             self.headers.apply_anonymous(request.head, request.notes);
             self.possession.clean(request.head);
             consumer::write(request.head, &caller);
@@ -400,7 +415,7 @@ impl OpenidConnect {
             description: answer.description,
             retry_after: retry_after_secs,
             issuer: Some(&self.issuer),
-            proven_bad: refusal::is_proven_bad(reason),
+            proven_bad: is_clients && refusal::is_proven_bad(reason),
             detail: Detail::new(&self.validator, token, request.now, fault),
         })
     }

@@ -116,6 +116,7 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
         methods: methods.flows,
         around: &around,
         settings: &settings,
+        remote: remote.as_ref(),
         keys: keys.as_ref(),
         user_info,
         headers: &headers,

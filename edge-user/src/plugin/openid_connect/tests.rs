@@ -70,7 +70,10 @@ fn every_documented_parameter_is_known_and_no_other() {
         ("require_scop: [a]", "found an unknown field"),
         ("auth_methods: [authorization_code]", "logins of browsers are an application's"),
         ("auth_methods: [kong_oauth2]", "no OAuth 2.0 plugin"),
-        ("auth_methods: [magic]", "expected bearer or introspection"),
+        (
+            "auth_methods: [magic]",
+            "expected bearer, introspection, userinfo, refresh_token, password or client_credentials",
+        ),
         ("auth_methods: []", "at least one method"),
         ("bearer_token_param_type: [headers]", "expected one of: header, query, body, cookie"),
         ("bearer_token_cookie_name: t", "expected both, or neither"),

@@ -71,6 +71,11 @@ impl fmt::Display for Place<'_> {
     }
 }
 
+/// What an operator is told of a credential that was found.
+pub(super) fn found(scheme: Scheme, place: &Place<'_>) -> String {
+    format!("{scheme:?} token in {place}")
+}
+
 impl Place<'_> {
     /// Whether this is `Authorization`.
     pub(super) fn is_authorization(&self) -> bool {
@@ -163,6 +168,24 @@ impl Places {
             None => Err(MISSING),
             Some(found) if query.is_some() && found.place != Place::Query => Err(TWICE),
             Some(found) => Ok(found),
+        }
+    }
+
+    /// Takes every token out of what goes upstream, wherever one may stand. `Authorization` is the caller's to remove.
+    pub(super) fn remove(&self, request: &mut Request<'_>) {
+        match &self.fields {
+            Fields::Nowhere | Fields::Authorization => {}
+            Fields::Named(name) => remove(request, Place::Field(name), &[]),
+            Fields::Kong => {
+                ["access-token", "x-access-token"].iter().for_each(|name| remove(request, Place::Field(name), &[]));
+            }
+        }
+        for (place, _) in [(Place::Query, self.query), (Place::Body, self.body)].iter().filter(|(_, is_read)| *is_read)
+        {
+            remove(request, *place, &[ACCESS_TOKEN]);
+        }
+        if let Some(name) = &self.cookie {
+            remove(request, Place::Cookie(name), &[]);
         }
     }
 

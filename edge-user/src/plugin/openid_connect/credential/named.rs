@@ -5,6 +5,7 @@ use super::places::types;
 use super::{MALFORMED, Place, Refused, Sent, TWICE};
 use crate::config::reader::Reader;
 use crate::http::head::{Known, is_field_name};
+use crate::plugin::Request;
 use crate::plugin::arguments::Argument;
 
 /// Where one kind of credential is looked for: the parameters `*_param_type`.
@@ -97,6 +98,26 @@ impl ParamTypes {
             }
         }
         Ok(found)
+    }
+
+    /// Takes what stands under this name, where such a credential may stand, out of what goes upstream.
+    pub(in super::super) fn remove_named(self, name: &str, request: &mut Request<'_>) {
+        if self.header {
+            super::remove(request, Place::Field(name), &[]);
+        }
+        self.remove_arguments(&[name], request);
+    }
+
+    /// The same for both arguments of a pair. `Authorization` is the caller's to remove.
+    pub(in super::super) fn remove_pair(self, kind: PairKind, request: &mut Request<'_>) {
+        self.remove_arguments(&kind.arguments(), request);
+    }
+
+    fn remove_arguments(self, names: &[&str], request: &mut Request<'_>) {
+        for (place, _) in [(Place::Query, self.query), (Place::Body, self.body)].iter().filter(|(_, is_read)| *is_read)
+        {
+            super::remove(request, *place, names);
+        }
     }
 
     /// Finds both parts of a credential, as Basic or as two arguments of one place; one alone is none.

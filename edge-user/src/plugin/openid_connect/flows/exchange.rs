@@ -47,6 +47,11 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { has_audience, missing_audience, has_scopes, missing_scopes, .. } = self;
+        [has_audience, missing_audience, has_scopes, missing_scopes].iter().all(|list| list.is_empty())
+    }
+
     fn hold(&self, facts: &Facts) -> bool {
         let audience = |one: &str| facts.claim(&self.aud).is_some_and(|aud| holds(aud, one, Reading::Whole));
         let scope = |one: &str| facts.claim(&self.scope).is_some_and(|scope| holds(scope, one, Reading::Words));
@@ -83,6 +88,10 @@ impl Exchange {
         if subject.conditions.as_ref().is_some_and(|conditions| !conditions.hold(&facts)) {
             return Ok(None);
         }
+        // Its sender would have to prove that it holds the key; what it is exchanged for would ask for no proof (S5).
+        if facts.is_bound() {
+            return Err(denied(Reason::TokenBound.into(), token));
+        }
         let grant = Grant::Exchange(Zeroizing::new(token.to_vec()));
         let ask = Ask { grant, scopes: self.scopes.clone(), audience: self.audience.clone() };
         self.tokens.fetch(request, ask, extras, VERDICTS).await.map(Some)
@@ -113,12 +122,12 @@ pub(in super::super) struct Legacy {
 impl Legacy {
     /// The token that the upstream gets in place of a verified one.
     pub(in super::super) async fn run(&self, request: &mut Request<'_>, token: &[u8]) -> Result<Arc<Tokens>, Denied> {
-        let key = self.kept.key(&[b"legacy", &self.endpoint.id(), token]);
+        let question: [&[u8]; 3] = [b"legacy", &self.endpoint.id(), token];
         let endpoint = Arc::clone(&self.endpoint);
         // Verified, so of RFC 6750's alphabet.
-        let token = Zeroizing::new(String::from_utf8_lossy(token).into_owned());
-        fetch(request, &self.kept, (key, self.keep), VERDICTS, move || async move {
-            let tokens = endpoint.exchange(&token).await?;
+        let secret = Zeroizing::new(String::from_utf8_lossy(token).into_owned());
+        fetch(request, &self.kept, (&question, self.keep), VERDICTS, move || async move {
+            let tokens = endpoint.exchange(&secret).await?;
             let left = tokens.left;
             Ok(Brought { value: tokens, left })
         })

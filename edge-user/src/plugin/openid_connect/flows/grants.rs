@@ -5,9 +5,10 @@ use super::super::credential::named::{PairKind, ParamTypes};
 use super::super::credential::{Place, Refused, Sent};
 use super::super::{Denied, Request};
 use super::{Verdicts, fetch};
+use crate::crypto::FieldDigest;
 use crate::oauth::fleet::{self, Fleet};
 use crate::oauth::kept::{Brought, Keep, Kept};
-use crate::oauth::token_endpoint::{Ask, Grant, GrantKind, TokenEndpoint};
+use crate::oauth::token_endpoint::{Ask, Grant, GrantKind, TokenEndpoint, Wanted};
 use crate::oauth::tokens::{GrantError, Tokens};
 use crate::reason::Reason;
 use crate::token::Validator;
@@ -61,6 +62,18 @@ impl Grants {
     pub(super) fn reads_body(&self) -> bool {
         let refresh = self.refresh.as_ref().map(|(_, types)| *types);
         [refresh, self.password, self.client].into_iter().flatten().any(ParamTypes::reads_body)
+    }
+
+    /// Takes every such credential out of what goes upstream; `Authorization` is the caller's to remove.
+    pub(super) fn remove(&self, request: &mut Request<'_>) {
+        if let Some((name, types)) = &self.refresh {
+            types.remove_named(name, request);
+        }
+        for (kind, types) in [(PairKind::Password, self.password), (PairKind::Client, self.client)] {
+            if let Some(types) = types {
+                types.remove_pair(kind, request);
+            }
+        }
     }
 
     /// The credential of a request, in Kong's order: refresh token, password, client.
@@ -122,18 +135,13 @@ impl Source {
         extras: Extras,
         verdicts: Verdicts,
     ) -> Result<Arc<Tokens>, Denied> {
-        let scope = if self.by_scope { self.endpoint.scope(&ask, &extras) } else { String::new() };
-        let [first, second] = ask.grant.credentials();
-        let (id, sent) = (self.endpoint.id(), extras.digest());
-        let parts: [&[u8]; 7] =
-            [&id, self.salt.as_bytes(), ask.grant.kind().word().as_bytes(), first, second, scope.as_bytes(), &sent];
-        let key = self.kept.key(&parts);
-        let fleet = self.fleet.as_ref().map(|fleet| (fleet.clone(), fleet.name(fleet::Kind::Tokens, &parts)));
-        let (endpoint, keep) = (Arc::clone(&self.endpoint), self.keep);
-        fetch(request, &self.kept, (key, keep), verdicts, move || async move {
+        let question = self.question(&ask, &extras);
+        let (endpoint, fleet, keep) = (Arc::clone(&self.endpoint), self.fleet.clone(), self.keep);
+        fetch(request, &self.kept, (&[&question], keep), verdicts, move || async move {
             match (&fleet, keep) {
-                (Some((fleet, name)), Keep::For(lifetimes)) => {
-                    endpoint.grant_shared(&ask, &extras, fleet, name, lifetimes).await
+                (Some(fleet), Keep::For(lifetimes)) => {
+                    let name = fleet.name(fleet::Kind::Tokens, &[&question]);
+                    endpoint.grant_shared(&ask, &extras, fleet, &name, lifetimes).await
                 }
                 _ => endpoint.grant(&ask, &extras).await.map(|tokens| {
                     let left = tokens.left;
@@ -142,5 +150,17 @@ impl Source {
             }
         })
         .await
+    }
+
+    /// A hash over all that makes another question of it, the same on every node.
+    fn question(&self, ask: &Ask, extras: &Extras) -> [u8; 32] {
+        let scope = if self.by_scope { self.endpoint.scope(ask, extras) } else { String::new() };
+        let digest = FieldDigest::default().field(self.endpoint.id()).field(&*self.salt);
+        let digest = digest.field(ask.grant.kind().word()).list(ask.grant.credentials().into_iter());
+        let digest = [&ask.scopes, &ask.audience].into_iter().fold(digest, |digest, wanted| match wanted {
+            Wanted::Configured => digest.field("configured"),
+            Wanted::These(these) => digest.field("these").list(these.iter().map(|one| one.as_bytes())),
+        });
+        digest.field(scope).field(extras.digest()).finish()
     }
 }

@@ -1,7 +1,7 @@
 //! ID tokens beside the access token: sent by the client, or brought by a grant (OpenID Connect Core 1.0, 2).
 
+use super::super::credential::Sent;
 use super::super::credential::named::ParamTypes;
-use super::super::credential::{Place, Sent};
 use super::super::{Denied, Request, judge};
 use crate::reason::Reason;
 use crate::token::claims::{ClaimPath, Reading, holds};
@@ -19,15 +19,6 @@ pub(in super::super) struct IdTokens {
     pub(super) aud: ClaimPath,
 }
 
-/// An ID token as a client sent it.
-pub(in super::super) struct Sight<'p> {
-    pub(in super::super) token: Box<[u8]>,
-    /// Where it stands.
-    pub(in super::super) place: Place<'p>,
-    /// The name of its argument.
-    pub(in super::super) name: &'p str,
-}
-
 impl IdTokens {
     /// Whether one may stand in the body.
     pub(super) fn reads_body(&self) -> bool {
@@ -40,10 +31,17 @@ impl IdTokens {
     }
 
     /// The ID token that a client sent.
-    pub(in super::super) fn find(&self, sent: &Sent<'_>) -> Result<Option<Sight<'_>>, Denied> {
+    pub(in super::super) fn find(&self, sent: &Sent<'_>) -> Result<Option<Box<[u8]>>, Denied> {
         let Some((name, types)) = &self.sent else { return Ok(None) };
         let found = types.named(name, sent).map_err(|(status, reason)| Denied::new(status, reason))?;
-        Ok(found.map(|found| Sight { token: found.value.expose().as_bytes().into(), place: found.place, name }))
+        Ok(found.map(|found| found.value.expose().as_bytes().into()))
+    }
+
+    /// Takes what clients send out of what goes upstream.
+    pub(in super::super) fn remove(&self, request: &mut Request<'_>) {
+        if let Some((name, types)) = &self.sent {
+            types.remove_named(name, request);
+        }
     }
 
     /// Judges one: its issuer, times, signature, and that it is for us.

@@ -11,7 +11,7 @@ mod settings;
 mod user_info;
 
 use super::{Denied, Request};
-use crate::oauth::kept::{Brought, Keep, Kept, Key, Outcome, Value};
+use crate::oauth::kept::{Brought, Keep, Kept, Outcome, Value};
 use crate::oauth::tokens::{GrantError, Refused};
 use crate::reason::Reason;
 use std::sync::Arc;
@@ -39,6 +39,16 @@ impl Flows {
         let grants = self.grants.as_ref().is_some_and(Grants::reads_body);
         grants || self.id_tokens.as_ref().is_some_and(IdTokens::reads_body)
     }
+
+    /// Takes every credential of theirs out of what goes upstream; `Authorization` is the caller's to remove.
+    pub(super) fn remove_credentials(&self, request: &mut Request<'_>) {
+        if let Some(grants) = &self.grants {
+            grants.remove(request);
+        }
+        if let Some(id_tokens) = &self.id_tokens {
+            id_tokens.remove(request);
+        }
+    }
 }
 
 /// What a failed call is to a client: a verdict on what it sent, or a fault that it cannot mend.
@@ -50,17 +60,19 @@ struct Verdicts {
     failed: Reason,
 }
 
-/// Looks a question up, or asks it and waits.
+/// Looks a question up, or asks it and waits. Who keeps answers for other times asks another question: none gets one
+/// that is older than its settings allow.
 async fn fetch<T: Value, F>(
     request: &mut Request<'_>,
     kept: &Arc<Kept<T, GrantError>>,
-    (key, keep): (Key, Keep),
+    (question, keep): (&[&[u8]], Keep),
     verdicts: Verdicts,
     call: impl FnOnce() -> F,
 ) -> Result<Arc<T>, Denied>
 where
     F: Future<Output = Result<Brought<T>, GrantError>> + Send + 'static,
 {
+    let key = kept.key(&[question, &[format!("{keep:?}").as_bytes()]].concat());
     if let Some(outcome) = kept.look(&key, request.now) {
         return brought(outcome, verdicts);
     }

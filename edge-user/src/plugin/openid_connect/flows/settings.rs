@@ -16,6 +16,7 @@ use crate::oauth::legacy_exchange::LegacyExchange;
 use crate::oauth::token_endpoint::{GrantKind, TokenEndpoint, Wanted};
 use crate::oauth::userinfo::UserInfoEndpoint;
 use crate::token::claims::ClaimPath;
+use crate::token::introspection::Remote;
 use crate::token::keys::KeySource;
 use crate::token::source::{Discovery, SourceSettings, issuer_of};
 use crate::token::{Issuers, Settings, Validator};
@@ -44,6 +45,7 @@ pub(in super::super) struct Ground<'a> {
     pub(in super::super) methods: Methods,
     pub(in super::super) around: &'a Surroundings,
     pub(in super::super) settings: &'a Settings,
+    pub(in super::super) remote: Option<&'a Remote>,
     pub(in super::super) keys: Option<&'a Arc<KeySource>>,
     pub(in super::super) user_info: Arc<UserInfoEndpoint>,
     pub(in super::super) headers: &'a Headers,
@@ -120,7 +122,7 @@ fn unsigned(config: &mut Reader<'_>) -> Box<[GrantKind]> {
 
 fn unsigned_validator(ground: &Ground<'_>) -> Option<Arc<Validator>> {
     let settings = Settings { verify_signature: false, ..ground.settings.clone() };
-    Validator::new(settings, ground.keys.cloned(), None).ok()
+    Validator::new(settings, ground.keys.cloned(), ground.remote.cloned()).ok()
 }
 
 fn list(config: &mut Reader<'_>, key: &'static str) -> Box<[Box<str>]> {
@@ -149,7 +151,9 @@ fn exchange(config: &mut Reader<'_>, ground: &Ground<'_>, source: &Source) -> Op
         let enabled = cache.bool("enabled").unwrap_or(true);
         let ttl = cache.integer("ttl", 0..=31_536_000).map(|ttl| Duration::from_secs(ttl as u64));
         cache.finish();
-        let lifetimes = Lifetimes { ttl: ttl.unwrap_or(ground.lifetimes.ttl), ..ground.lifetimes };
+        // What the token says itself only shortens it.
+        let most = ttl.into_iter().chain(ground.lifetimes.max).filter(|most| !most.is_zero()).min();
+        let lifetimes = Lifetimes { ttl: ttl.unwrap_or(ground.lifetimes.ttl), max: most, ..ground.lifetimes };
         keep = if enabled { Keep::For(lifetimes) } else { Keep::Nothing };
     }
     record.finish();
@@ -187,6 +191,8 @@ fn subject(mut record: Reader<'_>, ground: &Ground<'_>) -> Option<Subject> {
         record.finish();
         conditions
     });
+    // A record without any says nothing, as in a dump.
+    let conditions = conditions.filter(|conditions| !conditions.is_empty());
     let issuer = issuer?;
     let is_own = issuer.trim_end_matches('/') == issuer_of(ground.issuer).trim_end_matches('/');
     match (is_own, &conditions) {

@@ -45,12 +45,12 @@ impl Users {
         facts: &Facts,
         extras: Extras,
     ) -> Result<Named, Denied> {
-        let key = self.kept.key(&[&self.endpoint.id(), token, &extras.digest()]);
+        let question: [&[u8]; 3] = [&self.endpoint.id(), token, &extras.digest()];
         let endpoint = Arc::clone(&self.endpoint);
         // Verified, so of RFC 6750's alphabet.
-        let token = Zeroizing::new(String::from_utf8_lossy(token).into_owned());
-        let answer = fetch(request, &self.kept, (key, self.keep), VERDICTS, move || async move {
-            let value = endpoint.ask(&token, &extras).await?;
+        let secret = Zeroizing::new(String::from_utf8_lossy(token).into_owned());
+        let answer = fetch(request, &self.kept, (&question, self.keep), VERDICTS, move || async move {
+            let value = endpoint.ask(&secret, &extras).await?;
             Ok(Brought { value, left: None })
         })
         .await?;
