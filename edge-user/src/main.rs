@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use edge_user::app;
 use edge_user::config::dump::{Format, Secrets};
+use edge_user::{doctor, explain};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,8 +45,52 @@ enum Command {
         #[arg(long)]
         with_secrets: bool,
     },
+    /// Tell what a route makes of a token, check by check, and what would let it pass. Exit code: 0 it passes, 1 it is
+    /// refused, 2 nobody can tell.
+    Explain(ExplainArguments),
+    /// Look for faults around the configuration: issuers, names, certificates, clocks, Redis, this machine. Changes
+    /// nothing. Exit code: 0 none, 1 some, 2 the configuration cannot be read.
+    Doctor {
+        /// The node's settings.
+        #[arg(long, value_name = "FILE", default_value = "edge.toml")]
+        config: PathBuf,
+        /// One JSON object in place of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the version.
     Version,
+}
+
+#[derive(Args)]
+struct ExplainArguments {
+    /// The node's settings.
+    #[arg(long, value_name = "FILE", default_value = "edge.toml")]
+    config: PathBuf,
+    /// The route's name or id.
+    #[arg(long)]
+    route: String,
+    /// The token's file; `-` is standard input. A token has no place on a command line, which others can read.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The request's method, which a DPoP proof names.
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// The request's path, or its URL, which a DPoP proof names.
+    #[arg(long, value_name = "PATH|URL", default_value = "/")]
+    path: String,
+    /// The file of the DPoP proof.
+    #[arg(long, value_name = "FILE")]
+    dpop_file: Option<PathBuf>,
+    /// The file of the client's certificate, in PEM form.
+    #[arg(long, value_name = "FILE")]
+    client_cert_file: Option<PathBuf>,
+    /// The file of the value of `Cookie`.
+    #[arg(long, value_name = "FILE")]
+    cookie_file: Option<PathBuf>,
+    /// One JSON object in place of text.
+    #[arg(long)]
+    json: bool,
 }
 
 fn format(word: &str) -> Result<Format, &'static str> {
@@ -75,6 +120,8 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Explain(arguments) => return explain(arguments),
+        Command::Doctor { config, json } => return doctor(&config, json),
         Command::Check { config } => match app::check(&config) {
             Ok(warnings) => {
                 for warning in warnings {
@@ -89,4 +136,48 @@ fn main() -> ExitCode {
         },
     }
     ExitCode::SUCCESS
+}
+
+/// The exit code of those that cannot tell.
+const UNKNOWN: u8 = 2;
+
+fn explain(arguments: ExplainArguments) -> ExitCode {
+    let ExplainArguments { config, route, token_file, method, path, dpop_file, client_cert_file, cookie_file, json } =
+        arguments;
+    let files = explain::Files { token_file, dpop_file, client_cert_file, cookie_file };
+    let report = app::log_to_stderr().and_then(|_log| {
+        let shown = explain::Shown::read(method, path, &files)?;
+        Ok(explain::explain(&explain::Question { config, route, shown })?)
+    });
+    match report {
+        Ok(report) => {
+            if json {
+                println!("{}", report.json())
+            } else {
+                print!("{report}")
+            }
+            report.verdict().exit_code().into()
+        }
+        Err(error) => {
+            eprintln!("edge: {error:#}");
+            UNKNOWN.into()
+        }
+    }
+}
+
+fn doctor(config: &std::path::Path, json: bool) -> ExitCode {
+    match app::log_to_stderr().and_then(|_log| Ok(doctor::examine(config)?)) {
+        Ok(report) => {
+            if json {
+                println!("{}", report.json())
+            } else {
+                print!("{report}")
+            }
+            report.exit_code().into()
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            UNKNOWN.into()
+        }
+    }
 }

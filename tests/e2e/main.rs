@@ -8,6 +8,8 @@ mod consumers;
 mod credentials;
 mod differential;
 mod dns;
+mod doctor;
+mod explain;
 mod fleet;
 mod forward;
 mod framing;

@@ -16,10 +16,19 @@ fn challenge(answer: &Message) -> Option<String> {
     value.split_once("error=\"").map(|(_, rest)| rest.split('"').next().unwrap().to_owned())
 }
 
-#[test]
-fn the_s0_matrix() {
-    // S0, T1, T31, T32, T33, T37, L4: one thing wrong at a time, beside the good token.
-    let good = Guarded::start();
+/// One token, and what comes of it.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) token: String,
+    pub(super) status: u16,
+    /// The code; empty where any will do.
+    pub(super) reason: &'static str,
+    /// What the error log says.
+    words: &'static str,
+}
+
+/// One thing wrong at a time, beside the good token.
+pub(super) fn s0_matrix(good: &Guarded) -> Vec<Row> {
     let (key, claims) = (&good.key, good.claims());
     let other = Key::es256("es-1");
     let now = mint::now();
@@ -58,10 +67,19 @@ fn the_s0_matrix() {
         ("typ JWT", untyped(json!({})), 200, "", ""),
         ("array audience", changed(json!({"aud": ["x", AUDIENCE]})), 200, "", ""),
     ];
-    let answers: Vec<Message> = rows.iter().map(|(_, token, ..)| good.edge.ask(with_token(token))).collect();
-    let passed = rows.iter().filter(|(.., status, _, _)| *status == 200).count();
+    let row = |(name, token, status, reason, words)| Row { name, token, status, reason, words };
+    rows.into_iter().map(row).collect()
+}
+
+#[test]
+fn the_s0_matrix() {
+    // S0, T1, T31, T32, T33, T37, L4
+    let good = Guarded::start();
+    let rows = s0_matrix(&good);
+    let answers: Vec<Message> = rows.iter().map(|row| good.edge.ask(with_token(&row.token))).collect();
+    let passed = rows.iter().filter(|row| row.status == 200).count();
     assert_eq!(good.upstream.requests().len(), passed, "only good tokens reach the upstream");
-    for ((name, _, status, reason, words), answer) in rows.iter().zip(&answers) {
+    for (Row { name, status, reason, words, .. }, answer) in rows.iter().zip(&answers) {
         assert_eq!(answer.status(), *status, "{name}: {}", answer.text());
         match status {
             200 => continue,

@@ -105,7 +105,7 @@ fn a_token_bound_to_a_certificate_passes_with_it_alone() {
 }
 
 /// A proof of this key for a GET of `/orders` on `http://test`, with changes.
-fn proof(key: &Key, token: &str, changes: Value) -> String {
+pub(super) fn proof(key: &Key, token: &str, changes: Value) -> String {
     let mut jwk = key.jwk();
     jwk.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "kid" | "alg" | "use"));
     let ath = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes()));
@@ -126,7 +126,7 @@ fn uuid() -> String {
 }
 
 /// RFC 7638 of a P-256 key.
-fn thumbprint(key: &Key) -> String {
+pub(super) fn thumbprint(key: &Key) -> String {
     let jwk = key.jwk();
     let text = format!("{{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":{},\"y\":{}}}", jwk["x"], jwk["y"]);
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, text.as_bytes()))

@@ -21,6 +21,7 @@ use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
 use crate::balancer::Balancers;
 use crate::config::dump::{Format, Secrets};
+use crate::config::snapshot::Snapshot;
 use crate::config::{self, Env, problem::Problems};
 use crate::dns::Resolver;
 use crate::http_client::HttpClient;
@@ -28,10 +29,10 @@ use crate::identity::{self, Identity};
 use crate::kernel::{self, DenyList, Kernel};
 use crate::metrics::{self, Exposition, Kind, Registry};
 use crate::plugin::{PLUGINS, PluginEnv};
-use crate::settings::{Mode, Settings};
+use crate::settings::{Level, LogTarget, Mode, Settings};
 use crate::state::State;
 use crate::store::Store;
-use crate::telemetry::{self, AccessLog};
+use crate::telemetry::{self, AccessLog, ErrorLog};
 use crate::token::cache::VerdictCache;
 use crate::token::keys::KeySources;
 use crate::token::source::FetchPolicy;
@@ -176,15 +177,18 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
 pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
     crypto::install();
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (settings, snapshot) = config::check(path, |settings| Env {
-        plugins: plugin_env(settings, &control, State::in_memory()),
-        ..Env::default()
-    })?;
+    let (settings, snapshot, _) = load_apart(path, &control)?;
     let unreadable = readable::problems(path, &settings);
     if !unreadable.is_empty() {
         return Err(Problems(unreadable).into());
     }
     Ok(settings.warnings.into_iter().chain(snapshot.warnings).collect())
+}
+
+/// Sends what the parts log, from warnings on, to standard error, for commands that speak on standard output; until the
+/// log is dropped.
+pub fn log_to_stderr() -> anyhow::Result<ErrorLog> {
+    Ok(telemetry::init(&LogTarget::Stderr, Level::Warn)?)
 }
 
 /// Prints the entities in normal form, as `edge run` would take them.
@@ -194,6 +198,16 @@ pub fn dump(path: &Path, format: Format, secrets: Secrets) -> anyhow::Result<Str
     let env =
         |settings: &Settings| Env { plugins: plugin_env(settings, &control, State::in_memory()), ..Env::default() };
     Ok(config::dump(path, env, format, secrets)?)
+}
+
+/// Loads everything as `edge run` would, but without the store's file: for commands that look and change nothing.
+pub(crate) fn load_apart(path: &Path, control: &Runtime) -> Result<(Settings, Snapshot, Env), Problems> {
+    let mut kept = None;
+    let (settings, snapshot) = config::check(path, |settings| {
+        let plugins = plugin_env(settings, control, State::in_memory());
+        kept.insert(Env { plugins, ..Env::default() }).clone()
+    })?;
+    Ok((settings, snapshot, kept.unwrap_or_default()))
 }
 
 fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv {

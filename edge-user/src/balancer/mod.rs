@@ -181,6 +181,11 @@ impl Balancer {
         Ok(Pick::new(ring, index))
     }
 
+    /// The names its targets are looked up by.
+    pub fn names(&self) -> Vec<Box<str>> {
+        self.ring.load().names()
+    }
+
     /// How long a look at the names is due; `None` before.
     fn overdue_ms(&self) -> Option<u64> {
         let due_ms = self.due_ms.load(Ordering::Relaxed);

@@ -307,6 +307,16 @@ impl Ring {
         }
     }
 
+    /// The names of its targets.
+    pub(super) fn names(&self) -> Vec<Box<str>> {
+        let hosts = self.rules.upstream.targets.iter().map(|target| &target.host);
+        let name = |host: &Host| match host {
+            Host::Name(name) => Some(name.clone()),
+            Host::Ip(_) => None,
+        };
+        hosts.filter_map(name).collect()
+    }
+
     /// Whether any target has a name.
     pub(super) fn has_names(&self) -> bool {
         self.rules.upstream.targets.iter().any(|target| matches!(target.host, Host::Name(_)))

@@ -132,6 +132,11 @@ pub fn start(settings: &settings::Kernel) -> Result<Kernel, Error> {
     }
 }
 
+/// Whether this process may load the programs here: loads them, attaches nothing, and lets them go.
+pub fn try_load() -> Result<(), Error> {
+    loader::load(false).map(drop)
+}
+
 impl Kernel {
     /// A handle without programs.
     pub fn disabled() -> Self {

@@ -91,6 +91,11 @@ impl Clients {
         client
     }
 
+    /// The clients that somebody uses.
+    pub fn in_use(&self) -> Vec<Arc<Client>> {
+        self.clients.iter().filter_map(|entry| entry.value().upgrade()).collect()
+    }
+
     /// Writes the clients' numbers.
     pub fn collect(&self, to: &mut Exposition) {
         let mut clients: Vec<_> = self.clients.iter().filter_map(|entry| entry.value().upgrade()).collect();
@@ -159,6 +164,11 @@ impl<T> Drop for Wanted<T> {
 }
 
 impl Client {
+    /// The server and database, as logs name them.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// Whether the server is known to be down: a query would fail at once.
     pub fn is_down(&self) -> bool {
         self.control.is_none() || matches!(*self.link.borrow(), Link::Down)

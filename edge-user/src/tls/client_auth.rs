@@ -47,6 +47,11 @@ impl ClientCertificate {
         Some(Self { thumbprint: crypto::sha256(&der), valid_ms, der })
     }
 
+    /// The last millisecond of its time, in milliseconds since 1970.
+    pub fn ends_unix_ms(&self) -> i64 {
+        self.valid_ms.1
+    }
+
     /// Whether it is in its time.
     pub fn is_valid_at(&self, unix_ms: i64) -> bool {
         (self.valid_ms.0..=self.valid_ms.1).contains(&unix_ms)

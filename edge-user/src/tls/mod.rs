@@ -105,6 +105,17 @@ impl Certificates {
         Self { names: names.into_iter().collect(), listeners }
     }
 
+    /// Every certificate and what it is for: a name, or a listener by its index.
+    pub fn each(&self) -> impl Iterator<Item = (String, &CertifiedKey)> {
+        let named = self.names.iter().map(|(name, pairs)| (format!("sni {name}"), pairs));
+        let own = self.listeners.iter().enumerate();
+        let own = own.filter_map(|(index, pairs)| Some((format!("listeners[{index}]"), pairs.as_ref()?)));
+        named.chain(own).flat_map(|(name, pairs)| {
+            let both = [Some(&pairs.first), pairs.second.as_ref()];
+            both.into_iter().flatten().map(move |pair| (name.clone(), &**pair))
+        })
+    }
+
     /// How many names have a certificate.
     pub fn name_count(&self) -> usize {
         self.names.len()

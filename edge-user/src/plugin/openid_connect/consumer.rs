@@ -3,6 +3,7 @@
 
 mod demand;
 
+pub use demand::caller_text;
 pub(super) use demand::named;
 
 use super::headers::is_clean;

@@ -30,6 +30,11 @@ impl OpenidConnect {
         self.places.showing(dpop)
     }
 
+    /// The scopes that a client is told to ask for; empty where none are required.
+    pub fn scope(&self) -> &str {
+        self.rules.scope()
+    }
+
     /// Who is asked about tokens, if anybody is.
     pub fn introspection(&self) -> Option<&Introspection> {
         self.along.introspection()

@@ -29,6 +29,7 @@ use crate::token::{Ask, Judgement, Now, Progress, Refused, Validator, Verified, 
 use crate::trace::{Check, Observer};
 use challenge::Answers;
 use consumer::Mapping;
+pub use consumer::caller_text;
 use credential::{ACCESS_TOKEN, Places, Scheme, Schemes, Sent};
 pub use demand::Showing;
 use flows::Flows;

@@ -73,6 +73,12 @@ impl KeySource {
         surveys
     }
 
+    /// The status that a URL answers to an empty GET, by the rules of the source's own fetches.
+    pub async fn reach(&self, url: &str) -> Result<u16, http_client::Error> {
+        let call = Call { method: Method::Get, url, accept: "*/*", headers: HeaderMap::new(), limit: jwks::MAX_BYTES };
+        Ok(self.shared.http.session(&self.settings.options)?.call(call).await?.status)
+    }
+
     async fn look(&self, url: &str, read: impl FnOnce(&[u8]) -> Result<Document, Error>) -> Survey {
         let is_discovery = self.settings.discovery.as_ref().is_some_and(|it| it.urls.iter().any(|known| known == url));
         let failed = |source| match is_discovery {

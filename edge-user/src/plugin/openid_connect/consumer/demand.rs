@@ -3,7 +3,7 @@
 use super::{ConsumerBy, ConsumerMapping, Mapping, Sources};
 use crate::plugin::Caller;
 use crate::token::claims::ClaimPath;
-use crate::token::explain::quote_value;
+use crate::token::explain::{quote, quote_value};
 use crate::trace::Check;
 
 /// A claim by its path, in the first source that has it.
@@ -16,6 +16,15 @@ pub(in super::super) fn named(caller: &Caller) -> String {
     let Some(consumer) = &caller.consumer else { return "no consumer".to_owned() };
     let name = consumer.username.as_deref().or(consumer.custom_id.as_deref());
     name.map_or_else(|| format!("consumer {}", consumer.id), |name| format!("consumer {name:?}"))
+}
+
+/// Whom a request stands for, as an operator calls it; nothing where it stands for nobody.
+pub fn caller_text(caller: &Caller) -> Option<String> {
+    let consumer = caller.consumer.as_ref().map(|_| named(caller));
+    let credential = caller.credential.as_deref().map(|credential| format!("credential {}", quote(credential)));
+    let groups: Vec<String> = caller.consumer_groups().map(|group| format!("group {:?}", group.name)).collect();
+    let all: Vec<String> = consumer.into_iter().chain(credential).chain(groups).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 impl Mapping {

@@ -1,0 +1,158 @@
+//! `edge explain`: what the configuration makes of one token, check by check, and the one change that would let it pass.
+//!
+//! It loads the configuration that `edge run` would, asks the issuers that the edge would ask, and lets the very plugin
+//! decide that decides requests; its `trace::Observer` hears what each check found. Nothing is written or kept.
+
+mod remedy;
+mod report;
+mod request;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+pub use self::report::{Report, Verdict};
+pub use self::request::{FileError, Files, Secret, Shown};
+
+use self::remedy::Remedy;
+use self::report::{Clock, Row};
+use crate::app;
+use crate::config::problem::Problems;
+use crate::config::snapshot::{Protocol, Route, Snapshot};
+use crate::plugin::openid_connect::OpenidConnect;
+use crate::plugin::{Access, Caller, Notes, Plugin};
+use crate::proxy::connection::Connection;
+use crate::reason::Reason;
+use crate::settings::Settings;
+use crate::token::Now;
+use crate::token::cache::VerdictCache;
+use crate::token::explain::expires_unix_ms;
+use crate::token::keys::Survey;
+use crate::trace::{Check, Observer, Trace};
+
+/// Memory for the verdicts of one request, in bytes.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// What is explained.
+pub struct Question {
+    /// `edge.toml`
+    pub config: PathBuf,
+    /// The route's name or id.
+    pub route: String,
+    /// The request.
+    pub shown: Shown,
+}
+
+/// Why nothing can be explained.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime.
+    #[error("no runtime")]
+    Runtime(#[from] std::io::Error),
+    /// The configuration is not one.
+    #[error(transparent)]
+    Configuration(#[from] Problems),
+    /// No route of this name or id.
+    #[error("no route {0:?}; there are: {1}")]
+    Route(String, String),
+    /// The route looks at no token.
+    #[error("route {0:?} has no openid-connect")]
+    Open(String),
+    /// The request is none that the edge takes.
+    #[error("{0}")]
+    Request(&'static str),
+}
+
+/// Loads the configuration and shows it the request.
+pub fn explain(question: &Question) -> Result<Report, Error> {
+    crate::crypto::install();
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (settings, snapshot, _env) = app::load_apart(&question.config, &control)?;
+    let route = find(&snapshot, &question.route)?;
+    let https = question.shown.is_https().unwrap_or(!route.protocols.contains(Protocol::Http));
+    let protocol = if https { Protocol::Https } else { Protocol::Http };
+    let plugin = guard(route, protocol).ok_or_else(|| Error::Open(question.route.clone()))?;
+    run(&control, &settings, &snapshot, route, plugin, &question.shown, https)
+}
+
+fn find<'s>(snapshot: &'s Snapshot, wanted: &str) -> Result<&'s Route, Error> {
+    let is_wanted = |route: &&Route| route.name.as_deref() == Some(wanted) || route.id.to_string() == wanted;
+    snapshot.routes.iter().find(is_wanted).ok_or_else(|| {
+        let known: Vec<&str> = snapshot.routes.iter().take(50).map(|route| &*route.label).collect();
+        Error::Route(wanted.to_owned(), known.join(", "))
+    })
+}
+
+/// The route's instance; it is for every caller.
+fn guard(route: &Route, protocol: Protocol) -> Option<&Arc<OpenidConnect>> {
+    let chosen = route.plugins.slots.iter().filter_map(|slot| slot.choose(protocol, &Caller::default()));
+    chosen.into_iter().find_map(|plugin| match plugin {
+        Plugin::OpenidConnect(plugin) => Some(plugin),
+        _ => None,
+    })
+}
+
+fn run(
+    control: &Runtime,
+    settings: &Settings,
+    snapshot: &Snapshot,
+    route: &Route,
+    plugin: &OpenidConnect,
+    shown: &Shown,
+    https: bool,
+) -> Result<Report, Error> {
+    let trace = Trace::default();
+    let cache = VerdictCache::new(CACHE_BYTES).local();
+    let connection: Connection = shown.connection(https);
+    let mut notes = Notes::default();
+    let mut built = shown.build(plugin, snapshot, https, &mut notes).map_err(Error::Request)?;
+    let (verdict, status, detail) = {
+        let mut request = built.request(snapshot, route, &connection, &cache, settings, &mut notes, https);
+        request.observer = Observer::of(&trace);
+        match control.block_on(plugin.access(&mut request)) {
+            Access::Refuse(refusal) if refusal.status == 503 => (Verdict::Unknown, 503, refusal.detail()),
+            Access::Refuse(refusal) => (Verdict::Refused, refusal.status, refusal.detail()),
+            Access::Continue if trace.refused().is_some() => (Verdict::PassesAsAnonymous, 200, String::new()),
+            Access::Continue | Access::Answer(_) => (Verdict::Passes, 200, String::new()),
+        }
+    };
+    let surveys: Vec<Survey> = match plugin.validator().keys() {
+        Some(keys) if shown.token.is_some() => control.block_on(keys.survey()),
+        _ => Vec::new(),
+    };
+    let skew = surveys.iter().find_map(|survey| Some((survey.url.clone(), survey.skew_ms?)));
+    let clock = skew.map(|(url, skew_ms)| Clock { url, skew_ms });
+    let unavailable =
+        surveys.iter().find_map(|survey| survey.document.as_ref().err()).map(|error| crate::doctor::chain(error));
+    let token = shown.token.as_deref().map(|token| &token[..]);
+    let facts = notes.caller.facts.as_ref();
+    let expires = facts.and_then(|facts| facts.exp_ms()).or_else(|| token.and_then(expires_unix_ms));
+    let rows: Vec<Row> = Check::ALL.iter().map(|check| Row::of(*check, plugin.demand(*check), &trace)).collect();
+    let reason: Option<Reason> = trace.refused();
+    let failed = reason.and_then(|_| trace.failed());
+    let remedy = reason.map(|reason| {
+        let row = failed.and_then(|failed| rows.iter().find(|row| row.check == failed));
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let (expected, found) =
+            row.map(|row| (text(row.expected.as_ref()), text(row.found.as_ref()))).unwrap_or_default();
+        Remedy::of(reason, &expected, &found).with_skew(reason, clock.as_ref().map_or(0, |clock| clock.skew_ms))
+    });
+    Ok(Report {
+        route: route.label.to_string(),
+        route_id: route.id,
+        issuer: plugin.issuer().to_owned(),
+        verdict,
+        status,
+        reason,
+        failed,
+        rows,
+        key: trace.key(),
+        clock,
+        expires_in_secs: expires.map(|ms| (ms - Now::read().unix_ms).div_euclid(1000)),
+        caller: crate::plugin::openid_connect::caller_text(&notes.caller),
+        detail: Some(detail).filter(|detail| !detail.is_empty()),
+        cause: unavailable.filter(|_| verdict == Verdict::Unknown),
+        remedy,
+    })
+}
