@@ -112,7 +112,7 @@ fn what_works_today_and_may_not_tomorrow_is_a_warning() {
     let expired = certs::expired("edge.test");
     let (code, report) = patient.examine(config, |setup| {
         setup
-            .section("[limits]\nconnections = 1000000000")
+            .section("[limits]\nconnections = 10000000")
             .file("old.crt", expired.certificate.clone())
             .file("old.key", expired.key.clone())
     });
@@ -136,6 +136,23 @@ fn a_broken_surrounding_fails() {
     });
     let certificate = level(&report, "certificate");
     assert!(code == 1 && certificate.0 == "failed" && certificate.1.contains("expired"), "{certificate:?}");
+    let config = bearer(&patient.issuer.url());
+    let mut entities: Value = serde_json::from_str(&guarded("http://nowhere.invalid", config)).unwrap();
+    let redis = json!({"host": "127.0.0.1", "port": free_address().port()});
+    let limits = json!({"minute": 5, "policy": "redis", "redis": redis});
+    entities["plugins"] = json!([{"name": "rate-limiting", "config": limits}]);
+    let path = Setup::new(entities.to_string())
+        .section("[dns]\nresolver = [\"127.0.0.1:1\"]\n[timeouts]\nresolve = 1000\n[store]\npath = \"/proc/edge.db\"")
+        .write(patient.dir.path(), free_address())
+        .unwrap();
+    let (code, out, err) = run("doctor", &path, &["--json"], "");
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    assert_eq!((code, level(&report, "redis").0.as_str()), (1, "failed"), "{report}");
+    assert_eq!(
+        (level(&report, "dns").0.as_str(), level(&report, "store").0.as_str()),
+        ("failed", "warning"),
+        "{report}"
+    );
     // A configuration that is none is not examined.
     let path = Setup::new("nonsense").write(patient.dir.path(), free_address()).unwrap();
     let (code, out, _) = run("doctor", &path, &[], "");

@@ -1,6 +1,7 @@
 //! This machine and what stands around it: names, certificates, Redis, files, limits, the kernel.
 
 use std::fs::{self, OpenOptions};
+use std::net::IpAddr;
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -19,6 +20,8 @@ use crate::token::Now;
 /// A certificate that ends sooner should have been renewed.
 const RENEW_DAYS: i64 = 14;
 const DAY_MS: i64 = 86_400_000;
+/// Addresses of one name that are written out.
+const MAX_LISTED: usize = 4;
 
 /// The names of services and their targets, by the edge's own resolver.
 pub(super) async fn names(settings: &Settings, snapshot: &Snapshot, control: Handle, report: &mut Report) {
@@ -34,10 +37,19 @@ pub(super) async fn names(settings: &Settings, snapshot: &Snapshot, control: Han
     };
     for name in names {
         match resolver.lookup(&name).await {
-            Ok(answer) => report.ok("dns", &name, format!("{} addresses", answer.addresses.len())),
+            Ok(answer) => report.ok("dns", &name, listed(answer.addresses.iter().map(|record| record.address))),
             Err(error) => report.fail("dns", &name, error.to_string(), "the name, or the name servers of [dns]"),
         }
     }
+}
+
+/// Addresses, the first few by name.
+pub(super) fn listed(addresses: impl Iterator<Item = IpAddr>) -> String {
+    let mut all: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    all.dedup();
+    let more = all.len().saturating_sub(MAX_LISTED);
+    all.truncate(MAX_LISTED);
+    if more > 0 { format!("{} and {more} more", all.join(", ")) } else { all.join(", ") }
 }
 
 /// What listeners show their clients.

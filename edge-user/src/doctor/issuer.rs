@@ -11,13 +11,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Report;
-use super::host::days_left;
+use super::host::{days_left, listed};
 use crate::crypto;
 use crate::oauth::{FailureKind, Said};
 use crate::plugin::openid_connect::OpenidConnect;
 use crate::tls::{self, ClientTls};
 use crate::token::introspection::Extras;
-use crate::token::keys::{Document, KeySource, Survey};
+use crate::token::keys::{Document, Error, KeySource, Survey};
 use crate::trace::Check;
 
 /// From here on clocks differ by too much.
@@ -32,7 +32,7 @@ pub(super) async fn examine(plugin: &OpenidConnect, route: &str, report: &mut Re
     if let Some(keys) = plugin.validator().keys() {
         let surveys = keys.survey().await;
         for survey in &surveys {
-            documents(survey, plugin, report);
+            documents(survey, report);
             if let Ok(Document::Metadata(known, whole)) = &survey.document {
                 supports(plugin, whole, &subject, report);
                 metadata = Some(known.clone());
@@ -47,7 +47,7 @@ pub(super) async fn examine(plugin: &OpenidConnect, route: &str, report: &mut Re
     introspection(plugin, &subject, report).await;
 }
 
-fn documents(survey: &Survey, plugin: &OpenidConnect, report: &mut Report) {
+fn documents(survey: &Survey, report: &mut Report) {
     let url = &survey.url;
     match &survey.document {
         Ok(Document::Metadata(metadata, _)) => {
@@ -67,10 +67,9 @@ fn documents(survey: &Survey, plugin: &OpenidConnect, report: &mut Report) {
             report.ok("jwks", url, format!("{} usable keys", keys.iter().filter(|(_, why)| why.is_none()).count()));
         }
         Err(error) => {
-            let area = if plugin.validator().keys().is_some_and(|keys| keys.urls().contains(url)) {
-                "jwks"
-            } else {
-                "discovery"
+            let area = match error {
+                Error::Discovery { .. } | Error::Document { .. } | Error::Issuer { .. } => "discovery",
+                Error::Fetch { .. } | Error::Set { .. } => "jwks",
             };
             let remedy = "the issuer's URL (`issuer`, `discovery`, `jwks_endpoint`), its network and its TLS trust";
             report.fail(area, url, super::chain(error), remedy);
@@ -129,7 +128,7 @@ async fn hosts(surveys: &[Survey], report: &mut Report) {
         seen.push(place);
         let name = host.trim_start_matches('[').trim_end_matches(']');
         match tokio::net::lookup_host((name, port)).await {
-            Ok(addresses) => report.ok("dns", host, format!("{} addresses", addresses.count())),
+            Ok(addresses) => report.ok("dns", host, listed(addresses.map(|address| address.ip()))),
             Err(error) => report.fail("dns", host, error.to_string(), "the system's resolver (/etc/resolv.conf)"),
         }
         if url.scheme() == "https" {

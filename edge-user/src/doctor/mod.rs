@@ -16,7 +16,6 @@ pub use self::report::{Finding, Level, Report};
 use crate::app;
 use crate::config::problem::Problems;
 use crate::plugin::Plugin;
-use crate::plugin::openid_connect::OpenidConnect;
 
 /// Why nothing can be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +39,14 @@ pub fn examine(path: &Path) -> Result<Report, Error> {
     for warning in warnings {
         report.warn("configuration", &settings.file, warning.clone(), "see `edge check`");
     }
-    let mut seen: Vec<*const OpenidConnect> = Vec::new();
+    // Routes share issuers.
+    let mut seen: Vec<[u8; 32]> = Vec::new();
     for route in &snapshot.routes {
         for instance in route.plugins.slots.iter().flat_map(|slot| slot.defaults.iter()) {
             let Plugin::OpenidConnect(plugin) = &instance.1.plugin else { continue };
-            if !seen.contains(&std::sync::Arc::as_ptr(plugin)) {
-                seen.push(std::sync::Arc::as_ptr(plugin));
+            let id = *plugin.validator().id();
+            if !seen.contains(&id) {
+                seen.push(id);
                 control.block_on(issuer::examine(plugin, &route.label, &mut report));
             }
         }
@@ -71,5 +72,10 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
         }
         cause = error.source();
     }
-    text
+    printable(&text)
+}
+
+/// A text without what could move a terminal's cursor: issuers have their say in some.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::printable;
+
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
@@ -64,7 +66,8 @@ impl Report {
     }
 
     fn push(&mut self, area: &'static str, subject: &str, level: Level, text: String, remedy: Option<String>) {
-        self.findings.push(Finding { area, subject: subject.to_owned(), level, text, remedy });
+        let (subject, text) = (printable(subject), printable(&text));
+        self.findings.push(Finding { area, subject, level, text, remedy });
     }
 
     /// As one JSON object, whose keys do not change.

@@ -136,7 +136,7 @@ fn run(
         let text = |text: Option<&String>| text.cloned().unwrap_or_default();
         let (expected, found) =
             row.map(|row| (text(row.expected.as_ref()), text(row.found.as_ref()))).unwrap_or_default();
-        Remedy::of(reason, &expected, &found)
+        Remedy::of(reason, &expected, &found).with_skew(reason, clock.as_ref().map_or(0, |clock| clock.skew_ms))
     });
     Ok(Report {
         route: route.label.to_string(),

@@ -2,6 +2,9 @@
 
 use crate::reason::Reason;
 
+/// What clocks may differ by before somebody should set them.
+const NOTABLE_SKEW_MS: i64 = 1000;
+
 /// Who could do what; each alone is enough.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Remedy {
@@ -149,6 +152,16 @@ impl Remedy {
             _ => operator("ask again"),
         }
     }
+
+    /// The same where clocks differ by so much, and the reason is one of time.
+    pub(super) fn with_skew(self, reason: Reason, skew_ms: i64) -> Self {
+        let is_of_time = matches!(reason, Reason::TokenExpired | Reason::TokenNotYetValid);
+        if !is_of_time || skew_ms.abs() < NOTABLE_SKEW_MS {
+            return self;
+        }
+        let seconds = skew_ms as f64 / 1000.0;
+        Self { operator: Some(format!("set the clocks (NTP): the issuer's differs by {seconds:.1} s")), ..self }
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +203,19 @@ mod tests {
             Some("get a token from the issuer, and send it unchanged"),
             None,
         );
+    }
+
+    #[test]
+    fn clocks_are_blamed_for_times_alone() {
+        for (reason, skew_ms, blamed) in [
+            (Reason::TokenNotYetValid, 4000, true),
+            (Reason::TokenExpired, -4000, true),
+            (Reason::TokenExpired, 999, false),
+            (Reason::AudienceNotAllowed, 4000, false),
+        ] {
+            let remedy = Remedy::of(reason, "", "").with_skew(reason, skew_ms);
+            assert_eq!(remedy.operator.is_some(), blamed, "{reason:?} {skew_ms}");
+        }
     }
 
     #[test]

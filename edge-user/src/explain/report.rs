@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::remedy::Remedy;
+use crate::doctor::printable;
 use crate::reason::Reason;
 use crate::trace::{Check, KeyUse, Outcome, Trace};
 
@@ -81,8 +82,8 @@ impl Row {
             None if trace.last().is_some_and(|last| last > check) => Mark::NotRequired,
             None => Mark::NotReached,
         };
-        let found = step.map(|(_, found)| found).filter(|found| !found.is_empty());
-        Self { check, reached, expected: demand, found }
+        let found = step.map(|(_, found)| printable(&found)).filter(|found| !found.is_empty());
+        Self { check, reached, expected: demand.as_deref().map(printable), found }
     }
 }
 
@@ -179,7 +180,7 @@ impl fmt::Display for Report {
         }
         if let Some(key) = &self.key {
             let kid = key.kid.as_deref().map_or("without kid".to_owned(), |kid| format!("kid {kid:?}"));
-            let url = key.url.as_deref().unwrap_or("`client_secret`");
+            let url = key.url.as_deref().map_or("`client_secret`".to_owned(), printable);
             let fetched = key.fetched_unix_ms.map(|ms| httpdate::fmt_http_date(unix(ms)));
             let fetched = fetched.map(|date| format!(", fetched {date}")).unwrap_or_default();
             writeln!(f, "key      {kid}, {}, from {url}{fetched}", key.algorithm)?;
@@ -191,7 +192,7 @@ impl fmt::Display for Report {
                 1.. => format!("is {seconds:.1} s ahead of this one"),
                 _ => format!("is {:.1} s behind this one", -seconds),
             };
-            writeln!(f, "clock    the issuer's {says} (Date of {})", clock.url)?;
+            writeln!(f, "clock    the issuer's {says} (Date of {})", printable(&clock.url))?;
         }
         match self.expires_in_secs {
             Some(left @ 0..) => writeln!(f, "token    expires in {left} s")?,
@@ -209,7 +210,7 @@ impl fmt::Display for Report {
             }
         }
         if let Some(detail) = &self.detail {
-            writeln!(f, "detail   {detail}")?;
+            writeln!(f, "detail   {}", printable(detail))?;
         }
         if let Some(cause) = &self.cause {
             writeln!(f, "cause    {cause}")?;
