@@ -217,6 +217,7 @@ impl OpenidConnect {
         if let Some(exchange) = &self.flows.exchange
             && let Some(admitted) = self.exchanged(request, exchange).await?
         {
+            request.observer.note(Check::Grant, true, || "exchanged by the issuer".to_owned());
             return Ok(admitted);
         }
         let extras = self.along.of(&Sent::of(request));
