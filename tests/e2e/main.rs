@@ -11,6 +11,7 @@ mod dns;
 mod doctor;
 mod explain;
 mod fleet;
+mod flows;
 mod forward;
 mod framing;
 mod grpc;

@@ -92,7 +92,7 @@ fn name(row: usize) -> String {
 }
 
 /// Waits until this is so, at most for a while.
-fn wait(done: impl Fn() -> bool, what: &str) {
+pub(super) fn wait(done: impl Fn() -> bool, what: &str) {
     let end = Instant::now() + READY;
     while !done() {
         assert!(Instant::now() < end, "waited in vain: {what}");
@@ -101,7 +101,7 @@ fn wait(done: impl Fn() -> bool, what: &str) {
 }
 
 /// Does this so often at the same time.
-fn together<T: Send>(count: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub(super) fn together<T: Send>(count: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(count);
     std::thread::scope(|scope| {
         let run = |number| {

@@ -134,3 +134,6 @@ impl Legacy {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -286,3 +286,6 @@ pub(in super::super) fn lifetimes(config: &mut Reader<'_>, settings: &Settings) 
         negative: seconds(config, "cache_ttl_neg", 86_400.0).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;
