@@ -172,6 +172,10 @@ fn only_what_is_named_goes_along_and_comes_back() {
     assert_eq!(flow.calls(), 1);
     // Another scope is another question.
     assert_eq!((ask("?scope=orders:write").status(), flow.calls()), (200, 2));
+    let form = super::post_with("/orders", &basic(CALLER.0, CALLER.1), "scope=orders:admin&keep=1");
+    assert_eq!((flow.edge.ask(form).status(), flow.calls()), (200, 3));
+    assert_eq!(flow.form()[2], ("scope".to_owned(), "orders:admin".to_owned()));
+    assert_eq!(flow.upstream.last().text(), "scope=orders:admin&keep=1");
     let deaf = Flow::start(json!(["client_credentials"]), json!({}));
     let answer = deaf.edge.ask(get("/orders?scope=admin", &[&basic(CALLER.0, CALLER.1)]));
     assert_eq!((answer.status(), answer.field("x-quota")), (200, None));

@@ -39,10 +39,15 @@ fn basic(id: &str, secret: &str) -> String {
 
 /// A POST of a form.
 fn post(target: &str, body: &str) -> Vec<u8> {
+    post_with(target, "X-Test: form", body)
+}
+
+/// The same with one more field.
+fn post_with(target: &str, field: &str, body: &str) -> Vec<u8> {
     let kind = "application/x-www-form-urlencoded";
     let length = body.len();
     let head = format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n");
-    format!("{head}\r\n{body}").into_bytes()
+    format!("{head}{field}\r\n\r\n{body}").into_bytes()
 }
 
 /// Whom a request to the token endpoint wants a token for.

@@ -6,7 +6,7 @@ use edge_tests::edge::Setup;
 use edge_tests::issuer::Fault;
 use edge_tests::mint::{self, with};
 use edge_tests::upstream::Reply;
-use edge_tests::wire::Message;
+use edge_tests::wire::{Message, get};
 use serde_json::{Value, json};
 
 use super::{AUDIENCE, Flow, client};
@@ -113,7 +113,8 @@ fn consumers_are_found_by_it() {
 
 #[test]
 fn opaque_tokens_are_good_if_they_have_a_user() {
-    let config = json!({"upstream_headers": [{"header": "X-Email", "path": ["email"]}]});
+    let config = json!({"upstream_headers": [{"header": "X-Email", "path": ["email"]}],
+        "userinfo_query_args_client": ["lang"], "userinfo_headers_client": ["X-Tenant"]});
     let flow = Flow::start(json!(["userinfo"]), config);
     flow.issuer.know("opaque-token-0123", alice());
     for _ in 0..2 {
@@ -123,6 +124,13 @@ fn opaque_tokens_are_good_if_they_have_a_user() {
         assert_eq!(seen.field("authorization"), Some("Bearer opaque-token-0123"));
     }
     assert_eq!(flow.issuer.hits("/userinfo"), 1);
+    let fields = ["Authorization: Bearer opaque-token-0123", "X-Tenant: t1", "X-Other: o"];
+    assert_eq!(flow.edge.ask(get("/orders?lang=de&other=1", &fields)).status(), 200);
+    let asked = flow.issuer.last("/userinfo");
+    assert_eq!(
+        (asked.target(), asked.field("x-tenant"), asked.field("x-other")),
+        ("/userinfo?lang=de", Some("t1"), None)
+    );
     assert_eq!(ask(&flow, "opaque-token-4567").status(), 401);
     flow.issuer.fail_at("/userinfo", Fault::Status(502));
     let answer = ask(&flow, "opaque-token-89ab");

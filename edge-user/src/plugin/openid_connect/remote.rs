@@ -67,12 +67,19 @@ pub(super) struct Along {
     /// Our clients' ids; fewer than two leave no choice.
     ids: Box<[Box<str>]>,
     introspection: Option<Arc<Introspection>>,
+    /// Of the method `userinfo`, where that is asked instead.
+    user_info: Option<Arc<UserInfoEndpoint>>,
 }
 
 impl Along {
     /// The choice among these clients, and what introspection wants of a request.
     pub(super) fn new(arg: ClientArg, ids: Box<[Box<str>]>, introspection: Option<Arc<Introspection>>) -> Self {
-        Self { arg, ids, introspection }
+        Self { arg, ids, introspection, user_info: None }
+    }
+
+    /// The same, where tokens are judged by what user info says.
+    pub(super) fn by_user_info(arg: ClientArg, ids: Box<[Box<str>]>, user_info: Arc<UserInfoEndpoint>) -> Self {
+        Self { arg, ids, introspection: None, user_info: Some(user_info) }
     }
 
     /// Who is asked about tokens, if anybody is.
@@ -82,11 +89,16 @@ impl Along {
 
     /// Whether the body has a say, and so must be collected first.
     pub(super) fn reads_body(&self) -> bool {
-        self.ids.len() > 1 || self.introspection.as_ref().is_some_and(|asked| !asked.client_args().is_empty())
+        let asked = self.introspection.as_ref().map(|asked| asked.client_args());
+        let args = asked.or(self.user_info.as_ref().map(|asked| asked.client_args()));
+        self.ids.len() > 1 || args.is_some_and(|args| !args.is_empty())
     }
 
     /// What goes along when the token of a request is asked about: nothing for most configurations, at no cost.
     pub(super) fn of(&self, sent: &Sent<'_>) -> Extras {
+        if let Some(asked) = &self.user_info {
+            return self.with(sent, (&**asked).into());
+        }
         let Some(asked) = &self.introspection else { return Extras::default() };
         let (headers, args) = (asked.client_headers(), asked.client_args());
         self.with(sent, Wanted { headers, args, header_args: asked.client_header_args() })

@@ -108,6 +108,11 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
     };
     let places = Places::parse(config);
     let arg = ClientArg::parse(config);
+    let ids = client_ids.iter().map(|id| id.as_str().into()).collect();
+    let along = match introspection {
+        None if methods.userinfo => Along::by_user_info(arg, ids, Arc::clone(&user_info)),
+        introspection => Along::new(arg, ids, introspection),
+    };
     let possession = possession::parse(config, &methods.names, &|id| place.authority(id), env.proofs());
     let mapping = Mapping::parse(config);
     let headers = Headers::parse(config);
@@ -144,7 +149,7 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
         takes_tokens: methods.flows.bearer || methods.introspection || methods.userinfo,
         places,
         schemes: if possession.takes_dpop() { Schemes::BearerAndDpop } else { Schemes::Bearer },
-        along: Along::new(arg, client_ids.into_iter().map(Box::from).collect(), introspection),
+        along,
         validator,
         flows,
         possession,

@@ -3,6 +3,9 @@
 //!
 //! Calls run on the control runtime, one at a time for each question; answers are kept for their time. A request looks,
 //! and at most waits as long as for keys.
+//!
+//! A fetched token is judged at each use, after it was kept: one that fails stays for its time and fails again. So an
+//! issuer that gives out bad tokens is not asked by each request.
 
 mod exchange;
 mod grants;
@@ -34,10 +37,16 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    /// Whether some credential may stand in the body, which so must be collected first.
+    /// Whether some credential may stand in the body, or what goes along; it must be collected first then.
     pub(super) fn reads_body(&self) -> bool {
-        let grants = self.grants.as_ref().is_some_and(Grants::reads_body);
-        grants || self.id_tokens.as_ref().is_some_and(IdTokens::reads_body)
+        let args = [
+            self.grants.as_ref().map(|grants| grants.endpoint().client_args()),
+            self.exchange.as_ref().map(|exchange| exchange.endpoint().client_args()),
+            self.users.as_ref().map(|users| users.endpoint().client_args()),
+        ];
+        args.into_iter().flatten().any(|args| !args.is_empty())
+            || self.grants.as_ref().is_some_and(Grants::reads_body)
+            || self.id_tokens.as_ref().is_some_and(IdTokens::reads_body)
     }
 
     /// Takes every credential of theirs out of what goes upstream; `Authorization` is the caller's to remove.
