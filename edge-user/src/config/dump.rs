@@ -101,7 +101,8 @@ fn redact(value: &mut Value, plugin: &str, field: &str, secret: bool) {
     }
 }
 
-fn to_json(value: &Value) -> serde_json::Value {
+/// The same tree without lines.
+pub(super) fn to_json(value: &Value) -> serde_json::Value {
     match &value.kind {
         Kind::Null => json!(null),
         Kind::Bool(value) => json!(value),

@@ -7,8 +7,10 @@ use std::time::Instant;
 use super::dump::{Format, Secrets};
 use super::problem::{Problems, Sink};
 use super::snapshot::{Host, Scheme, Snapshot};
-use super::value::Value;
+use super::value::{Entry, Kind, Value};
 use super::*;
+use crate::crypto::seal::SecretsKey;
+use crate::plugin::PluginEnv;
 
 fn fixture(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "tests", "fixtures", "entities", name].iter().collect()
@@ -21,7 +23,9 @@ fn settings(name: &str) -> Settings {
 }
 
 fn loaded(text: &str) -> Result<Snapshot, Problems> {
-    load_text(text, "k", &settings("every.yaml"), &Env::default(), 1)
+    let key = SecretsKey::from_text(&"5".repeat(64)).unwrap();
+    let env = Env { plugins: PluginEnv::default().with_secrets(Some(&key)), ..Env::default() };
+    load_text(text, "k", &settings("every.yaml"), &env, 1)
 }
 
 fn dumped(text: &str, format: Format, secrets: Secrets) -> String {
@@ -47,7 +51,7 @@ fn every_entity_and_field_loads_and_round_trips() {
     assert!(first.contains("{vault://env/cargo-pkg-name}") && !first.contains(env!("CARGO_PKG_NAME")));
 
     let hidden = dumped(&text, Format::Yaml, Secrets::Redacted);
-    for secret in ["PRIVATE KEY", "not a real secret", "dXNlcjpwYXNz"] {
+    for secret in ["PRIVATE KEY", "not a real secret", "dXNlcjpwYXNz", "l3cPmx8Cx_xRyBjA"] {
         assert!(first.contains(secret) && !hidden.contains(secret), "{secret}");
     }
     assert!(hidden.contains("BEGIN CERTIFICATE") && hidden.contains("{vault://file/client.key}"));
@@ -83,6 +87,37 @@ fn what_the_file_says_is_in_the_snapshot() {
     }
     for name in ["api.example", "x.api.example", "short.example", "client.test", "other.example"] {
         assert!(s.certificates.resolve(Some(name), 0).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn every_parameter_of_openid_connect_stands_there_with_another_value() {
+    // Kong's own: those that are honoured at all.
+    const ONLY_DEFAULT: [&str; 8] = [
+        "mtls_revocation_endpoint",
+        "principals",
+        "refresh_tokens",
+        "resolve_distributed_claims",
+        "revocation_endpoint",
+        "revocation_endpoint_auth_method",
+        "revocation_token_param_name",
+        "verify_parameters",
+    ];
+    let tree = |text: &str| Value::from_yaml(text, &Sink::new("k")).unwrap();
+    let members = |value: &Value| match &value.kind {
+        Kind::Object(entries) => entries.clone(),
+        _ => panic!("no object"),
+    };
+    let said = fs::read_to_string(fixture("../openid_connect/defaults.yaml")).unwrap();
+    let documented = members(tree(&said).get("api").unwrap());
+    let every = tree(&fs::read_to_string(fixture("every.yaml")).unwrap());
+    let Kind::Array(plugins) = &every.get("plugins").unwrap().kind else { panic!("no list") };
+    let configs = plugins.iter().filter_map(|plugin| plugin.get("config")).map(members);
+    let written: Vec<Entry> = configs.flatten().collect();
+    for Entry { key, value: default, .. } in documented {
+        let default = dump::to_json(&default);
+        let stands = written.iter().any(|entry| entry.key == key && !entry.value.is_json(&default));
+        assert_eq!(stands, !ONLY_DEFAULT.contains(&key.as_str()), "{key}");
     }
 }
 

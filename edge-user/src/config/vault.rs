@@ -43,11 +43,19 @@ const PLUGINS: &[(&str, &str, bool)] = &[
     ("openid-connect", "http_proxy_authorization", true),
     ("openid-connect", "https_proxy_authorization", true),
     ("openid-connect", "cluster_cache_redis.host", false),
+    ("openid-connect", "cluster_cache_redis.port", false),
     ("openid-connect", "cluster_cache_redis.server_name", false),
     ("openid-connect", "cluster_cache_redis.username", false),
     ("openid-connect", "cluster_cache_redis.password", true),
     ("openid-connect", "cluster_cache_redis.sentinel_username", false),
     ("openid-connect", "cluster_cache_redis.sentinel_password", true),
+    ("openid-connect", "redis.host", false),
+    ("openid-connect", "redis.port", false),
+    ("openid-connect", "redis.server_name", false),
+    ("openid-connect", "redis.username", false),
+    ("openid-connect", "redis.password", true),
+    ("openid-connect", "redis.sentinel_username", false),
+    ("openid-connect", "redis.sentinel_password", true),
     ("rate-limiting", "redis.username", false),
     ("rate-limiting", "redis.password", true),
     ("rate-limiting", "redis_username", false),
@@ -337,5 +345,12 @@ mod tests {
         assert!(Fields::Plugin("openid-connect".into()).allow("config.issuer"));
         assert!(!Fields::Plugin("openid-connect".into()).allow("config.realm"));
         assert!(!Fields::Plugin("cors".into()).allow("config.issuer") && !Fields::None.allow("key"));
+        for field in ["client_id", "introspection_headers_values", "cluster_cache_redis.port", "redis.password"] {
+            assert!(Fields::Plugin("openid-connect".into()).allow(&format!("config.{field}")), "{field}");
+        }
+        // Kong's schema has no references here.
+        for field in ["token_headers_values", "userinfo_headers_values", "cluster_cache_redis.database"] {
+            assert!(!Fields::Plugin("openid-connect".into()).allow(&format!("config.{field}")), "{field}");
+        }
     }
 }

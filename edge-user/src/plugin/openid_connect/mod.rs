@@ -458,4 +458,6 @@ async fn waited(request: &mut Request<'_>, wait: Wait) -> Progress {
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

@@ -89,10 +89,11 @@ fn revocation(record: &mut Reader<'_>) {
         }
         _ => record.warn(KEY, "IGNORE_CA_ERROR is as SKIP: the edge does not look up revocation"),
     }
-    record.unsupported("http_timeout", json!(30_000));
-    record.unsupported("ssl_verify", json!(true));
+    let instead = "short-lived certificates: the edge does not look up revocation";
+    record.only_default("http_timeout", json!(30_000), instead);
+    record.only_default("ssl_verify", json!(true), instead);
     for key in ["http_proxy_host", "http_proxy_port", "https_proxy_host", "https_proxy_port"] {
-        record.unsupported(key, json!(null));
+        record.only_default(key, json!(null), instead);
     }
 }
 
