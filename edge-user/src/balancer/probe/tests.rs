@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -102,7 +102,10 @@ async fn probe(address: SocketAddr, active: Active) -> Option<Seen> {
 #[tokio::test]
 async fn probes_judge_what_they_see() {
     use ProbeType::*;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound and not listening: refused, and nobody else's meanwhile.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = held.local_addr().unwrap();
     let sni = |name: &str| Active { https_sni: Some(name.into()), ..active(Https) };
     let verified = Active { https_verify_certificate: true, ..sni("good.test") };
     for (server, active, expected) in [
