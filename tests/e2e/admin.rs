@@ -1,6 +1,9 @@
 //! The Admin API of this release: node, status, metrics.
 
+use edge_tests::issuer::Fault;
+use edge_tests::mint::Key;
 use edge_tests::wire::{Client, get};
+use serde_json::{Value, json};
 
 use super::{Guarded, with_token};
 
@@ -51,5 +54,46 @@ fn metrics_count_by_reason_and_never_by_a_clients_word() {
     assert!(text.lines().any(|line| line.starts_with("# TYPE ")), "{text}");
     for word in ["odd-agent", "secret-path", "es-1", "alice", token.as_str()] {
         assert!(!text.contains(word), "{word} is a label");
+    }
+}
+
+#[test]
+fn issuers_are_listed_and_asked_anew() {
+    let good = Guarded::start();
+    assert_eq!(good.edge.ask(with_token(&good.token())).status(), 200);
+    let listed = good.edge.admin_get("/openid-connect/issuers").json();
+    assert_eq!((listed["data"].as_array().map(Vec::len), &listed["next"]), (Some(1), &Value::Null), "{listed}");
+    let one = &listed["data"][0];
+    let url = good.issuer.url();
+    assert_eq!((&one["issuer"], &one["configuration"]["issuer"]), (&json!(url), &json!(url)));
+    assert!(one["configuration"]["jwks_uri"].is_string() && one["created_at"].is_i64(), "{one}");
+    assert_eq!((one["keys"].as_array().map(Vec::len), &one["keys"][0]["kid"]), (Some(1), &json!("es-1")));
+    assert!(one["keys"][0].get("d").is_none(), "{one}");
+    let id = one["id"].as_str().expect("an id");
+    for name in [id, &url, &format!("{url}/"), &url.replace('/', "%2F")] {
+        assert_eq!(good.edge.admin_get(&format!("/openid-connect/issuers/{name}")).json(), *one, "{name}");
+    }
+    let delete = |path: &str| {
+        let mut client = Client::connect(good.edge.admin());
+        client.send(format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.response().status()
+    };
+    // Keys that the issuer no longer has are refused at once, and not after the next refresh.
+    let next = Key::es256("es-2");
+    good.issuer.rotate(&[&next]);
+    assert_eq!(good.edge.ask(with_token(&good.token())).status(), 200);
+    assert_eq!(delete(&format!("/openid-connect/issuers/{id}")), 204);
+    let end = std::time::Instant::now() + edge_tests::edge::READY;
+    while good.edge.ask(with_token(&good.token())).status() != 401 {
+        assert!(std::time::Instant::now() < end, "the old key is still in force");
+    }
+    assert_eq!(good.edge.ask(with_token(&next.token(&good.claims()))).status(), 200);
+    // An issuer that is down keeps its last good keys.
+    good.issuer.fail(Fault::Status(500));
+    assert_eq!(delete("/openid-connect/issuers"), 204);
+    good.edge.logged("could not get jwks");
+    assert_eq!(good.edge.ask(with_token(&next.token(&good.claims()))).status(), 200);
+    for path in ["/openid-connect/issuers/https://stranger.example", "/openid-connect/issuers/x"] {
+        assert_eq!((good.edge.admin_get(path).status(), delete(path)), (404, 404), "{path}");
     }
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use crate::http_server::{self, Limits};
 use crate::metrics::Registry;
 use crate::oauth::GeneratedKeys;
+use crate::token::keys::KeySources;
 
 pub use status::{Configuration, Node, PluginInfo};
 
@@ -35,6 +36,8 @@ pub struct AdminState {
     pub configuration: Arc<dyn Fn() -> Configuration + Send + Sync>,
     /// The keys that the edge signs client assertions with.
     pub client_keys: Arc<GeneratedKeys>,
+    /// The issuers in use.
+    pub issuers: Arc<KeySources>,
     /// `[admin] address` as configured: one of the names a client may call it by.
     pub address: SocketAddr,
 }
@@ -56,11 +59,17 @@ fn router(state: AdminState) -> Router {
             router = router.route(&format!("{path}/"), read);
         }
     }
+    let deletable = |read: MethodRouter<AdminState>| {
+        read.options(async || (StatusCode::NO_CONTENT, [("allow", "DELETE, GET, HEAD, OPTIONS")]))
+    };
     for path in ["/openid-connect/jwks", "/openid-connect/jwks/"] {
-        let keys = get(openid_connect::jwks).delete(openid_connect::rotate);
-        let keys = keys.options(async || (StatusCode::NO_CONTENT, [("allow", "DELETE, GET, HEAD, OPTIONS")]));
-        router = router.route(path, keys);
+        router = router.route(path, deletable(get(openid_connect::jwks).delete(openid_connect::rotate)));
     }
+    for path in ["/openid-connect/issuers", "/openid-connect/issuers/"] {
+        router = router.route(path, deletable(get(openid_connect::issuers).delete(openid_connect::forget_all)));
+    }
+    let issuer = get(openid_connect::issuer).delete(openid_connect::forget);
+    router = router.route("/openid-connect/issuers/{*issuer}", deletable(issuer));
     router
         .fallback(async || message(StatusCode::NOT_FOUND, "Not found"))
         .method_not_allowed_fallback(async || message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))

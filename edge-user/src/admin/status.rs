@@ -115,6 +115,7 @@ mod tests {
     use crate::http_server::Limits;
     use crate::http_server::tests::Running;
     use crate::metrics::Registry;
+    use crate::plugin::PluginEnv;
     use std::sync::Arc;
 
     async fn admin() -> Running {
@@ -139,6 +140,7 @@ mod tests {
                 enabled_plugins: ["openid-connect".to_owned()].into(),
             }),
             client_keys: Arc::default(),
+            issuers: PluginEnv::default().keys().clone(),
             address: "127.0.0.1:8001".parse().unwrap(),
         };
         Running::start(router(state), Limits::default()).await
@@ -152,6 +154,23 @@ mod tests {
         assert!(head.contains("content-type: application/jwk-set+json"), "{head}");
         assert_eq!(running.request("DELETE /openid-connect/jwks", "", "").await.0, 204);
         assert_eq!(running.request("POST /openid-connect/jwks", "", "").await.0, 405);
+    }
+
+    #[tokio::test]
+    async fn issuers_are_listed_and_found_by_url_or_id() {
+        let running = admin().await;
+        let (status, head, body) = running.request("GET /openid-connect/issuers", "", "").await;
+        assert_eq!((status, body.as_str()), (200, "{\"data\":[],\"next\":null}"));
+        assert!(head.contains("content-type: application/json"), "{head}");
+        assert_eq!(running.request("DELETE /openid-connect/issuers/", "", "").await.0, 204);
+        for name in ["https://idp.example/", "https:%2F%2Fidp.example", &Uuid::nil().to_string(), "x"] {
+            for method in ["GET", "DELETE"] {
+                let (status, _, body) =
+                    running.request(&format!("{method} /openid-connect/issuers/{name}"), "", "").await;
+                assert_eq!((status, body.as_str()), (404, "{\"message\":\"Not found\"}"), "{method} {name}");
+            }
+        }
+        assert_eq!(running.request("POST /openid-connect/issuers", "", "").await.0, 405);
     }
 
     #[tokio::test]

@@ -246,6 +246,7 @@ fn serve_admin(
         registry: registry.clone(),
         configuration,
         client_keys: env.plugins.client_keys().clone(),
+        issuers: env.plugins.keys().clone(),
         address: admin.address,
     };
     tokio::spawn(admin::serve(listener, state, drained(phases)));

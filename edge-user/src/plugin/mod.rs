@@ -132,7 +132,7 @@ impl PluginEnv {
     }
 
     /// Where issuers' keys come from.
-    pub fn keys(&self) -> &KeySources {
+    pub fn keys(&self) -> &Arc<KeySources> {
         &self.keys
     }
 

@@ -3,8 +3,10 @@
 //! All I/O runs on the control runtime. Workers read an immutable `KeySet`, ask for a refetch, and at most wait for its
 //! end. One fetch at a time per source; requests cause fetches only within a token bucket and a back-off.
 
+mod listing;
 mod origin;
 
+pub use self::listing::{Listed, Which};
 pub use self::origin::{Document, Survey};
 
 use super::Now;
@@ -104,6 +106,8 @@ struct StoredSet {
 
 struct Inner {
     flight: bool,
+    /// Somebody wants everything fetched anew, by a flight that has yet to begin.
+    forgotten: bool,
     /// The token bucket for unknown `kid`s.
     tokens: f64,
     refilled_ms: i64,
@@ -342,7 +346,7 @@ impl KeySource {
     /// One flight: fetch, publish, account, release the waiters.
     async fn fly(self: Arc<Self>) {
         self.fetches.fetch_add(1, Ordering::Relaxed);
-        let documents = self.inner().documents.clone();
+        let documents = self.inner().take_due();
         let (documents, failed) = self.fetch(documents).await;
         let changed = self.publish(&documents);
         let now_ms = Now::read().unix_ms;
@@ -359,6 +363,7 @@ impl KeySource {
             inner.failures
         };
         self.done.send_replace(());
+        self.take_off_again();
         match failed {
             Some(error) => {
                 let keys = self.set.load().keys.len();
@@ -531,6 +536,7 @@ impl KeySources {
         }
         let inner = Inner {
             flight: false,
+            forgotten: false,
             tokens: f64::from(self.shared.policy.burst),
             refilled_ms: Now::read().unix_ms,
             failures: 0,

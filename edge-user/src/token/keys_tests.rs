@@ -284,3 +284,30 @@ async fn a_pseudo_issuer_is_never_asked() {
     assert_eq!(judge(&validator, &cache, &token, Now::read()).await, Ok(()));
     assert_eq!(issuer.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn forgetting_fetches_anew_and_keeps_the_last_good_keys() {
+    // K4
+    let key = TestKey::new(Algorithm::ES256, "k1");
+    let bench = Bench::new(&[&key]).await;
+    let token = key.mint(&bench.claims(json!({})));
+    assert_eq!(bench.judge(&token).await, Ok(()));
+    let listed = || bench.sources.list(Which::Url(&bench.issuer.url));
+    let known = listed();
+    assert_eq!((known.len(), known[0].issuer.as_str(), known[0].keys.len()), (1, bench.issuer.url.as_str(), 1));
+    assert!(known[0].fetched_ms.is_some() && known[0].metadata.is_some());
+    let discovery = "/.well-known/openid-configuration";
+    let before = (bench.issuer.count(discovery), bench.issuer.count("/jwks"));
+    // The document is fresh, and is fetched all the same.
+    assert_eq!(bench.sources.forget(Which::Id(known[0].id)), 1);
+    until(|| bench.issuer.count("/jwks") > before.1).await;
+    assert_eq!(bench.issuer.count(discovery), before.0 + 1);
+    bench.issuer.answer(discovery, 500, "");
+    until(|| bench.sources.forget(Which::All) == 1 && bench.issuer.count(discovery) > before.0 + 2).await;
+    until(|| listed()[0].fetched_ms.is_none()).await;
+    assert_eq!(listed()[0].keys, known[0].keys);
+    assert!(matches!(bench.judge_now(&token), Judgement::Verified(_)));
+    for stranger in [Which::Id([0; 16]), Which::Url("https://stranger.example"), Which::Url("")] {
+        assert_eq!((bench.sources.forget(stranger), bench.sources.list(stranger)), (0, vec![]));
+    }
+}
