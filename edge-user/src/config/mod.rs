@@ -230,4 +230,6 @@ fn refuse_admin_as_upstream(document: &Document<'_>, settings: &Settings, sink: 
 #[cfg(test)]
 mod fixture_tests;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

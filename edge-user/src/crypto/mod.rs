@@ -15,10 +15,27 @@ pub(crate) use ring as backend;
 
 use backend::rand::SecureRandom;
 use backend::{digest, hmac, rand};
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
 use jsonwebtoken::jwk::ThumbprintHash;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+
+/// The signature algorithms by their names (RFC 7518, 3.1; RFC 8037, 3.1). ES512 is not among them: the backend has no P-521.
+pub const ALGORITHMS: [(&str, Algorithm); 12] = [
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+    ("HS256", Algorithm::HS256),
+    ("HS384", Algorithm::HS384),
+    ("HS512", Algorithm::HS512),
+];
 
 /// What can go wrong with keys and signatures. No variant carries key material.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +54,7 @@ pub enum Error {
     PointInvalid,
     /// The algorithm is not offered for this.
     #[error("the algorithm {0:?} is not supported here")]
-    AlgorithmUnsupported(jsonwebtoken::Algorithm),
+    AlgorithmUnsupported(Algorithm),
     /// Key generation or signing failed inside the backend.
     #[error("the cryptographic backend failed")]
     Backend,

@@ -177,16 +177,9 @@ async fn equal_options_share_connections_while_they_are_in_use() {
 
 #[test]
 fn options_are_read_and_what_is_wrong_is_named() {
-    use crate::config::problem::Sink;
-    use crate::config::reader::Reader;
-    use crate::config::value::Value;
     let read = |yaml: &str| {
-        let sink = Sink::new("f");
-        let value = Value::from_yaml(yaml, &sink).unwrap();
-        let mut reader = Reader::new(&value, "", &sink).unwrap();
-        let options = Options::read(&mut reader);
-        reader.finish();
-        (options, sink.into_parts().0.iter().map(ToString::to_string).collect::<Vec<_>>())
+        let (options, problems, _) = crate::config::testing::read("", yaml, Options::read);
+        (options, problems)
     };
     assert_eq!(read("{}"), (Options::default(), vec![]));
     let (all, problems) = read(
@@ -222,7 +215,7 @@ fn options_are_read_and_what_is_wrong_is_named() {
         ),
         ("keepalive: 1", "keepalive: found 1, expected a boolean"),
     ] {
-        assert_eq!(read(yaml).1, [format!("f:1: {expected}")]);
+        assert_eq!(read(yaml).1, [format!("k:1: {expected}")]);
     }
 }
 

@@ -213,7 +213,7 @@ fn arrays_are_zipped_and_what_does_not_fit_is_named() {
         ),
     ] {
         let (_, problems) = clients_with(yaml, &Arc::default(), None);
-        assert!(problems.iter().any(|problem| problem == &format!("f:1: {expected}")), "{yaml}: {problems:?}");
+        assert!(problems.iter().any(|problem| problem == &format!("k:1: {expected}")), "{yaml}: {problems:?}");
         assert!(!problems.join("").contains("hunter22"));
     }
 }

@@ -303,8 +303,7 @@ impl FromRedisValue for Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::problem::Sink;
-    use crate::config::value::Value;
+    use crate::config::testing;
 
     const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
     const OTHER_KEY: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -315,12 +314,8 @@ mod tests {
     }
 
     fn read(yaml: &str, fleets: &Fleets) -> (Option<FleetSettings>, Vec<String>) {
-        let sink = Sink::new("k");
-        let value = Value::from_yaml(yaml, &sink).expect("YAML");
-        let mut config = Reader::new(&value, "config", &sink).expect("an object");
-        let settings = FleetSettings::read(&mut config, fleets);
-        config.finish();
-        (settings, sink.into_parts().0.iter().map(ToString::to_string).collect())
+        let (settings, problems, _) = testing::read("config", yaml, |config| FleetSettings::read(config, fleets));
+        (settings, problems)
     }
 
     fn fleet(key: &str) -> Fleet {

@@ -396,7 +396,7 @@ fn parameters_that_cannot_be_honoured_are_named() {
             "introspection_endpoint_auth_method: found `client_secret_post` without `client_secret` for `client_id[0]`, expected `client_secret` beside it, or another method",
         ),
     ] {
-        assert_eq!(parse(yaml, None, &endpoints()).1, [format!("f:1: {expected}")], "{yaml}");
+        assert_eq!(parse(yaml, None, &endpoints()).1, [format!("k:1: {expected}")], "{yaml}");
     }
     // Without a client the argument is the operator's own.
     let own = "{introspection_post_args_names: [client_id], introspection_post_args_values: [b]}";

@@ -4,29 +4,13 @@ use super::client::{Certificate, Client, Clients, METHODS, Method, PrivateKey};
 use super::keys::GeneratedKeys;
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
-use crate::crypto::jwk;
+use crate::crypto::{self, jwk};
 use crate::http_client::Identity;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use rustls::sign::CertifiedKey;
 use serde_json::{Map, json};
 use std::str::FromStr;
 use std::sync::Arc;
-
-/// What a client may sign assertions with. ES512 is not among them: the backend has no P-521.
-const ALGORITHMS: [(&str, Algorithm); 12] = [
-    ("HS256", Algorithm::HS256),
-    ("HS384", Algorithm::HS384),
-    ("HS512", Algorithm::HS512),
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("EdDSA", Algorithm::EdDSA),
-];
 
 impl Clients {
     /// Reads `client_id`, `client_secret`, `client_auth`, `client_alg`, `client_jwk`, `tls_client_auth_cert_id` and
@@ -39,7 +23,7 @@ impl Clients {
         let ids = config.strings_lenient("client_id").unwrap_or_default();
         let secrets = config.strings_lenient("client_secret").unwrap_or_default();
         let methods = one_or_many(config, "client_auth", &METHODS);
-        let algorithms = one_or_many(config, "client_alg", &ALGORITHMS);
+        let algorithms = one_or_many(config, "client_alg", &crypto::ALGORITHMS);
         let mut keys = keys(config, &algorithms);
         let certificate = self::certificate(config, certificate);
         let surplus = [

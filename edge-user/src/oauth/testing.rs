@@ -1,9 +1,8 @@
 //! For tests: an issuer's endpoint over loopback that records what it is asked and answers as told.
 
 use super::{Endpoints, GeneratedKeys};
-use crate::config::problem::Sink;
 use crate::config::reader::Reader;
-use crate::config::value::Value;
+use crate::config::testing;
 use crate::http_client::{HttpClient, Options};
 use crate::oauth::Clients;
 use rustls::sign::CertifiedKey;
@@ -129,12 +128,8 @@ pub(super) fn options() -> Options {
 
 /// Reads a YAML object, and gives the problems beside.
 pub(super) fn read<T>(yaml: &str, read: impl FnOnce(&mut Reader<'_>) -> T) -> (T, Vec<String>) {
-    let sink = Sink::new("f");
-    let value = Value::from_yaml(yaml, &sink).unwrap();
-    let mut reader = Reader::new(&value, "", &sink).unwrap();
-    let out = read(&mut reader);
-    reader.finish();
-    (out, sink.into_parts().0.iter().map(ToString::to_string).collect())
+    let (out, problems, _) = testing::read("", yaml, read);
+    (out, problems)
 }
 
 pub(super) fn clients_with(

@@ -181,18 +181,13 @@ pub(super) fn refuse_cloud(record: &mut Reader<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::problem::Sink;
-    use crate::config::value::Value;
+    use crate::config::testing;
 
     fn read(yaml: &str) -> (Option<Settings>, Vec<String>, Vec<String>) {
-        let sink = Sink::new("k");
-        let value = Value::from_yaml(yaml, &sink).expect("YAML");
-        let mut config = Reader::new(&value, "config", &sink).expect("an object");
-        let record = config.object("redis");
-        let settings = Settings::read_with_flat(record, Some(&mut config));
-        config.finish();
-        let (problems, warnings) = sink.into_parts();
-        (settings, problems.iter().map(ToString::to_string).collect(), warnings)
+        testing::read("config", yaml, |config| {
+            let record = config.object("redis");
+            Settings::read_with_flat(record, Some(config))
+        })
     }
 
     #[test]

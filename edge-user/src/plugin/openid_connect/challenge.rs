@@ -201,20 +201,16 @@ fn resource_metadata(config: &mut Reader<'_>) -> Option<Box<str>> {
 mod tests {
     use super::super::rules::Ground;
     use super::*;
-    use crate::config::problem::Sink;
-    use crate::config::value::Value;
+    use crate::config::testing;
     use std::time::Duration;
 
     fn parse(yaml: &str, schemes: Schemes) -> (Answers, Vec<String>) {
-        let sink = Sink::new("k");
-        let value = Value::from_yaml(yaml, &sink).expect("YAML");
-        let mut reader = Reader::new(&value, "config", &sink).expect("an object");
-        let ground = Ground { leeway: Duration::ZERO, verify_claims: true, client_ids: &[] };
-        let rules = Rules::parse(&mut reader, &ground);
-        let answers = Answers::parse(&mut reader, &rules, schemes);
-        reader.finish();
-        let (problems, _) = sink.into_parts();
-        (answers, problems.iter().map(ToString::to_string).collect())
+        let (answers, problems, _) = testing::read("config", yaml, |config| {
+            let ground = Ground { leeway: Duration::ZERO, verify_claims: true, client_ids: &[] };
+            let rules = Rules::parse(config, &ground);
+            Answers::parse(config, &rules, schemes)
+        });
+        (answers, problems)
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::rules::{self, Rules};
 use super::{OpenidConnect, Place, PluginEnv, inert, possession};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
+use crate::crypto;
 use crate::http_client::Options;
 use crate::oauth::fleet::{Fleet, FleetSettings};
 use crate::oauth::introspection::Surroundings;
@@ -35,21 +36,6 @@ use std::time::Duration;
 const DAY_SECS: f64 = 86_400.0;
 /// How long an inactive token stays so where `cache_ttl_neg` does not say.
 const INACTIVE: Duration = Duration::from_secs(5);
-
-const ALGORITHMS: [(&str, Algorithm); 12] = [
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("EdDSA", Algorithm::EdDSA),
-    ("HS256", Algorithm::HS256),
-    ("HS384", Algorithm::HS384),
-    ("HS512", Algorithm::HS512),
-];
 
 /// Header types of access tokens as issuers write them: RFC 9068's, the plain `JWT`, none.
 const TYPES: [&str; 3] = ["at+jwt", "jwt", ""];
@@ -299,14 +285,16 @@ fn algorithms(config: &mut Reader<'_>, secrets: &[String]) -> Vec<Algorithm> {
     if hs_enabled && secrets.is_empty() {
         config.problem("enable_hs_signatures", "true without `client_secret`", "`client_secret`, which is the key");
     }
-    let listed = config.words("algorithms_allowed", &ALGORITHMS);
+    let listed = config.words("algorithms_allowed", &crypto::ALGORITHMS);
     if listed.as_ref().is_some_and(Vec::is_empty) {
         config.problem("algorithms_allowed", "an empty list", "at least one algorithm");
     }
     if !hs_enabled && listed.iter().flatten().any(hmac) {
         config.problem("algorithms_allowed", "an HS algorithm", "`enable_hs_signatures: true` for those");
     }
-    let all = || ALGORITHMS.iter().map(|(_, algorithm)| *algorithm).filter(|algorithm| hs_enabled || !hmac(algorithm));
+    let all = || {
+        crypto::ALGORITHMS.iter().map(|(_, algorithm)| *algorithm).filter(|algorithm| hs_enabled || !hmac(algorithm))
+    };
     listed.unwrap_or_else(|| all().collect())
 }
 

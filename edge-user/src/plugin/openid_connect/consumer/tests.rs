@@ -1,19 +1,13 @@
 use super::*;
-use crate::config::problem::Sink;
-use crate::config::value::Value as Tree;
+use crate::config::testing;
 use crate::http::head::Version;
 use crate::plugin::testing::fields;
 use crate::token::claims::Facts;
 use uuid::Uuid;
 
 fn parse_with(yaml: &str) -> (Mapping, Vec<String>) {
-    let sink = Sink::new("k");
-    let value = Tree::from_yaml(yaml, &sink).expect("YAML");
-    let mut reader = Reader::new(&value, "config", &sink).expect("an object");
-    let mapping = Mapping::parse(&mut reader);
-    reader.finish();
-    let (problems, _) = sink.into_parts();
-    (mapping, problems.iter().map(ToString::to_string).collect())
+    let (mapping, problems, _) = testing::read("config", yaml, Mapping::parse);
+    (mapping, problems)
 }
 
 fn mapping(yaml: &str) -> Mapping {

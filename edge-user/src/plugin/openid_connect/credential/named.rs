@@ -193,8 +193,7 @@ impl ClientArg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::problem::Sink;
-    use crate::config::value::Value;
+    use crate::config::testing;
     use crate::http::h1::parse::Framing;
     use crate::plugin::testing::Scene;
 
@@ -210,10 +209,8 @@ mod tests {
     }
 
     fn settings<T>(yaml: &str, read: impl FnOnce(&mut Reader<'_>) -> T) -> (T, usize) {
-        let sink = Sink::new("k");
-        let value = Value::from_yaml(yaml, &sink).expect("YAML");
-        let read = read(&mut Reader::new(&value, "config", &sink).expect("an object"));
-        (read, sink.count())
+        let (out, problems, _) = testing::read("config", yaml, read);
+        (out, problems.len())
     }
 
     #[test]

@@ -1,7 +1,5 @@
 use super::*;
-use crate::config::problem::Sink;
-use crate::config::reader::Reader;
-use crate::config::value::Value;
+use crate::config::testing;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Owner, Version};
 use crate::plugin::testing::{Bytes, Scene, fields};
@@ -10,11 +8,8 @@ const FORM: (&str, &[u8]) = ("Content-Type", b"application/x-www-form-urlencoded
 const JSON: (&str, &[u8]) = ("Content-Type", b"application/json");
 
 fn places(yaml: &str) -> (Places, Vec<String>, usize) {
-    let sink = Sink::new("k");
-    let value = Value::from_yaml(yaml, &sink).expect("YAML");
-    let places = Places::parse(&mut Reader::new(&value, "config", &sink).expect("an object"));
-    let (problems, warnings) = sink.into_parts();
-    (places, problems.iter().map(ToString::to_string).collect(), warnings.len())
+    let (places, problems, warnings) = testing::read("config", yaml, Places::parse);
+    (places, problems, warnings.len())
 }
 
 /// The token of a request, how it came and where it stood.

@@ -1,22 +1,19 @@
 use super::*;
-use crate::config::problem::Sink;
-use crate::config::value::Value as Tree;
+use crate::config::testing;
 use crate::http::head::Version;
 use crate::plugin::testing::fields;
 use crate::proxy::owned::OwnedNames;
 use crate::token::claims::Facts;
 
 fn parse_with(yaml: &str) -> (Headers, Vec<String>) {
-    let sink = Sink::new("k");
-    let value = Tree::from_yaml(yaml, &sink).expect("YAML");
-    let mut reader = Reader::new(&value, "config", &sink).expect("an object");
-    let headers = Headers::parse(&mut reader);
-    for others in ["consumer_claim", "anonymous", "authenticated_groups_claim"] {
-        reader.raw(others);
-    }
-    reader.finish();
-    let (problems, _) = sink.into_parts();
-    (headers, problems.iter().map(ToString::to_string).collect())
+    let (headers, problems, _) = testing::read("config", yaml, |config| {
+        let headers = Headers::parse(config);
+        for others in ["consumer_claim", "anonymous", "authenticated_groups_claim"] {
+            config.raw(others);
+        }
+        headers
+    });
+    (headers, problems)
 }
 
 fn headers(yaml: &str) -> Headers {

@@ -1,6 +1,5 @@
 use super::*;
-use crate::config::problem::Sink;
-use crate::config::value::Value as Tree;
+use crate::config::testing;
 use crate::crypto::sha256;
 use crate::crypto::sign::SigningKey;
 use crate::http::head::{Owner, Version};
@@ -19,14 +18,8 @@ fn read(
     methods: &[&str],
     authorities: &[(&str, CertificateDer<'static>)],
 ) -> (Possession, Vec<String>, Vec<String>) {
-    let sink = Sink::new("k");
-    let value = Tree::from_yaml(yaml, &sink).expect("YAML");
-    let mut reader = Reader::new(&value, "config", &sink).expect("an object");
     let find = |id: &str| authorities.iter().find(|(known, _)| *known == id).map(|(_, der)| der.clone());
-    let possession = parse(&mut reader, methods, &find, &Arc::default());
-    reader.finish();
-    let (problems, warnings) = sink.into_parts();
-    (possession, problems.iter().map(ToString::to_string).collect(), warnings)
+    testing::read("config", yaml, |config| parse(config, methods, &find, &Arc::default()))
 }
 
 fn good(yaml: &str) -> Possession {

@@ -86,16 +86,13 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::problem::Sink;
-    use crate::config::reader::Reader;
+    use crate::config::testing;
     use crate::plugin::openid_connect::rules::Ground;
     use std::time::Duration;
 
     fn rules(yaml: &str) -> Rules {
-        let sink = Sink::new("k");
-        let value = crate::config::value::Value::from_yaml(yaml, &sink).expect("YAML");
-        let mut reader = Reader::new(&value, "config", &sink).expect("an object");
-        Rules::parse(&mut reader, &Ground { leeway: Duration::ZERO, verify_claims: true, client_ids: &[] })
+        let ground = Ground { leeway: Duration::ZERO, verify_claims: true, client_ids: &[] };
+        testing::read("config", yaml, |config| Rules::parse(config, &ground)).0
     }
 
     #[test]

@@ -1,19 +1,15 @@
 use super::*;
-use crate::config::problem::Sink;
-use crate::config::value::Value as Tree;
+use crate::config::testing;
 use crate::http::head::{Owner, Version};
 
 const NOW: Now = Now { unix_ms: 1_700_000_000_000 };
 
 fn parse_with(yaml: &str, ground: &Ground<'_>) -> (Rules, Vec<String>, Vec<String>) {
-    let sink = Sink::new("k");
-    let value = Tree::from_yaml(yaml, &sink).expect("YAML");
-    let mut reader = Reader::new(&value, "config", &sink).expect("an object");
-    let rules = Rules::parse(&mut reader, ground);
-    reader.raw("typ_allowed");
-    reader.finish();
-    let (problems, warnings) = sink.into_parts();
-    (rules, problems.iter().map(ToString::to_string).collect(), warnings)
+    testing::read("config", yaml, |config| {
+        let rules = Rules::parse(config, ground);
+        config.raw("typ_allowed");
+        rules
+    })
 }
 
 fn ground(client_ids: &[String]) -> Ground<'_> {
