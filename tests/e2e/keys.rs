@@ -102,6 +102,12 @@ fn keys_survive_a_restart_while_the_issuer_is_down() {
     let issuer = Issuer::at(address, &[&key]);
     let edge = setup().start();
     until(&edge, &token, 200);
+    // They are written after they are in use.
+    let stored = || {
+        let file = |name| std::fs::read(store.path().join(name)).unwrap_or_default();
+        [file("edge.db"), file("edge.db-wal")].concat().windows(9).any(|window| window == b"\"jwks_uri")
+    };
+    crate::introspection::wait(stored, "the keys to be stored");
     edge.stop();
     issuer.fail(Fault::Close);
     let edge = setup().start();

@@ -156,7 +156,8 @@ impl Setup {
         if let Some(mode) = self.folder_mode {
             std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         }
-        let admin = free_address();
+        // Whatever port is free when it starts: one that was free before may be taken by then.
+        let admin = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = self.write(dir.path(), admin)?;
         // The edge must not outlive a test that was killed.
         let mut child = Command::new("setpriv")
@@ -181,10 +182,13 @@ impl Setup {
             bail!("not ready:\n{}", edge.error.text());
         }
         for line in edge.error.lines() {
+            if let Some((_, address)) = line.split_once("admin on ") {
+                edge.admin = address.trim().parse()?;
+            }
             if let Some((_, address)) = line.split_once("listening on ") {
                 let end = address.find(|c: char| !(c.is_ascii_digit() || ".:".contains(c))).unwrap_or(address.len());
                 let address: SocketAddr = address[..end].parse()?;
-                if address != admin && !edge.listeners.contains(&address) {
+                if !edge.listeners.contains(&address) {
                     edge.listeners.push(address);
                 }
             }
