@@ -38,7 +38,7 @@ pub struct AdminState {
     pub client_keys: Arc<GeneratedKeys>,
     /// The issuers in use.
     pub issuers: Arc<KeySources>,
-    /// `[admin] address` as configured: one of the names a client may call it by.
+    /// Where it listens: one of the names a client may call it by.
     pub address: SocketAddr,
 }
 
@@ -49,8 +49,12 @@ pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Futu
 
 fn router(state: AdminState) -> Router {
     let address = state.address;
-    let reads: [(&str, MethodRouter<AdminState>); 3] =
-        [("/", get(status::root)), ("/status", get(status::status)), ("/metrics", get(status::metrics))];
+    let reads: [(&str, MethodRouter<AdminState>); 4] = [
+        ("/", get(status::root)),
+        ("/status", get(status::status)),
+        ("/status/ready", get(status::ready)),
+        ("/metrics", get(status::metrics)),
+    ];
     let mut router = Router::new();
     for (path, read) in reads {
         let read = read.options(async || (StatusCode::NO_CONTENT, [("allow", "GET, HEAD, OPTIONS")]));

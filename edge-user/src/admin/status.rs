@@ -1,4 +1,4 @@
-//! `GET /`, `/status` and `/metrics`.
+//! `GET /`, `/status`, `/status/ready` and `/metrics`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -94,6 +94,14 @@ pub(super) async fn status(State(state): State<AdminState>) -> Response {
         // Without a database Kong calls it reachable: nothing is waited for.
         "database": {"reachable": true},
     }))
+}
+
+/// Whether requests are worth sending here: 503 while tokens are to be verified and no issuer's keys are known (K7).
+pub(super) async fn ready(State(state): State<AdminState>) -> Response {
+    match state.issuers.are_silent() {
+        false => message(StatusCode::OK, "ready"),
+        true => message(StatusCode::SERVICE_UNAVAILABLE, "not ready: no issuer has given its keys yet"),
+    }
 }
 
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {

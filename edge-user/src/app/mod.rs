@@ -1,5 +1,6 @@
 //! Composition root: builds every part, in the order in which privileges allow, and owns start, reload and drain.
 
+mod lifeline;
 mod privileges;
 mod readable;
 mod reload;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use self::lifeline::Lifeline;
 use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
@@ -92,7 +94,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     registry.register(move |to: &mut Exposition| plugins.collect(to));
     registry.configured(1);
 
-    let mut threads = Vec::new();
+    let (mut threads, lifeline) = (Vec::new(), Lifeline::default());
     let listeners = sockets.per_worker(&settings, &store)?;
     let addresses = listeners.addresses;
     for (index, bound) in listeners.workers.into_iter().enumerate() {
@@ -107,7 +109,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             max_connections: (settings.limits.connections / workers).max(1),
             phase: phases.clone(),
         };
-        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(parts));
+        let thread = lifeline.spawn(format!("worker-{index}"), move || worker::run(parts));
         threads.push(thread.context("a worker's thread")?);
     }
     for (address, mode, tls) in &addresses {
@@ -131,7 +133,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             .collect(),
     });
     let started = control.block_on(async {
-        serve_admin(sockets.admin, &settings, &registry, &store, &env, node, phases.clone())?;
+        serve_admin(sockets.admin, &registry, &store, &env, node, phases.clone())?;
         serve_identity(sockets.identity, &settings, phases.clone())?;
         if let Some(listener) = sockets.echo {
             let listener = TcpListener::from_std(listener)?;
@@ -155,13 +157,20 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             }
         }
     };
-    control.block_on(reload::until_stopped(reloader, signals, reopen));
+    let mut failed = control.block_on(async {
+        tokio::select! {
+            () = reload::until_stopped(reloader, signals, reopen) => false,
+            () = lifeline.ended() => {
+                tracing::error!("a worker ended by itself: the edge stops, for its supervisor to start it anew");
+                true
+            }
+        }
+    });
     tracing::info!(
         drain_ms = settings.timeouts.drain.as_millis() as u64,
         "stopping: no new connections, the open ones end"
     );
     phase.send_replace(Phase::Drain);
-    let mut failed = false;
     for thread in threads {
         failed |= !matches!(thread.join(), Ok(Ok(())));
     }
@@ -225,16 +234,16 @@ async fn drained(mut phases: watch::Receiver<Phase>) {
 
 fn serve_admin(
     listener: Option<std::net::TcpListener>,
-    settings: &Settings,
     registry: &Arc<Registry>,
     store: &Arc<Store>,
     env: &Env,
     node: Arc<Node>,
     phases: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
-    let (Some(listener), Some(admin)) = (listener, &settings.admin) else { return Ok(()) };
+    let Some(listener) = listener else { return Ok(()) };
     let listener = TcpListener::from_std(listener)?;
-    tracing::info!("admin on {}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    tracing::info!("admin on {address}");
     let store = store.clone();
     let configuration = Arc::new(move || {
         let snapshot = store.load();
@@ -247,7 +256,7 @@ fn serve_admin(
         configuration,
         client_keys: env.plugins.client_keys().clone(),
         issuers: env.plugins.keys().clone(),
-        address: admin.address,
+        address,
     };
     tokio::spawn(admin::serve(listener, state, drained(phases)));
     Ok(())
