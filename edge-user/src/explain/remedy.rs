@@ -65,7 +65,8 @@ impl Remedy {
             Reason::SignatureInvalid => client("get a token from the issuer, and send it unchanged".to_owned()),
             Reason::IntrospectionUnavailable => Self {
                 configuration: configuration(
-                    "`introspection` in `auth_methods`, with `client_id` and `client_secret` to ask with",
+                    "`introspection` in `auth_methods`, `client_id` and `client_secret` to ask with, and \
+                     `introspection_endpoint` where the issuer names none",
                 ),
                 ..client("send a JWT".to_owned())
             },

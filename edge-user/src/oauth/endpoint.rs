@@ -83,35 +83,66 @@ pub enum Whose {
 pub struct Malformed(pub &'static str);
 
 /// Why there is no answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
     /// No connection, no TLS session, or a connection that broke.
-    #[error("the connection failed")]
     Transport,
     /// No whole answer in time.
-    #[error("no answer in time")]
     Timeout,
     /// 5xx or 429.
-    #[error("the answer has status {0}")]
     Status(u16),
     /// The issuer refuses the edge's own credentials.
-    #[error("the issuer refuses the edge's own credentials")]
     Credentials,
     /// Not what was asked for.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Malformed(Malformed),
     /// Too many calls at once.
-    #[error("too many calls wait for this endpoint")]
     Busy,
     /// It failed before, and the next try is not due.
-    #[error("the endpoint is left alone after failures")]
     Open,
     /// The issuer's metadata is not known.
-    #[error("the issuer's metadata is not known")]
     Undiscovered,
-    /// Neither the configuration nor the issuer names the endpoint, or what is named cannot be called.
-    #[error("no usable endpoint is configured or discovered")]
+    /// Neither the configuration nor the issuer names the endpoint.
     NoEndpoint,
+    /// What is named cannot be called.
+    BadEndpoint,
+}
+
+impl FailureKind {
+    /// The fault in words of the edge's own.
+    pub fn fault(self) -> &'static str {
+        match self {
+            Self::Transport => "the connection failed",
+            Self::Timeout => "no answer in time",
+            Self::Status(_) => "the answer has an error status",
+            Self::Credentials => "the issuer refuses the edge's own credentials",
+            Self::Malformed(Malformed(_)) => "the answer is malformed",
+            Self::Busy => "too many calls wait for this endpoint",
+            Self::Open => "the endpoint is left alone after failures",
+            Self::Undiscovered => "the issuer's metadata is not known",
+            Self::NoEndpoint => "no endpoint is configured or discovered",
+            Self::BadEndpoint => "the endpoint that the issuer names cannot be called",
+        }
+    }
+}
+
+/// The fault, and what more is known of it.
+impl std::fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.fault())?;
+        match self {
+            Self::Status(status) => write!(f, ": {status}"),
+            Self::Malformed(Malformed(why)) => write!(f, ": {why}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for FailureKind {}
+
+impl From<Malformed> for FailureKind {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
 }
 
 /// A call without an answer: a fault of the issuer's or of ours, never of a client's token.
@@ -127,7 +158,7 @@ pub struct Failure {
 impl From<FailureKind> for Failure {
     fn from(kind: FailureKind) -> Self {
         let retry_after_secs = match kind {
-            FailureKind::Credentials | FailureKind::NoEndpoint => CREDENTIALS_SECS,
+            FailureKind::Credentials | FailureKind::NoEndpoint | FailureKind::BadEndpoint => CREDENTIALS_SECS,
             _ => RETRY_SECS,
         };
         Self { kind, retry_after_secs }
@@ -318,7 +349,9 @@ impl Endpoint {
             Some(FailureKind::Credentials) => 4,
             Some(FailureKind::Malformed(_)) => 5,
             Some(FailureKind::Busy) => 6,
-            Some(FailureKind::Open | FailureKind::Undiscovered | FailureKind::NoEndpoint) => 7,
+            Some(FailureKind::Open) => 7,
+            // Of finding the endpoint; no call came this far.
+            Some(FailureKind::Undiscovered | FailureKind::NoEndpoint | FailureKind::BadEndpoint) => 7,
         };
         self.results[slot].fetch_add(1, Ordering::Relaxed);
         result

@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// `cache_ttl`, `cache_ttl_min`, `cache_ttl_max`, `cache_ttl_neg`: how long answers are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lifetimes {
-    /// For a value that does not say when it ends; zero: until room is needed.
+    /// For a value that does not say when it ends; zero: it is not kept.
     pub ttl: Duration,
     /// The least, though never past a value's own end.
     pub min: Option<Duration>,
@@ -48,11 +48,7 @@ impl Default for Lifetimes {
 impl Lifetimes {
     /// How long a value is kept that ends in this time, or does not say.
     pub fn of(&self, left: Option<Duration>) -> Duration {
-        let wanted = match left {
-            Some(left) => left,
-            None if self.ttl.is_zero() => LONGEST,
-            None => self.ttl,
-        };
+        let wanted = left.unwrap_or(self.ttl);
         let most = self.max.unwrap_or(LONGEST).min(LONGEST);
         let wanted = wanted.max(self.min.unwrap_or_default()).min(most);
         left.map_or(wanted, |left| wanted.min(left))
@@ -173,6 +169,23 @@ impl<T: Value, E: Refusal> Kept<T, E> {
     fn stored(&self, key: &Key, now: Now) -> Option<Outcome<T, E>> {
         let entry = self.entries.get(key)?;
         (now.unix_ms < entry.until_ms).then(|| entry.outcome.clone())
+    }
+
+    /// Has a value that turned out to be of no use end within this time, so that it is asked for anew, but not by each
+    /// request. Whether it would have stood longer.
+    pub fn shorten(&self, key: &Key, left: Duration, now: Now) -> bool {
+        let Some(mut entry) = self.entries.get_mut(key) else { return false };
+        let until_ms = now.unix_ms.saturating_add(left.as_millis() as i64);
+        let stands_longer = entry.until_ms > until_ms;
+        if stands_longer {
+            entry.until_ms = until_ms;
+        }
+        stands_longer
+    }
+
+    /// Where calls run.
+    pub fn control(&self) -> Option<&Handle> {
+        self.control.as_ref()
     }
 
     /// Joins the call that asks this already, or begins it; nothing where too many are under way.

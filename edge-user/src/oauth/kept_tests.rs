@@ -44,7 +44,7 @@ async fn ask(store: &Arc<Kept<Text, Bad>>, key: Key, keep: Keep, answer: Result<
     assert!(waiting.outcome(WAIT).await.is_some());
 }
 
-const KEEP: Keep = Keep::For(Lifetimes { ttl: Duration::ZERO, min: None, max: None, negative: Duration::ZERO });
+const KEEP: Keep = Keep::For(Lifetimes { ttl: LONGEST, min: None, max: None, negative: Duration::ZERO });
 
 #[test]
 fn lifetimes_follow_the_parameters_and_never_pass_the_end() {
@@ -60,8 +60,9 @@ fn lifetimes_follow_the_parameters_and_never_pass_the_end() {
         (10, Some(100), None, Some(60), 60),
         (10, Some(100), Some(50), Some(1000), 50),
         (3600, None, None, Some(0), 0),
-        (0, None, None, None, LONGEST.as_secs()),
-        (0, None, Some(5), None, 5),
+        (0, None, None, None, 0),
+        (0, None, None, Some(60), 60),
+        (0, Some(5), None, None, 5),
         (3600, None, None, Some(u64::MAX), LONGEST.as_secs()),
     ] {
         let lifetimes = Lifetimes {
@@ -102,6 +103,19 @@ async fn values_are_kept_until_they_end() {
     assert_eq!(store.look(&key, later(0)).expect("the first").expect("a value").0, "one");
     ask(&store, store.key(&[b"c"]), Keep::Nothing, text("three", 60)).await;
     assert!(store.look(&store.key(&[b"c"]), later(0)).is_none());
+}
+
+#[tokio::test]
+async fn what_is_of_no_use_ends_sooner() {
+    let store = store(1 << 20);
+    let key = store.key(&[b"a"]);
+    let five = Duration::from_secs(5);
+    assert!(!store.shorten(&key, five, later(0)), "nothing to shorten");
+    ask(&store, key, KEEP, text("one", 60)).await;
+    assert!(store.shorten(&key, five, later(0)));
+    assert!(!store.shorten(&key, five, later(2)), "it never lengthens");
+    assert!(store.look(&key, later(4)).is_some());
+    assert!(store.look(&key, later(6)).is_none());
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl Target {
         let endpoint = found.map_err(|error| {
             let error: &dyn std::error::Error = &error;
             tracing::error!(error, "[openid-connect] an endpoint cannot be called");
-            FailureKind::NoEndpoint
+            FailureKind::BadEndpoint
         })?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if !held.iter().any(|known| Arc::ptr_eq(known, &endpoint)) {

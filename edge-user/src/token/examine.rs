@@ -130,7 +130,7 @@ impl Validator {
                 good.is_some()
             };
             if cache.budget().spend(source, now.unix_ms, verify).is_none() {
-                return Refused { reason: Reason::VerificationBusy, retry_after_secs: Some(1) }.into();
+                return Refused { retry_after_secs: Some(1), ..Reason::VerificationBusy.into() }.into();
             }
             let used = good.or(candidates.first()).copied();
             observer.key(|| self.key_use(jws.algorithm, used.and_then(|(_, key)| key)));
@@ -204,7 +204,7 @@ impl Validator {
             Some(Missing::Wait(wait)) => Judgement::Wait(Wait::Keys(wait)),
             Some(Missing::Unavailable { retry_after_secs }) => {
                 observer.note(Check::Key, false, || "the issuer's keys cannot be had".to_owned());
-                Refused { reason: Reason::KeysUnavailable, retry_after_secs: Some(retry_after_secs) }.into()
+                Refused { retry_after_secs: Some(retry_after_secs), ..Reason::KeysUnavailable.into() }.into()
             }
             Some(Missing::Unknown) | None => {
                 observer.note(Check::Key, false, || {

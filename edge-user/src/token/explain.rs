@@ -5,7 +5,7 @@
 use super::claims::{ClaimPath, Facts};
 use super::json::{Document, Kind, Value};
 use super::jws::{self, Jws, Shape};
-use super::{Issuers, Now, Validator};
+use super::{Issuers, Now, Refused, Validator};
 use crate::reason::Reason;
 use crate::trace::{Check, Observer};
 use base64::Engine;
@@ -120,13 +120,17 @@ pub(super) fn said(facts: &Facts) -> String {
 }
 
 /// Why asking came to no verdict.
-pub(super) fn unanswered(observer: Observer<'_>, reason: Reason) {
-    let (check, found) = match reason {
+pub(super) fn unanswered(observer: Observer<'_>, refused: Refused) {
+    let (check, found) = match refused.reason {
         Reason::IssuerNotAllowed => (Check::Issuer, "the issuer's answer names another `iss`"),
         Reason::IntrospectionFailed => (Check::Introspection, "the issuer gave no usable answer"),
+        Reason::IntrospectionUnavailable => (Check::Introspection, "nobody to ask about it"),
         _ => (Check::Introspection, "an answer with malformed claims"),
     };
-    observer.note(check, false, || found.to_owned());
+    observer.note(check, false, || match refused.fault {
+        Some(fault) => format!("{found}: {fault}"),
+        None => found.to_owned(),
+    });
 }
 
 impl Validator {

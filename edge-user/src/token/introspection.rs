@@ -5,6 +5,7 @@
 
 use super::cache::{CacheKey, Entry, Ground, Verdict, VerdictCache};
 use super::claims::Facts;
+use super::jws::{Shape, shape};
 use super::{Refused, Settings};
 use crate::crypto::{self, FieldDigest};
 use crate::reason::Reason;
@@ -66,6 +67,24 @@ impl Extras {
 pub struct Unanswered {
     /// For `Retry-After`.
     pub retry_after_secs: u32,
+    /// Why, for the operator.
+    pub fault: &'static str,
+    /// Whether there is nobody to ask, now and later: the issuer has no such endpoint.
+    pub is_nobody: bool,
+}
+
+impl Unanswered {
+    /// What it means for a token. One that nobody can ever be asked about is refused, if nothing else tells what it is.
+    fn refusal(self, token: &[u8]) -> Refused {
+        let fault = Some(self.fault);
+        match self.is_nobody && shape(token) == Shape::Opaque {
+            true => Refused { fault, ..Reason::IntrospectionUnavailable.into() },
+            false => {
+                let retry_after_secs = Some(self.retry_after_secs);
+                Refused { reason: Reason::IntrospectionFailed, retry_after_secs, fault }
+            }
+        }
+    }
 }
 
 /// The answer to come.
@@ -161,7 +180,7 @@ impl FlightWait {
 
 /// No verdict: the client may ask again.
 pub fn unanswered() -> Landed {
-    Err(Refused { reason: Reason::IntrospectionFailed, retry_after_secs: Some(1) })
+    Err(Refused { retry_after_secs: Some(1), ..Reason::IntrospectionFailed.into() })
 }
 
 /// The flights of the process, by what is asked.
@@ -263,10 +282,7 @@ impl Plan {
             Some((said, left)) => (said, Some(left)),
             None => match who.ask(&self.token, extras).await {
                 Ok(said) => (said, None),
-                Err(Unanswered { retry_after_secs }) => {
-                    let retry_after_secs = Some(retry_after_secs);
-                    return Err(Refused { reason: Reason::IntrospectionFailed, retry_after_secs });
-                }
+                Err(unanswered) => return Err(unanswered.refusal(&self.token)),
             },
         };
         let now_ms = now_ms();

@@ -46,6 +46,10 @@ impl Introspect for Answers {
     }
 }
 
+fn unanswered(retry_after_secs: u32) -> Unanswered {
+    Unanswered { retry_after_secs, fault: "the connection failed", is_nobody: false }
+}
+
 fn remote(who: &Arc<Answers>, jwts: JwtBy) -> Remote {
     Remote {
         who: who.clone(),
@@ -91,18 +95,31 @@ async fn answers_are_verdicts_and_nothing_else_is() {
         (json!({"active": true, "iss": format!("{good}/")}), Err(Reason::IssuerNotAllowed)),
         (json!([true]), Err(Reason::TokenMalformed)),
     ] {
-        let token = format!("t{}", crypto::sha256(answer.to_string().as_bytes())[0]);
+        let token = format!("t{}", who.asked());
         who.activate(&token, answer.clone());
         assert_eq!(bench.judge(&token).await, expected, "{answer}");
     }
     assert_eq!(bench.judge("unknown").await, Err(Reason::TokenInactive));
-    who.say("down", Err(Unanswered { retry_after_secs: 9 }));
+    who.say("down", Err(unanswered(9)));
     let Judgement::Wait(wait) = bench.judge_now("down") else { panic!("asked for") };
     let Progress::Landed(Err(refused)) = wait.done().await else { panic!("no verdict") };
-    assert_eq!(refused, Refused { reason: Reason::IntrospectionFailed, retry_after_secs: Some(9) });
+    let fault = Some("the connection failed");
+    assert_eq!(refused, Refused { reason: Reason::IntrospectionFailed, retry_after_secs: Some(9), fault });
     // It is no verdict: the next request asks anew.
     who.activate("down", json!({"active": true}));
     assert_eq!(bench.judge("down").await, Ok(()));
+}
+
+#[tokio::test]
+async fn where_the_issuer_has_no_such_endpoint_the_token_counts() {
+    let (who, key) = (Arc::<Answers>::default(), TestKey::new(Algorithm::ES256, "k"));
+    let bench = Bench::asking(&[&key], settings(), policy(), Some(remote(&who, JwtBy::KeysThenIntrospection))).await;
+    let nobody = Unanswered { is_nobody: true, ..unanswered(10) };
+    let jwt = key.mint(&bench.claims(json!({"sub": "ann"})));
+    who.say(&jwt, Err(nobody));
+    who.say("opaque", Err(nobody));
+    assert_eq!(bench.judge("opaque").await, Err(Reason::IntrospectionUnavailable));
+    assert_eq!(bench.judge(&jwt).await, Err(Reason::IntrospectionFailed), "a good token's client is not to blame");
 }
 
 #[tokio::test]
@@ -220,7 +237,7 @@ async fn old_answers_serve_on_only_where_nobody_answers_and_it_is_asked_for() {
         .await;
         who.activate("t", json!({"active": true, "exp": exp(1000)}));
         assert_eq!(bench.judge("t").await, Ok(()));
-        who.say("t", Err(Unanswered { retry_after_secs: 1 }));
+        who.say("t", Err(unanswered(1)));
         assert_eq!(bench.judge_at("t", later(at)).await, expected, "{stale} {at}");
         who.say("t", Ok(Said::Inactive));
         assert_eq!(bench.judge_at("t", later(at)).await, Err(Reason::TokenInactive));

@@ -120,11 +120,13 @@ pub struct Refused {
     pub reason: Reason,
     /// For `Retry-After`, where the fault is not the token's.
     pub retry_after_secs: Option<u32>,
+    /// The same for the operator: what is at fault.
+    pub fault: Option<&'static str>,
 }
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self { reason, retry_after_secs: None }
+        Self { reason, retry_after_secs: None, fault: None }
     }
 }
 
@@ -305,7 +307,7 @@ impl Validator {
                 };
                 let stale = stale.filter(serves);
                 if stale.is_none() {
-                    explain::unanswered(ask.observer, refused.reason);
+                    explain::unanswered(ask.observer, refused);
                 }
                 return match stale {
                     Some(held) if refused.reason == Reason::IntrospectionFailed => Judgement::Verified(Verified(held)),
@@ -351,7 +353,7 @@ impl Validator {
         let proven = cache.budget().is_good(ask.source, now_ms);
         let wait = match cache.shared().flights().board(*key, proven) {
             Boarding::Joined(wait) => wait,
-            Boarding::Full => return Refused { reason: Reason::VerificationBusy, retry_after_secs: Some(1) }.into(),
+            Boarding::Full => return Refused { retry_after_secs: Some(1), ..Reason::VerificationBusy.into() }.into(),
             Boarding::Mine(ticket, wait) => {
                 let validator = Arc::clone(self);
                 let plan = Plan {

@@ -46,6 +46,18 @@ fn nothing_is_kept_where_that_is_switched_off() {
 }
 
 #[test]
+fn tokens_that_are_refused_are_asked_for_anew_after_some_seconds() {
+    // An issuer that changed its keys is back before its old tokens end.
+    let flow = Flow::start(json!(["client_credentials"]), json!({}));
+    let claims = mint::claims(&flow.issuer.url(), AUDIENCE);
+    flow.give(&mint::flip(&flow.key.token(&claims)));
+    assert_eq!((flow.status(), flow.status(), flow.calls()), (401, 401, 1), "not by each request");
+    flow.issue(json!({}));
+    wait(|| flow.status() == 200, "a new token");
+    assert_eq!(flow.calls(), 2);
+}
+
+#[test]
 fn routes_keep_by_their_own_settings() {
     // A route gets nothing that is older than its settings allow, though another asked the same.
     let (upstream, key) = (Upstream::start(), mint::Key::es256("es-1"));

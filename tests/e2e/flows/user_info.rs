@@ -114,6 +114,7 @@ fn consumers_are_found_by_it() {
 #[test]
 fn opaque_tokens_are_good_if_they_have_a_user() {
     let config = json!({"upstream_headers": [{"header": "X-Email", "path": ["email"]}],
+        "upstream_user_info_header": "X-User", "upstream_introspection_header": "X-Said",
         "userinfo_query_args_client": ["lang"], "userinfo_headers_client": ["X-Tenant"]});
     let flow = Flow::start(json!(["userinfo"]), config);
     flow.issuer.know("opaque-token-0123", alice());
@@ -123,7 +124,10 @@ fn opaque_tokens_are_good_if_they_have_a_user() {
         assert_eq!(seen.field("x-email"), Some("alice@b.example"));
         assert_eq!(seen.field("authorization"), Some("Bearer opaque-token-0123"));
     }
-    assert_eq!(flow.issuer.hits("/userinfo"), 1);
+    assert_eq!(flow.issuer.hits("/userinfo"), 1, "what judged the token is told as well");
+    let seen = flow.upstream.last();
+    let said: Value = serde_json::from_slice(&STANDARD.decode(seen.field("x-user").unwrap()).unwrap()).unwrap();
+    assert_eq!((said, seen.field("x-said")), (alice(), None), "nobody introspected it");
     let fields = ["Authorization: Bearer opaque-token-0123", "X-Tenant: t1", "X-Other: o"];
     assert_eq!(flow.edge.ask(get("/orders?lang=de&other=1", &fields)).status(), 200);
     let asked = flow.issuer.last("/userinfo");

@@ -468,6 +468,13 @@ fn s0_16() {
     let answer = edge.ask(with_token("opaque-token"));
     assert_eq!((answer.status(), edge.reason_of(&answer).as_str()), (401, "introspection_unavailable"));
     edge.logged("introspection is not configured");
+    // With a client to ask as, of an issuer that has nothing to ask.
+    issuer.describe(json!({"introspection_endpoint": null}));
+    let config = json!({"issuer": issuer.url(), "client_id": ["edge"], "client_secret": ["secret"]});
+    let edge = Setup::new(guarded(&upstream.url(), config)).start();
+    let answer = edge.ask(with_token("opaque-token"));
+    assert_eq!((answer.status(), edge.reason_of(&answer).as_str()), (401, "introspection_unavailable"));
+    edge.logged("introspection: no endpoint is configured or discovered");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::oauth::tokens::Tokens;
 use crate::plugin::arguments::Body;
 use crate::plugin::{Access, Place, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
+use crate::token::claims::Facts;
 use crate::token::introspection::Extras;
 use crate::token::jws::{Shape, shape};
 use crate::token::{Ask, Judgement, Now, Progress, Refused, Validator, Verified, Wait};
@@ -108,9 +109,15 @@ impl Denied {
     }
 
     fn of_token(refused: Refused, scheme: Scheme, token: &[u8]) -> Self {
-        let Refused { reason, retry_after_secs } = refused;
+        let Refused { reason, retry_after_secs, fault } = refused;
         let status = challenge::status(reason);
-        Self { retry_after_secs, scheme, token: token.into(), ..Self::new(status, reason) }
+        let fault = fault.map(|fault| format!("introspection: {fault}"));
+        Self { retry_after_secs, scheme, token: token.into(), fault, ..Self::new(status, reason) }
+    }
+
+    /// Whether something was judged and found wrong, rather than not judged at all.
+    fn is_verdict(&self) -> bool {
+        self.retry_after_secs.is_none()
     }
 }
 
@@ -186,21 +193,22 @@ impl OpenidConnect {
             Some(legacy) => Some(legacy.run(request, &self.token(request, &admitted)).await?),
             None => None,
         };
-        let facts = &admitted.facts;
+        let facts: &Facts = &admitted.facts;
+        let introspected = self.along.introspection().map(|_| facts);
         let token = match exchanged.as_ref().or(admitted.fetched.as_ref()) {
             Some(tokens) => Some(tokens.access_token.as_bytes().into()),
             None if self.headers.needs_token(admitted.is_canonical) => Some(self.token(request, &admitted)),
             None => None,
         };
-        let jwk = if self.headers.wants(Part::AccessTokenJwk) { self.validator.key_of(facts) } else { None };
+        let jwk = if self.headers.wants(Part::AccessTokenJwk) { self.validator.key_of(&admitted.facts) } else { None };
         let id_token_jwk = self.flows.id_tokens.as_ref().zip(id_token.as_ref());
         let id_token_jwk = id_token_jwk.and_then(|(flow, id_token)| flow.validator().key_of(&id_token.facts));
         let answer = user_info.as_ref().map(|named| &named.answer);
         let parts = Parts {
             access_token: token.as_deref(),
             access_token_jwk: jwk.as_deref(),
-            introspection: facts.introspection_json(),
-            introspection_jwt: facts.introspection_jwt().map(str::as_bytes),
+            introspection: introspected.and_then(Facts::introspection_json),
+            introspection_jwt: introspected.and_then(Facts::introspection_jwt).map(str::as_bytes),
             id_token: id_token.as_ref().map(|id_token| &*id_token.token),
             id_token_jwk: id_token_jwk.as_deref(),
             refresh_token: admitted.fetched.as_ref().and_then(|it| it.refresh_token.as_ref()).map(|it| it.as_bytes()),
@@ -268,9 +276,13 @@ impl OpenidConnect {
         request.observer.note(Check::Credential, true, || credential::found(scheme, &place));
         let token: Box<[u8]> = found.token.as_ref().into();
         let extras = self.along.with(&sent, exchange.endpoint().into());
-        let Some(tokens) = exchange.run(request, &token, extras).await? else { return Ok(None) };
-        let facts = self.judge_fetched(request, &self.validator, &tokens).await?;
-        let (arguments, fetched) = (its_argument(), Some(tokens));
+        let Some(fetched) = exchange.run(request, &token, extras).await? else { return Ok(None) };
+        let judged = self.judge_fetched(request, &self.validator, &fetched.tokens).await;
+        if judged.as_ref().is_err_and(Denied::is_verdict) {
+            exchange.distrust(&fetched, request.now);
+        }
+        let facts = judged?;
+        let (arguments, fetched) = (its_argument(), Some(fetched.tokens));
         Ok(Some(Admitted { facts, scheme, place, arguments, is_canonical: false, fetched }))
     }
 
@@ -284,12 +296,16 @@ impl OpenidConnect {
         let extras = self.along.with(&sent, grants.endpoint().into());
         let validator = grants.validator(presented.kind()).unwrap_or(&self.validator);
         let (grant, place, arguments) = presented.into_parts();
-        let tokens = grants.fetch(request, grant, extras).await?;
-        for (name, value) in &tokens.replay {
+        let fetched = grants.fetch(request, grant, extras).await?;
+        for (name, value) in &fetched.tokens.replay {
             request.notes.reply(String::from(&**name), &**value);
         }
-        let facts = self.judge_fetched(request, validator, &tokens).await?;
-        let (arguments, fetched) = (Cow::Owned(arguments), Some(tokens));
+        let judged = self.judge_fetched(request, validator, &fetched.tokens).await;
+        if judged.as_ref().is_err_and(Denied::is_verdict) {
+            grants.distrust(&fetched, request.now);
+        }
+        let facts = judged?;
+        let (arguments, fetched) = (Cow::Owned(arguments), Some(fetched.tokens));
         Ok(Admitted { facts, scheme: Scheme::Bearer, place, arguments, is_canonical: false, fetched })
     }
 
@@ -305,7 +321,8 @@ impl OpenidConnect {
         if shape(token) == Shape::Opaque && validator.remote().is_none() {
             return Ok(validator.vouch(tokens.left, tokens.scope.as_deref(), request.now));
         }
-        let judged = judge(validator, request, token, request.observer).await;
+        let extras = self.along.of(&Sent::of(request));
+        let judged = judge(validator, request, token, &extras, request.observer).await;
         judged.map_err(|refused| Denied { is_clients: false, ..Denied::of_token(refused, Scheme::Bearer, token) })
     }
 
@@ -363,6 +380,9 @@ impl OpenidConnect {
         admitted: &Admitted<'_>,
     ) -> Result<Option<flows::Named>, Denied> {
         let Some(users) = &self.flows.users else { return Ok(None) };
+        if let Some(answer) = self.along.user_info_of(&admitted.facts) {
+            return users.name(Arc::new(answer), &admitted.facts).map(Some);
+        }
         let extras = self.along.with(&Sent::of(request), users.endpoint().into());
         let token = self.token(request, admitted);
         users.fetch(request, &token, &admitted.facts, extras).await.map(Some)
@@ -432,9 +452,9 @@ async fn judge(
     validator: &Arc<Validator>,
     request: &mut Request<'_>,
     token: &[u8],
+    extras: &Extras,
     observer: Observer<'_>,
 ) -> Result<Verified, Refused> {
-    let extras = &Extras::default();
     let mut progress = Progress::First;
     loop {
         let ask = Ask { token, now: request.now, source: request.client, extras, observer };

@@ -3,11 +3,20 @@
 use super::credential::Sent;
 use super::credential::named::ClientArg;
 use crate::oauth::Introspection;
+use crate::oauth::endpoint::{Failure, FailureKind};
 use crate::oauth::token_endpoint::TokenEndpoint;
 use crate::oauth::tokens::GrantError;
-use crate::oauth::userinfo::UserInfoEndpoint;
+use crate::oauth::userinfo::{UserInfo, UserInfoEndpoint};
+use crate::token::claims::Facts;
 use crate::token::introspection::{Asking, Extras, Introspect, Said, Unanswered};
 use std::sync::Arc;
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        let Failure { kind, retry_after_secs } = failure;
+        Self { retry_after_secs, fault: kind.fault(), is_nobody: kind == FailureKind::NoEndpoint }
+    }
+}
 
 impl Introspect for Introspection {
     fn id(&self) -> [u8; 32] {
@@ -15,10 +24,7 @@ impl Introspect for Introspection {
     }
 
     fn ask<'a>(&'a self, token: &'a [u8], extras: &'a Extras) -> Asking<'a> {
-        Box::pin(async move {
-            let said = Introspection::ask(self, token, extras).await;
-            said.map_err(|failure| Unanswered { retry_after_secs: failure.retry_after_secs })
-        })
+        Box::pin(async move { Introspection::ask(self, token, extras).await.map_err(Unanswered::from) })
     }
 }
 
@@ -35,7 +41,7 @@ impl Introspect for UserInfoEndpoint {
             match UserInfoEndpoint::ask(self, token, extras).await {
                 Ok(info) => Ok(Said::Active { json: info.json.into(), jwt: info.jwt }),
                 Err(GrantError::Refused(_)) => Ok(Said::Inactive),
-                Err(GrantError::Failed(failure)) => Err(Unanswered { retry_after_secs: failure.retry_after_secs }),
+                Err(GrantError::Failed(failure)) => Err(failure.into()),
             }
         })
     }
@@ -85,6 +91,12 @@ impl Along {
     /// Who is asked about tokens, if anybody is.
     pub(super) fn introspection(&self) -> Option<&Introspection> {
         self.introspection.as_deref()
+    }
+
+    /// What user info said of a token that was judged by it.
+    pub(super) fn user_info_of(&self, facts: &Facts) -> Option<UserInfo> {
+        let json = self.user_info.as_ref().and_then(|_| facts.introspection_json())?;
+        Some(UserInfo { json: json.as_bytes().into(), jwt: facts.introspection_jwt().map(Box::from) })
     }
 
     /// Whether the body has a say, and so must be collected first.

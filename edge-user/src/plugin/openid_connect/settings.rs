@@ -75,7 +75,10 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
     let fleet = fleet.and_then(|settings| env.fleets().fleet(&settings));
     let who = introspection.clone().map(|who| who as Arc<dyn Introspect>);
     let who = who.or_else(|| methods.userinfo.then(|| Arc::clone(&user_info) as Arc<dyn Introspect>));
-    let remote = remote(config, &methods, who, fleet.as_ref(), env);
+    let keeps_introspection = config.bool("cache_introspection").unwrap_or(true);
+    let keeps_user_info = config.bool("cache_user_info").unwrap_or(true);
+    let keep = if asks { keeps_introspection } else { keeps_user_info };
+    let remote = remote(config, &methods, who, keep, fleet.as_ref(), env);
     let leeway = leeway(config);
     let rules = Rules::parse(config, &rules::Ground { leeway, verify_claims, client_ids: &client_ids });
     let settings = Settings {
@@ -110,6 +113,7 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
         remote: remote.as_ref(),
         keys: keys.as_ref(),
         user_info,
+        keeps_user_info,
         headers: &headers,
         lifetimes: lifetimes(config, &settings),
         fleet,
@@ -250,12 +254,12 @@ fn remote(
     config: &mut Reader<'_>,
     methods: &Methods<'_>,
     who: Option<Arc<dyn Introspect>>,
+    keep: bool,
     fleet: Option<&Fleet>,
     env: &PluginEnv,
 ) -> Option<Remote> {
     const BOTH: &str = "introspect_jwt_tokens";
     let both = config.bool(BOTH).unwrap_or(false);
-    let keep = config.bool("cache_introspection").unwrap_or(true);
     let ttl_inactive = seconds(config, "cache_ttl_neg", DAY_SECS).unwrap_or(INACTIVE);
     let ttl_min = seconds(config, "cache_ttl_min", f64::MAX).unwrap_or_default();
     let ttl_stale = seconds(config, "cache_ttl_resurrect", DAY_SECS).unwrap_or_default();

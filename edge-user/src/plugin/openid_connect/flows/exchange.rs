@@ -2,7 +2,7 @@
 //! (RFC 8693); and Kong's legacy exchange, which only changes what the upstream gets.
 
 use super::super::{Denied, Request, judge};
-use super::grants::Source;
+use super::grants::{Fetched, Source};
 use super::{Verdicts, fetch};
 use crate::oauth::kept::{Brought, Keep, Kept};
 use crate::oauth::legacy_exchange::LegacyExchange;
@@ -12,7 +12,7 @@ use crate::reason::Reason;
 use crate::token::claims::{ClaimPath, Facts, Reading, holds};
 use crate::token::introspection::Extras;
 use crate::token::jws::{Jws, Shape, shape};
-use crate::token::{Refused, Validator};
+use crate::token::{Now, Refused, Validator};
 use crate::trace::Observer;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -68,17 +68,22 @@ impl Exchange {
         &self.tokens.endpoint
     }
 
+    /// Has tokens that are refused asked for anew.
+    pub(in super::super) fn distrust(&self, fetched: &Fetched, now: Now) {
+        self.tokens.distrust(fetched, now);
+    }
+
     /// The tokens that this one is exchanged for; nothing where it is judged as it is.
     pub(in super::super) async fn run(
         &self,
         request: &mut Request<'_>,
         token: &[u8],
         extras: Extras,
-    ) -> Result<Option<Arc<Tokens>>, Denied> {
+    ) -> Result<Option<Fetched>, Denied> {
         let Some(subject) = issuer_of(token).and_then(|iss| self.subjects.iter().find(|it| *it.issuer == *iss)) else {
             return Ok(None);
         };
-        let judged = judge(&subject.validator, request, token, Observer::default()).await;
+        let judged = judge(&subject.validator, request, token, &Extras::default(), Observer::default()).await;
         let facts = match (judged, &subject.conditions) {
             (Ok(facts), _) => facts,
             // It is the configured issuer's: the judgement that follows says what is wrong with it.

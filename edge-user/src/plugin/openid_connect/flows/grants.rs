@@ -4,17 +4,21 @@
 use super::super::credential::named::{PairKind, ParamTypes};
 use super::super::credential::{Place, Refused, Sent};
 use super::super::{Denied, Request};
-use super::{Verdicts, fetch};
+use super::{Verdicts, fetch, key};
 use crate::crypto::FieldDigest;
 use crate::oauth::fleet::{self, Fleet};
 use crate::oauth::kept::{Brought, Keep, Kept};
 use crate::oauth::token_endpoint::{Ask, Grant, GrantKind, TokenEndpoint, Wanted};
 use crate::oauth::tokens::{GrantError, Tokens};
 use crate::reason::Reason;
-use crate::token::Validator;
 use crate::token::introspection::Extras;
+use crate::token::{Now, Validator};
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// How much longer tokens that are refused are kept: the issuer is not asked by each request.
+const DISTRUSTED: Duration = Duration::from_secs(5);
 
 const VERDICTS: Verdicts = Verdicts { refused: Reason::GrantRefused, failed: Reason::GrantFailed };
 
@@ -39,6 +43,13 @@ pub(super) struct Source {
     /// `token_cache_key_include_scope`
     pub(super) by_scope: bool,
     pub(super) fleet: Option<Fleet>,
+}
+
+/// Tokens that were fetched, and for which question.
+pub(in super::super) struct Fetched {
+    /// The tokens.
+    pub(in super::super) tokens: Arc<Tokens>,
+    question: [u8; 32],
 }
 
 /// A credential that stands for a token.
@@ -104,8 +115,13 @@ impl Grants {
         request: &mut Request<'_>,
         grant: Grant,
         extras: Extras,
-    ) -> Result<Arc<Tokens>, Denied> {
+    ) -> Result<Fetched, Denied> {
         self.tokens.fetch(request, grant.into(), extras, VERDICTS).await
+    }
+
+    /// Has tokens that are refused asked for anew.
+    pub(in super::super) fn distrust(&self, fetched: &Fetched, now: Now) {
+        self.tokens.distrust(fetched, now);
     }
 
     /// Who judges the tokens of a grant, where that is not who judges all others.
@@ -134,10 +150,10 @@ impl Source {
         ask: Ask,
         extras: Extras,
         verdicts: Verdicts,
-    ) -> Result<Arc<Tokens>, Denied> {
+    ) -> Result<Fetched, Denied> {
         let question = self.question(&ask, &extras);
         let (endpoint, fleet, keep) = (Arc::clone(&self.endpoint), self.fleet.clone(), self.keep);
-        fetch(request, &self.kept, (&[&question], keep), verdicts, move || async move {
+        let tokens = fetch(request, &self.kept, (&[&question], keep), verdicts, move || async move {
             match (&fleet, keep) {
                 (Some(fleet), Keep::For(lifetimes)) => {
                     let name = fleet.name(fleet::Kind::Tokens, &[&question]);
@@ -149,7 +165,18 @@ impl Source {
                 }),
             }
         })
-        .await
+        .await?;
+        Ok(Fetched { tokens, question })
+    }
+
+    /// Has tokens that are refused end soon here, and at once for the fleet.
+    pub(super) fn distrust(&self, fetched: &Fetched, now: Now) {
+        let question: &[&[u8]] = &[&fetched.question];
+        let news = self.kept.shorten(&key(&self.kept, question, self.keep), DISTRUSTED, now);
+        if news && let (Some(fleet), Some(control)) = (self.fleet.clone(), self.kept.control()) {
+            let name = fleet.name(fleet::Kind::Tokens, question);
+            control.spawn(async move { fleet.delete(&name).await });
+        }
     }
 
     /// A hash over all that makes another question of it, the same on every node.

@@ -5,6 +5,7 @@ use super::super::credential::named::ParamTypes;
 use super::super::{Denied, Request, judge};
 use crate::reason::Reason;
 use crate::token::claims::{ClaimPath, Reading, holds};
+use crate::token::introspection::Extras;
 use crate::token::{Validator, Verified};
 use crate::trace::Observer;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl IdTokens {
 
     /// Judges one: its issuer, times, signature, and that it is for us.
     pub(in super::super) async fn judge(&self, request: &mut Request<'_>, token: &[u8]) -> Result<Verified, Denied> {
-        let judged = judge(&self.validator, request, token, Observer::default()).await;
+        let judged = judge(&self.validator, request, token, &Extras::default(), Observer::default()).await;
         let facts = judged.map_err(|refused| match refused.retry_after_secs {
             Some(_) => Denied { retry_after_secs: refused.retry_after_secs, ..Denied::new(503, refused.reason) },
             None => invalid(refused.reason.phrase()),

@@ -4,8 +4,8 @@
 //! Calls run on the control runtime, one at a time for each question; answers are kept for their time. A request looks,
 //! and at most waits as long as for keys.
 //!
-//! A fetched token is judged at each use, after it was kept: one that fails stays for its time and fails again. So an
-//! issuer that gives out bad tokens is not asked by each request.
+//! A fetched token is judged at each use, after it was kept: one that fails is asked for anew some seconds later. So an
+//! issuer that gives out bad tokens is not asked by each request, and one that changed its keys not refused for long.
 
 mod exchange;
 mod grants;
@@ -14,7 +14,7 @@ mod settings;
 mod user_info;
 
 use super::{Denied, Request};
-use crate::oauth::kept::{Brought, Keep, Kept, Outcome, Value};
+use crate::oauth::kept::{Brought, Keep, Kept, Key, Outcome, Value};
 use crate::oauth::tokens::{GrantError, Refused};
 use crate::reason::Reason;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ async fn fetch<T: Value, F>(
 where
     F: Future<Output = Result<Brought<T>, GrantError>> + Send + 'static,
 {
-    let key = kept.key(&[question, &[format!("{keep:?}").as_bytes()]].concat());
+    let key = key(kept, question, keep);
     if let Some(outcome) = kept.look(&key, request.now) {
         return brought(outcome, verdicts);
     }
@@ -92,6 +92,10 @@ where
     request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
     request.now = super::Now::read();
     outcome.map_or_else(|| Err(unanswered()), |outcome| brought(outcome, verdicts))
+}
+
+fn key<T: Value>(kept: &Kept<T, GrantError>, question: &[&[u8]], keep: Keep) -> Key {
+    kept.key(&[question, &[format!("{keep:?}").as_bytes()]].concat())
 }
 
 fn brought<T>(outcome: Outcome<T, GrantError>, verdicts: Verdicts) -> Result<Arc<T>, Denied> {

@@ -48,6 +48,8 @@ pub(in super::super) struct Ground<'a> {
     pub(in super::super) remote: Option<&'a Remote>,
     pub(in super::super) keys: Option<&'a Arc<KeySource>>,
     pub(in super::super) user_info: Arc<UserInfoEndpoint>,
+    /// `cache_user_info`
+    pub(in super::super) keeps_user_info: bool,
     pub(in super::super) headers: &'a Headers,
     pub(in super::super) lifetimes: Lifetimes,
     pub(in super::super) fleet: Option<Fleet>,
@@ -265,9 +267,8 @@ fn id_tokens(config: &mut Reader<'_>, ground: &Ground<'_>) -> Option<IdTokens> {
 
 fn users(config: &mut Reader<'_>, ground: &Ground<'_>) -> Option<Users> {
     let searched = config.bool("search_user_info").unwrap_or(false);
-    let keeps = config.bool("cache_user_info").unwrap_or(true);
     let said = ground.headers.wants(Part::UserInfo) || ground.headers.wants(Part::UserInfoJwt);
-    let keep = if keeps { Keep::For(ground.lifetimes) } else { Keep::Nothing };
+    let keep = if ground.keeps_user_info { Keep::For(ground.lifetimes) } else { Keep::Nothing };
     (searched || said).then(|| Users {
         endpoint: Arc::clone(&ground.user_info),
         kept: Arc::clone(ground.env.users()),

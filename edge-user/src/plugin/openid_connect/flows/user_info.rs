@@ -54,6 +54,11 @@ impl Users {
             Ok(Brought { value, left: None })
         })
         .await?;
+        self.name(answer, facts)
+    }
+
+    /// An answer as that on the user of a token whose facts are these.
+    pub(in super::super) fn name(&self, answer: Arc<UserInfo>, facts: &Facts) -> Result<Named, Denied> {
         let refused = |why: &str| Denied { fault: Some(why.to_owned()), ..Denied::new(401, Reason::UserInfoRefused) };
         let claims = Facts::introspected(answer.json.to_vec(), None).map_err(|reason| refused(reason.phrase()))?;
         // OpenID Connect Core 1.0, 5.3.2: it must be about the same user.
