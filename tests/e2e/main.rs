@@ -5,6 +5,7 @@ mod admin;
 mod balancing;
 mod claim_headers;
 mod consumers;
+mod credential_names;
 mod credentials;
 mod differential;
 mod dns;

@@ -92,7 +92,8 @@ pub(super) fn resolve(
         router: Router::new(requests.iter().map(|(_, entity, _)| &entity.criteria)),
         routes: requests
             .iter()
-            .map(|(index, entity, service)| Route {
+            .map(|(index, entity, service)| (entity, service, plans.plan(*index, *service)))
+            .map(|(entity, service, plan)| Route {
                 id: entity.common.id,
                 name: entity.name.as_deref().map(Into::into),
                 label: label(entity.name.as_deref(), entity.common.id),
@@ -103,7 +104,8 @@ pub(super) fn resolve(
                 request_buffering: entity.request_buffering,
                 response_buffering: entity.response_buffering,
                 service: service_of(*service),
-                plugins: plans.plan(*index, *service),
+                credential_names: plan.credential_names(),
+                plugins: plan,
             })
             .collect(),
         stream_router: StreamRouter::new(&stream_routes.iter().map(StreamRoute::criteria).collect::<Vec<_>>()),

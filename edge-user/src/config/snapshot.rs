@@ -95,6 +95,8 @@ pub struct Route {
     pub service: Option<Arc<Service>>,
     /// The plugins that may run.
     pub plugins: Arc<Plan>,
+    /// Lower-case names of fields, besides `Authorization`, in which they look for credentials; mostly none.
+    pub credential_names: Box<[Box<str>]>,
 }
 
 /// One route that steers connections.

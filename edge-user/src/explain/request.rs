@@ -174,7 +174,7 @@ impl Shown {
         let target = target::resolve(&mut head, &mut host, port).map_err(|_| "no path or URL of a request")?;
         notes.certificates = headers::certificates(&head, &snapshot.certificate_names);
         let owned = OwnedNames::new(snapshot.owned_names.iter().map(|name| &**name));
-        headers::clean_request(&mut head, &owned, false);
+        headers::clean_request(&mut head, &owned, &plugin.credential_names(), false);
         Ok(Built { head, target, body })
     }
 }

@@ -20,6 +20,7 @@ fn route(name: &str) -> Route {
         response_buffering: true,
         service: None::<Arc<Service>>,
         plugins: Arc::default(),
+        credential_names: Box::default(),
     }
 }
 

@@ -276,13 +276,18 @@ impl TokenEndpoint {
         }
         self.additions.add_headers(&mut request, extras);
         let replay = |headers: &HeaderMap| self.replay.of(ask.grant.kind(), headers);
+        let scope = self.scope(ask, extras);
         let answered = endpoint.call(request, whose, async |answer| {
             let replayed = replay(&answer.headers);
             let read = tokens::read(answer, &secrets)?;
-            // Where the clocks differ, a token is over before `expires_in` is.
-            let until_exp = |tokens: &Tokens| tokens::until_exp(tokens.access_token.as_bytes(), Now::read());
-            Ok(read.map(|tokens| {
-                let left = tokens.left.into_iter().chain(until_exp(&tokens)).min();
+            // Where the clocks differ, a token is over before `expires_in` is; and an ID token may be over sooner.
+            let now = Now::read();
+            Ok(read.map(|mut tokens| {
+                // RFC 6749, 5.1: what is not said is what was asked for.
+                tokens.scope = tokens.scope.take().or_else(|| (!scope.is_empty()).then(|| scope.as_str().into()));
+                let all = [Some(&tokens.access_token), tokens.id_token.as_ref()].into_iter().flatten();
+                let ends = all.filter_map(|token| tokens::until_exp(token.as_bytes(), now));
+                let left = tokens.left.into_iter().chain(ends).min();
                 Tokens { replay: replayed, left, ..tokens }
             }))
         });

@@ -52,6 +52,8 @@ pub struct Tokens {
     pub replay: Vec<(Box<str>, Box<[u8]>)>,
     /// `expires_in` at the time of the answer.
     pub left: Option<Duration>,
+    /// When that was, Unix milliseconds.
+    pub answered_ms: i64,
 }
 
 /// Names nothing.
@@ -72,7 +74,14 @@ impl Tokens {
             scope: None,
             replay: Vec::new(),
             left,
+            answered_ms: Now::read().unix_ms,
         }
+    }
+
+    /// When the access token ends, Unix milliseconds; nothing where nobody says.
+    pub fn ends_ms(&self) -> Option<i64> {
+        let left_ms = self.left?.as_millis().min(1 << 50) as i64;
+        Some(self.answered_ms.saturating_add(left_ms))
     }
 
     /// As the fleet's cache keeps them; `left` is that cache's to know.
@@ -103,6 +112,7 @@ impl Tokens {
             scope: stored.scope.take(),
             replay: std::mem::take(&mut stored.replay),
             left: Some(left),
+            answered_ms: Now::read().unix_ms,
         })
     }
 }
@@ -239,6 +249,7 @@ fn tokens(answer: Answer) -> Result<Tokens, Malformed> {
         scope,
         replay: Vec::new(),
         left: optional("expires_in").map(expires_in).transpose()?,
+        answered_ms: Now::read().unix_ms,
     })
 }
 

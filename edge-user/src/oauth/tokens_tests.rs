@@ -156,6 +156,8 @@ fn what_the_fleet_keeps_comes_back() {
     let bytes = tokens.encode();
     let back = Tokens::decode(&bytes, Duration::from_secs(7)).expect("tokens");
     tokens.left = Some(Duration::from_secs(7));
+    assert_eq!(back.ends_ms(), Some(back.answered_ms + 7000));
+    tokens.answered_ms = back.answered_ms;
     assert!(back == tokens);
     assert!(Tokens::decode(&bytes[..bytes.len() - 1], Duration::ZERO).is_none());
     assert!(Tokens::decode(b"{}", Duration::ZERO).is_none());

@@ -368,6 +368,15 @@ impl Plugin {
         }
     }
 
+    /// Lower-case names of the fields, besides `Authorization`, in which it looks for credentials. A plugin that does
+    /// cannot be for a consumer or group.
+    pub fn credential_names(&self) -> Vec<Box<str>> {
+        match self {
+            Self::OpenidConnect(plugin) => plugin.credential_names(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The lower-case name of the field in which a proxy in front shows it a client's certificate.
     pub fn certificate_name(&self) -> Option<Box<str>> {
         match self {

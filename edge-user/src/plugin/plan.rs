@@ -90,6 +90,14 @@ pub fn rank(consumer: bool, group: bool, route: bool, service: bool) -> Rank {
     }
 }
 
+impl Plan {
+    /// Lower-case names of fields, besides `Authorization`, in which its plugins look for credentials.
+    pub fn credential_names(&self) -> Box<[Box<str>]> {
+        let defaults = self.slots.iter().flat_map(|slot| &slot.defaults);
+        defaults.flat_map(|(_, instance)| instance.plugin.credential_names()).collect()
+    }
+}
+
 impl Slot {
     /// Any of its instances: all are of one plugin.
     pub fn any(&self) -> Option<&Plugin> {

@@ -103,6 +103,7 @@ impl Scene {
                 response_buffering: true,
                 service: None,
                 plugins: Arc::default(),
+                credential_names: Box::default(),
             },
             router: Router::default(),
             found: None,

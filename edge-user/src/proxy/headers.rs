@@ -9,15 +9,18 @@ use super::context::Context;
 use super::owned::{OwnedNames, imitates_forwarding};
 use crate::http::h1::parse::list;
 use crate::http::h1::write::decimal;
-use crate::http::head::{Head, Known};
+use crate::http::head::{Head, Known, Owner};
 
 /// The name the edge bears in `Via`.
 const PSEUDONYM: &str = "edge";
 
 /// Drops what must not pass: fields of the hop, those `Connection` names, every owned name a client could have
-/// sent, and forwarding fields of clients that are not trusted to say where a request came from (P1–P3, H15).
-pub fn clean_request(head: &mut Head, owned: &OwnedNames, trusted: bool) {
+/// sent, and forwarding fields of clients that are not trusted to say where a request came from (P1–P3, H15). Names in
+/// which the route looks for `credentials` stay until it has: `clean_credentials` is for those.
+pub fn clean_request(head: &mut Head, owned: &OwnedNames, credentials: &[Box<str>], trusted: bool) {
     let named = ConnectionOptions::of(head);
+    let is_credential = |name: &[u8]| credentials.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+    let is_owned = |name: &[u8]| owned.owns(name) && !is_credential(name);
     head.retain(|field| match field.known {
         Known::Connection
         | Known::KeepAlive
@@ -36,10 +39,15 @@ pub fn clean_request(head: &mut Head, owned: &OwnedNames, trusted: bool) {
         | Known::XRealIp
         | Known::Forwarded => trusted,
         Known::XKongRequestId => false,
-        Known::Other => !(named.contains(field.name) || owned.owns(field.name) || imitates_forwarding(field.name)),
+        Known::Other => !(named.contains(field.name) || is_owned(field.name) || imitates_forwarding(field.name)),
         // What the edge knows by name is never dropped at a client's wish: it frames, routes or authenticates.
         _ => true,
     });
+}
+
+/// Drops owned names of clients that stayed for their credentials; what the edge wrote itself stays (P1).
+pub fn clean_credentials(head: &mut Head, owned: &OwnedNames) {
+    head.retain(|field| field.owner == Owner::Edge || field.known != Known::Other || !owned.owns(field.name));
 }
 
 /// The fields in which a proxy in front may show its client's certificate, before `clean_request` drops them: they are
@@ -184,7 +192,7 @@ impl ConnectionOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::{Owner, Version};
+    use crate::http::head::Version;
 
     fn head(fields: &[(&str, &str)]) -> Head {
         let mut head = Head::default();
@@ -224,14 +232,26 @@ mod tests {
             ("X-Keep", "1"),
         ];
         let mut untrusted = head(&sent);
-        clean_request(&mut untrusted, &owned, false);
+        clean_request(&mut untrusted, &owned, &[], false);
         assert_eq!(names(&untrusted), ["Host", "Authorization", "Content-Length", "X-Keep"]);
         let mut trusted = head(&sent);
-        clean_request(&mut trusted, &owned, true);
+        clean_request(&mut trusted, &owned, &[], true);
         assert_eq!(
             names(&trusted),
             ["Host", "Authorization", "X-Forwarded-For", "Forwarded", "Content-Length", "X-Keep"]
         );
+    }
+
+    // P1
+    #[test]
+    fn credentials_stay_by_their_own_name_until_they_are_read() {
+        let owned = OwnedNames::new(["x-token"]);
+        let mut head = head(&[("X-Token", "secret"), ("X_Token", "forged"), ("X.Token", "forged"), ("X-Keep", "1")]);
+        clean_request(&mut head, &owned, &["x-token".into()], false);
+        assert_eq!(names(&head), ["X-Token", "X-Keep"]);
+        head.push(Owner::Edge, b"X-Token", b"ours");
+        clean_credentials(&mut head, &owned);
+        assert_eq!(names(&head), ["X-Keep", "X-Token"]);
     }
 
     // H10

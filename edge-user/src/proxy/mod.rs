@@ -160,7 +160,7 @@ fn route<'a>(
     }
     context.expects_continue = head.has(Known::Expect);
     context.notes.certificates = headers::certificates(head, &view.snapshot.certificate_names);
-    headers::clean_request(head, &view.owned, trusted);
+    headers::clean_request(head, &view.owned, &route.credential_names, trusted);
     Ok(target)
 }
 
@@ -239,6 +239,9 @@ async fn access<'a, D: Downstream>(
             }
             Access::Answer(answer) => return Err(Stop::Answer(answer.into())),
         }
+    }
+    if !route.credential_names.is_empty() {
+        headers::clean_credentials(head, &view.owned);
     }
     Ok(())
 }

@@ -234,17 +234,15 @@ impl Validator {
         Some(exp_ms.saturating_add(self.leeway_ms))
     }
 
-    /// The facts of an opaque token that its issuer gave the edge itself: how long it lives, and its scope.
-    pub fn vouch(&self, left: Option<Duration>, scope: Option<&str>, now: Now) -> Verified {
-        let left = left.unwrap_or(self.settings.ttl_without_exp);
-        let exp_ms = now.unix_ms.saturating_add(left.as_millis().min(1 << 50) as i64);
-        let mut claims = serde_json::json!({"exp": exp_ms / 1000});
-        if let Some(scope) = scope {
-            claims["scope"] = scope.into();
-        }
+    /// The facts of an opaque token that its issuer gave the edge itself: when it ends, and its scope.
+    pub fn vouch(ends_ms: Option<i64>, scope: Option<&str>) -> Verified {
+        let exp = ends_ms.map(|ms| ("exp", serde_json::Value::from(ms / 1000)));
+        let scope = scope.map(|scope| ("scope", scope.into()));
+        let claims: serde_json::Value = exp.into_iter().chain(scope).collect();
         let facts = Facts::introspected(claims.to_string().into_bytes(), None);
         let facts = facts.expect("a number and a text make claims");
-        Verified(Held::new(Arc::new(Entry::new(Verdict::Verified(facts), Ground::Always, 0, exp_ms))))
+        let until_ms = ends_ms.unwrap_or(i64::MAX);
+        Verified(Held::new(Arc::new(Entry::new(Verdict::Verified(facts), Ground::Always, 0, until_ms))))
     }
 
     /// The public key that verified a token, as a JWK; nothing where no fetched key did, or it is gone meanwhile.

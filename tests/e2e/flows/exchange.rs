@@ -60,6 +60,11 @@ fn a_foreign_token_becomes_one_of_the_issuer() {
     let asked = foreign.flow.issuer.last("/token");
     assert_eq!(asked.field("authorization"), Some(&basic("edge", SECRET)["Authorization: ".len()..]));
     assert_eq!(foreign.other.key_fetches(), 0);
+    // T25: only access tokens are exchanged.
+    let (header, claims) = mint::open(&foreign.token(json!({"nonce": "n"})));
+    let id_token = foreign.key.sign(&with(header, json!({"typ": "JWT"})), &claims);
+    assert_eq!(foreign.reason(&id_token), (401, "id_token_used".into()));
+    assert_eq!(foreign.flow.calls(), 1);
     // Another caller's is another question.
     assert_eq!(foreign.ask(&foreign.token(json!({"sub": "dave"}))).status(), 200);
     assert_eq!((foreign.flow.upstream_subject().as_str(), foreign.flow.calls()), ("dave", 2));

@@ -124,6 +124,10 @@ fn an_issuers_bad_token_is_refused_unless_that_is_switched_off() {
 #[test]
 fn opaque_tokens_are_asked_about_where_somebody_can_be() {
     const TOKEN: &str = "opaque-token-0123456789";
+    let config = json!({"scopes": ["orders:read"], "scopes_required": ["orders:read"]});
+    let flow = Flow::start(json!(["client_credentials"]), config);
+    flow.give(TOKEN);
+    assert_eq!(flow.status(), 200, "an issuer that does not say gives what was asked for (RFC 6749, 5.1)");
     let flow = Flow::start(json!(["client_credentials"]), json!({"scopes_required": ["orders:read"]}));
     flow.give(TOKEN);
     assert_eq!(flow.status(), 403, "nobody says that it has the scope");
@@ -153,7 +157,7 @@ fn nobody_is_anonymous_with_credentials() {
     flow.issuer.answer("/token", |_| error("invalid_grant", "no"));
     let config = json!({
         "anonymous": "nobody", "client_credentials_param_type": ["header", "query", "body"],
-        "refresh_token_param_name": "Refresh", "id_token_param_name": "X-Id-Token", "bearer_token_param_type": ["header", "query"],
+        "refresh_token_param_name": "Refresh", "id_token_param_name": "X-Id-Token",
     });
     let methods = json!(["bearer", "refresh_token", "client_credentials"]);
     let config = plus(client(&flow.issuer.url(), methods), config);

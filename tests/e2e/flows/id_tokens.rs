@@ -48,6 +48,8 @@ fn one_that_clients_send_is_verified_and_told() {
         ("audiences", sign(&flow, &with(id_claims(&flow), json!({"aud": ["other", "edge "]})))),
         ("no audience", sign(&flow, &with(id_claims(&flow), json!({"aud": null})))),
         ("issuer", sign(&flow, &with(id_claims(&flow), json!({"iss": "https://evil.example"})))),
+        ("another user's", sign(&flow, &with(id_claims(&flow), json!({"sub": "mallory"})))),
+        ("no subject", sign(&flow, &with(id_claims(&flow), json!({"sub": null})))),
         ("expired", sign(&flow, &with(id_claims(&flow), json!({"exp": 1})))),
         ("type", flow.key.token(&id_claims(&flow))),
         ("opaque", "opaque-id-token-0123".to_owned()),
@@ -79,6 +81,14 @@ fn one_that_a_grant_brings_goes_before_a_clients() {
     assert_eq!(flow.ask(&[&basic(CALLER.0, CALLER.1), &format!("X-Id-Token: {other}")]).status(), 200);
     let seen = flow.upstream.last();
     assert_eq!((seen.field("x-verified-id"), seen.field("x-id-token")), (Some(token.as_str()), None));
+    // One that ends before its access token is over for both: they are asked for anew.
+    let (short, calls) = (sign(&flow, &with(id_claims(&flow), json!({"exp": mint::now() + 2}))), flow.calls());
+    flow.issue(json!({"id_token": short}));
+    assert_eq!(flow.ask(&[&basic("short", CALLER.1)]).status(), 200);
+    flow.issue(json!({"id_token": token}));
+    assert_eq!((flow.ask(&[&basic("short", CALLER.1)]).status(), flow.calls()), (200, calls + 1));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!((flow.ask(&[&basic("short", CALLER.1)]).status(), flow.calls()), (200, calls + 2));
     flow.issue(json!({"id_token": flip(&token)}));
     assert_eq!(flow.ask(&[&basic("another", CALLER.1)]).status(), 401);
     flow.assert_silent(&[&token, &other]);

@@ -77,7 +77,7 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
     let found = SNAPSHOT.router.select(&request).expect("`/` is a route");
     let route = &SNAPSHOT.routes[found.route];
     let service = route.service.as_ref().expect("every route has a service");
-    headers::clean_request(head, &OWNED, trusted);
+    headers::clean_request(head, &OWNED, &[], trusted);
     let sent: Vec<Vec<u8>> = head.fields().map(|field| field.name.to_ascii_lowercase()).collect();
     for name in &sent {
         check_name(name, trusted);

@@ -127,10 +127,16 @@ impl OpenidConnect {
         settings::parse(config, place, env)
     }
 
-    /// Fields that only the edge may write. A field that clients send their token in is theirs until it is judged.
+    /// Lower-case names of the fields that only the edge may write.
     pub fn owned_names(&self) -> Vec<Box<str>> {
-        let names = self.headers.owned_names().into_iter().filter(|name| !self.places.reads_field(name));
-        names.chain(self.certificate_name()).collect()
+        self.headers.owned_names().into_iter().chain(self.certificate_name()).collect()
+    }
+
+    /// Lower-case names of the fields, besides `Authorization`, in which clients send credentials. Where one is owned
+    /// too, it is theirs until it was read.
+    pub fn credential_names(&self) -> Vec<Box<str>> {
+        let names = self.places.field_names().into_iter().chain(self.flows.field_names());
+        names.map(|name| name.to_ascii_lowercase().into()).collect()
     }
 
     /// The lower-case name of the field in which a proxy in front shows a client's certificate.
@@ -276,7 +282,8 @@ impl OpenidConnect {
         request.observer.note(Check::Credential, true, || credential::found(scheme, &place));
         let token: Box<[u8]> = found.token.as_ref().into();
         let extras = self.along.with(&sent, exchange.endpoint().into());
-        let Some(fetched) = exchange.run(request, &token, extras).await? else { return Ok(None) };
+        let is_id_token = |facts: &Facts| self.rules.is_id_token(facts);
+        let Some(fetched) = exchange.run(request, &token, extras, is_id_token).await? else { return Ok(None) };
         let judged = self.judge_fetched(request, &self.validator, &fetched.tokens).await;
         if judged.as_ref().is_err_and(Denied::is_verdict) {
             exchange.distrust(&fetched, request.now);
@@ -297,9 +304,6 @@ impl OpenidConnect {
         let validator = grants.validator(presented.kind()).unwrap_or(&self.validator);
         let (grant, place, arguments) = presented.into_parts();
         let fetched = grants.fetch(request, grant, extras).await?;
-        for (name, value) in &fetched.tokens.replay {
-            request.notes.reply(String::from(&**name), &**value);
-        }
         let judged = self.judge_fetched(request, validator, &fetched.tokens).await;
         if judged.as_ref().is_err_and(Denied::is_verdict) {
             grants.distrust(&fetched, request.now);
@@ -319,7 +323,7 @@ impl OpenidConnect {
     ) -> Result<Verified, Denied> {
         let token = tokens.access_token.as_bytes();
         if shape(token) == Shape::Opaque && validator.remote().is_none() {
-            return Ok(validator.vouch(tokens.left, tokens.scope.as_deref(), request.now));
+            return Ok(Validator::vouch(tokens.ends_ms(), tokens.scope.as_deref()));
         }
         let extras = self.along.of(&Sent::of(request));
         let judged = judge(validator, request, token, &extras, request.observer).await;
@@ -362,14 +366,16 @@ impl OpenidConnect {
             flow.remove(request);
         }
         let fetched = admitted.fetched.as_ref().and_then(|tokens| tokens.id_token.as_ref());
-        let token = match fetched {
-            Some(token) => token.as_bytes().into(),
-            None => {
-                let Some(token) = sent else { return Ok(None) };
-                token
-            }
+        // What the issuer gave in one answer belongs together.
+        let (token, belongs): (Box<[u8]>, bool) = match (fetched, sent) {
+            (Some(token), _) => (token.as_bytes().into(), true),
+            (None, Some(token)) => (token, false),
+            (None, None) => return Ok(None),
         };
         let facts = flow.judge(request, &token).await?;
+        if !belongs {
+            flow.fits(&facts, &admitted.facts)?;
+        }
         Ok(Some(IdToken { token, facts }))
     }
 
@@ -407,6 +413,8 @@ impl OpenidConnect {
         }
         self.headers.apply_upstream(request.head, parts);
         self.headers.apply_downstream(request.notes, parts);
+        let replay = admitted.fetched.iter().flat_map(|tokens| &tokens.replay);
+        replay.for_each(|(name, value)| request.notes.reply(String::from(&**name), &**value));
         self.possession.clean(request.head);
         consumer::write(request.head, &request.notes.caller);
     }

@@ -136,6 +136,11 @@ impl Rules {
         self.login.as_ref().map(|login| login.max_age.as_secs())
     }
 
+    /// Whether the facts are those of an ID token, where such are refused.
+    pub(super) fn is_id_token(&self, facts: &Facts) -> bool {
+        self.refuse_id_tokens.as_ref().is_some_and(|clients| facts.is_id_token(clients))
+    }
+
     /// Whether the facts are what the route requires. `head` is the request's.
     pub(super) fn check(&self, facts: &Facts, head: &Head, now: Now, observer: Observer<'_>) -> Result<(), Reason> {
         let claim = |path| demand::claim(facts, path);

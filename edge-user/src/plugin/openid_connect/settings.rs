@@ -120,6 +120,10 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
         env,
     };
     let flows = flows::parse(config, &ground);
+    if possession.takes_bound() && flows.users.is_some() {
+        let text = "asks with the client's token as a bearer token: issuers refuse that of bound ones (RFC 9449, 7.2)";
+        config.warn("search_user_info", text);
+    }
     let answers = Answers::parse(config, &rules, possession.schemes());
     let run_on_preflight = config.bool("run_on_preflight").unwrap_or(true);
     std::mem::replace(config, Reader::empty(config.line(), "", config.sink())).finish();

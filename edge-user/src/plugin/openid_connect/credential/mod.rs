@@ -11,9 +11,9 @@ use crate::http::head::{Head, Known};
 use crate::plugin::arguments::{self, Argument, Body};
 use crate::plugin::{Request, RequestBody};
 use crate::reason::Reason;
-use places::Fields;
 pub(super) use places::Places;
 pub use places::Showing;
+use places::{Fields, KONG_FIELDS};
 
 /// The argument that bears a token (RFC 6750, 2.2 and 2.3).
 pub(super) const ACCESS_TOKEN: &str = "access_token";
@@ -177,12 +177,13 @@ impl Places {
             Fields::Nowhere | Fields::Authorization => {}
             Fields::Named(name) => remove(request, Place::Field(name), &[]),
             Fields::Kong => {
-                ["access-token", "x-access-token"].iter().for_each(|name| remove(request, Place::Field(name), &[]));
+                KONG_FIELDS.iter().for_each(|name| remove(request, Place::Field(name), &[]));
             }
         }
-        for (place, _) in [(Place::Query, self.query), (Place::Body, self.body)].iter().filter(|(_, is_read)| *is_read)
-        {
-            remove(request, *place, &[ACCESS_TOKEN]);
+        // Wherever it is looked for, and in the query always: some server behind would take it from there.
+        remove(request, Place::Query, &[ACCESS_TOKEN]);
+        if self.body {
+            remove(request, Place::Body, &[ACCESS_TOKEN]);
         }
         if let Some(name) = &self.cookie {
             remove(request, Place::Cookie(name), &[]);
@@ -199,7 +200,7 @@ impl Places {
             },
             Fields::Kong => {
                 let mut found = authorization(sent.head, schemes)?;
-                for name in ["access-token", "x-access-token"] {
+                for name in KONG_FIELDS {
                     match sent.field(name)? {
                         None => {}
                         Some(_) if found.is_some() => return Err(TWICE),

@@ -74,6 +74,11 @@ impl ParamTypes {
         Self { header: has(|types| types.header), query: has(|types| types.query), body: has(|types| types.body) }
     }
 
+    /// Whether a field is among them.
+    pub(in super::super) fn reads_field(self) -> bool {
+        self.header
+    }
+
     /// Whether the body is among them, and so must be collected first.
     pub(in super::super) fn reads_body(self) -> bool {
         self.body

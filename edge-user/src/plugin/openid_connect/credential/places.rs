@@ -6,6 +6,8 @@ use crate::http::head::is_field_name;
 
 const TYPES: &str = "bearer_token_param_type";
 const HEADER_NAME: &str = "bearer_token_header_name";
+/// Where Kong looks beside `Authorization`.
+pub(super) const KONG_FIELDS: [&str; 2] = ["access-token", "x-access-token"];
 const COOKIE_NAME: &str = "bearer_token_cookie_name";
 
 /// Where a token may stand.
@@ -78,14 +80,12 @@ impl Places {
         self.body
     }
 
-    /// Whether a client's token may stand in this field: the edge must not drop it as its own.
-    pub(in super::super) fn reads_field(&self, name: &str) -> bool {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
+    /// The names of fields, besides `Authorization`, that a token may stand in.
+    pub(in super::super) fn field_names(&self) -> Vec<&str> {
         match &self.fields {
-            Fields::Nowhere => false,
-            Fields::Authorization => is("authorization"),
-            Fields::Kong => ["authorization", "access-token", "x-access-token"].into_iter().any(is),
-            Fields::Named(named) => is(named),
+            Fields::Nowhere | Fields::Authorization => Vec::new(),
+            Fields::Kong => KONG_FIELDS.into(),
+            Fields::Named(named) => vec![named],
         }
     }
 }

@@ -73,12 +73,14 @@ impl Exchange {
         self.tokens.distrust(fetched, now);
     }
 
-    /// The tokens that this one is exchanged for; nothing where it is judged as it is.
+    /// The tokens that this one is exchanged for; nothing where it is judged as it is. Only access tokens are exchanged:
+    /// `is_id_token` tells others.
     pub(in super::super) async fn run(
         &self,
         request: &mut Request<'_>,
         token: &[u8],
         extras: Extras,
+        is_id_token: impl FnOnce(&Facts) -> bool,
     ) -> Result<Option<Fetched>, Denied> {
         let Some(subject) = issuer_of(token).and_then(|iss| self.subjects.iter().find(|it| *it.issuer == *iss)) else {
             return Ok(None);
@@ -92,6 +94,9 @@ impl Exchange {
         };
         if subject.conditions.as_ref().is_some_and(|conditions| !conditions.hold(&facts)) {
             return Ok(None);
+        }
+        if is_id_token(&facts) {
+            return Err(denied(Reason::IdTokenUsed.into(), token));
         }
         // Its sender would have to prove that it holds the key; what it is exchanged for would ask for no proof (S5).
         if facts.is_bound() {

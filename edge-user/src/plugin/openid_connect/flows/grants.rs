@@ -75,6 +75,11 @@ impl Grants {
         [refresh, self.password, self.client].into_iter().flatten().any(ParamTypes::reads_body)
     }
 
+    /// The name of the field that refresh tokens may stand in.
+    pub(super) fn field_name(&self) -> Option<&str> {
+        self.refresh.as_ref().filter(|(_, types)| types.reads_field()).map(|(name, _)| &**name)
+    }
+
     /// Takes every such credential out of what goes upstream; `Authorization` is the caller's to remove.
     pub(super) fn remove(&self, request: &mut Request<'_>) {
         if let Some((name, types)) = &self.refresh {

@@ -4,7 +4,7 @@ use super::super::credential::Sent;
 use super::super::credential::named::ParamTypes;
 use super::super::{Denied, Request, judge};
 use crate::reason::Reason;
-use crate::token::claims::{ClaimPath, Reading, holds};
+use crate::token::claims::{ClaimPath, Facts, Reading, holds};
 use crate::token::introspection::Extras;
 use crate::token::{Validator, Verified};
 use crate::trace::Observer;
@@ -18,12 +18,18 @@ pub(in super::super) struct IdTokens {
     /// Our ids at the issuer: an ID token is for one of them.
     pub(super) clients: Box<[Box<str>]>,
     pub(super) aud: ClaimPath,
+    pub(super) sub: ClaimPath,
 }
 
 impl IdTokens {
     /// Whether one may stand in the body.
     pub(super) fn reads_body(&self) -> bool {
         self.sent.as_ref().is_some_and(|(_, types)| types.reads_body())
+    }
+
+    /// The name of the field that clients send one in.
+    pub(super) fn field_name(&self) -> Option<&str> {
+        self.sent.as_ref().filter(|(_, types)| types.reads_field()).map(|(name, _)| &**name)
     }
 
     /// The validator of ID tokens: knows the keys that verified them.
@@ -52,11 +58,21 @@ impl IdTokens {
             Some(_) => Denied { retry_after_secs: refused.retry_after_secs, ..Denied::new(503, refused.reason) },
             None => invalid(refused.reason.phrase()),
         })?;
-        let is_ours = |aud| self.clients.iter().any(|id| holds(aud, id, Reading::Whole));
-        if facts.claim(&self.aud).is_some_and(is_ours) {
-            return Ok(facts);
+        let is_ours = |claim| self.clients.iter().any(|id| holds(claim, id, Reading::Whole));
+        // `azp` is left to extensions that use it (OpenID Connect Core 1.0 with errata 2, 3.1.3.7).
+        match facts.claim(&self.aud).is_some_and(is_ours) {
+            true => Ok(facts),
+            false => Err(invalid("its aud is none of the configured `client_id`s")),
         }
-        Err(invalid("its aud is none of the configured `client_id`s"))
+    }
+
+    /// Whether one that a client sent is about the user of its access token: what it says is believed of that one.
+    pub(in super::super) fn fits(&self, id_token: &Facts, access_token: &Facts) -> Result<(), Denied> {
+        let sub = |facts: &Facts| facts.claim(&self.sub).and_then(|sub| sub.text().map(|sub| sub.into_owned()));
+        match sub(id_token).is_some_and(|said| sub(access_token).is_some_and(|sub| sub == said)) {
+            true => Ok(()),
+            false => Err(invalid("its sub is not the access token's")),
+        }
     }
 }
 

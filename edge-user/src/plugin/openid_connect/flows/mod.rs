@@ -49,6 +49,13 @@ impl Flows {
             || self.id_tokens.as_ref().is_some_and(IdTokens::reads_body)
     }
 
+    /// The names of fields, besides `Authorization`, that some credential may stand in.
+    pub(super) fn field_names(&self) -> impl Iterator<Item = &str> {
+        let refresh_token = self.grants.as_ref().and_then(Grants::field_name);
+        let id_token = self.id_tokens.as_ref().and_then(IdTokens::field_name);
+        [refresh_token, id_token].into_iter().flatten()
+    }
+
     /// Takes every credential of theirs out of what goes upstream; `Authorization` is the caller's to remove.
     pub(super) fn remove_credentials(&self, request: &mut Request<'_>) {
         if let Some(grants) = &self.grants {

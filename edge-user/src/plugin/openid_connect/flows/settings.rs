@@ -108,14 +108,18 @@ fn unsigned(config: &mut Reader<'_>) -> Box<[GrantKind]> {
         ("client_credentials", Some(GrantKind::ClientCredentials)),
         ("password", Some(GrantKind::Password)),
         ("refresh_token", Some(GrantKind::RefreshToken)),
-        // Tokens that are asked about are not verified by keys anyway.
+        // By asking alone, no signature is verified; beside keys, what they refuse stays refused.
         ("introspection", None),
         ("userinfo", None),
         // Of browsers.
         ("authorization_code", None),
         ("session", None),
     ];
-    let kinds: Box<[_]> = config.words(KEY, &WORDS).unwrap_or_default().into_iter().flatten().collect();
+    let words = config.words(KEY, &WORDS).unwrap_or_default();
+    let kinds: Box<[_]> = words.iter().copied().flatten().collect();
+    if kinds.len() < words.len() {
+        config.warn(KEY, "says something of client_credentials, password and refresh_token alone");
+    }
     if !kinds.is_empty() {
         config.warn(KEY, "tokens of these grants are taken as the issuer gave them, their signatures unverified");
     }
@@ -262,7 +266,8 @@ fn id_tokens(config: &mut Reader<'_>, ground: &Ground<'_>) -> Option<IdTokens> {
     }
     let settings = Settings { types: vec!["".into(), "jwt".into()], ..ground.settings.clone() };
     let validator = Validator::new(settings, ground.keys.cloned(), None).ok()?;
-    Some(IdTokens { sent, validator, clients, aud: ClaimPath::new(["aud"]) })
+    let [aud, sub] = ["aud", "sub"].map(|name| ClaimPath::new([name]));
+    Some(IdTokens { sent, validator, clients, aud, sub })
 }
 
 fn users(config: &mut Reader<'_>, ground: &Ground<'_>) -> Option<Users> {

@@ -172,6 +172,11 @@ impl Possession {
         self.dpop != Demand::Off
     }
 
+    /// Whether bound tokens are taken at all.
+    pub(super) fn takes_bound(&self) -> bool {
+        self.mtls != Demand::Off || self.dpop != Demand::Off
+    }
+
     /// Whether even a token that is bound to nothing needs a look.
     pub(super) fn demands_proof(&self) -> bool {
         self.mtls == Demand::Strict || self.dpop == Demand::Strict
