@@ -19,6 +19,7 @@ pub mod upstream;
 
 use std::borrow::Cow;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 
 use self::connection::Connection;
@@ -65,16 +66,20 @@ pub async fn handle<D: Downstream>(
     let view = worker.view();
     connection.requests.set(connection.requests.get() + 1);
     let mut context = Context::new(worker, connection);
-    let phases = run(&view, &mut context, heads, upgrade, down);
-    let after = match worker.settings.timeouts.request_total {
-        None => phases.await,
-        Some(limit) => match tokio::time::timeout(limit, phases).await {
-            Ok(after) => after,
-            Err(_) => {
-                fail(&mut context, heads, down, Failure::Upstream(Reason::UpstreamTimeout)).await;
-                After::Next
-            }
-        },
+    let in_time = {
+        // Pinned where it is made: it is large, and a move would copy it for each request.
+        let mut phases = pin!(run(&view, &mut context, heads, upgrade, down));
+        match worker.settings.timeouts.request_total {
+            None => Some(phases.as_mut().await),
+            Some(limit) => tokio::time::timeout(limit, phases.as_mut()).await.ok(),
+        }
+    };
+    let after = match in_time {
+        Some(after) => after,
+        None => {
+            fail(&mut context, heads, down, Failure::Upstream(Reason::UpstreamTimeout)).await;
+            After::Next
+        }
     };
     match after {
         After::Next => worker.account(&context, heads),
@@ -257,14 +262,12 @@ async fn proxy_in_time<'a, D: Downstream>(
 ) -> Result<After, Stop<'a>> {
     let limit = if grpc::is_grpc(&heads.request) { grpc::deadline(&heads.request) } else { None };
     let left = limit.map(|limit| limit.saturating_sub(context.started.elapsed()));
-    let exchange = proxy(view, context, heads, target, upgrade, down);
-    match left {
-        None => exchange.await,
-        Some(left) => match tokio::time::timeout(left, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Stop::Failed(Failure::Upstream(Reason::UpstreamTimeout))),
-        },
-    }
+    let mut exchange = pin!(proxy(view, context, heads, target, upgrade, down));
+    let in_time = match left {
+        None => Ok(exchange.as_mut().await),
+        Some(left) => tokio::time::timeout(left, exchange.as_mut()).await,
+    };
+    in_time.unwrap_or(Err(Stop::Failed(Failure::Upstream(Reason::UpstreamTimeout))))
 }
 
 /// Sends the request on and the response back.
