@@ -16,7 +16,8 @@ pub use self::options::{HttpVersion, Identity, Options, Proxies, Proxy};
 use self::options::{Profile, header};
 use crate::tls;
 
-/// Why an issuer gave no answer. Texts carry URLs from the configuration only.
+/// Why an issuer gave no answer. Texts carry URLs of the configuration or of the issuer's metadata, and nothing that was
+/// sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not an absolute http or https URL.

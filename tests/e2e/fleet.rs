@@ -19,6 +19,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value as Json, json};
 use tokio::runtime::{Handle, Runtime};
 
+use super::introspection::wait;
 use super::{guarded, plus, with_token};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -102,6 +103,28 @@ fn nodes_share_what_the_server_cannot_read() {
         assert_eq!(value(&two, &[b"validator", TOKEN]).await, None);
     });
     assert_eq!((count(&numbers, "get", "hit"), count(&numbers, "get", "unreadable")), (1, 4));
+}
+
+// A server that takes connections and says nothing holds up one question, whatever time-outs are configured.
+#[test]
+fn a_server_that_hangs_is_soon_left_alone() {
+    let (redis, runtime) = (Redis::start(), runtime());
+    let patient = format!("{{port: {}, read_timeout: 10000}}", redis.address().port());
+    let (fleet, _) = node(&patient, runtime.handle());
+    let name = fleet.name(Kind::Introspection, &[TOKEN]);
+    runtime.block_on(fleet.put(&name, ANSWER, LONG));
+    redis.signal(Signal::SIGSTOP);
+    let waits: Vec<Duration> = (0..300)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            let began = Instant::now();
+            assert_eq!(runtime.block_on(fleet.get(&name)), None);
+            began.elapsed()
+        })
+        .collect();
+    redis.signal(Signal::SIGCONT);
+    let long = waits.iter().filter(|wait| **wait > Duration::from_millis(200)).count();
+    assert!(long <= 1 && waits.iter().max() < Some(&Duration::from_secs(1)), "{long}: {:?}", waits.iter().max());
 }
 
 // I3: the server does not decide how long an answer is believed.
@@ -234,14 +257,20 @@ fn active() -> Json {
 #[test]
 fn two_edges_ask_once() {
     let pair = Pair::start();
-    for token in ["opaque-token-one", "opaque-token-two"] {
-        pair.issuer.know(token, active());
-        assert_eq!(pair.statuses(token), [200, 200]);
+    let redis = pair.redis.as_ref().unwrap();
+    let ask = |index: usize, token: &str| pair.edges[index].ask(with_token(token)).status();
+    let tokens = [("opaque-token-one", 200), ("opaque-token-two", 200), ("opaque-token-unknown", 401)];
+    // A refusal is shared too, for its short time.
+    for (number, (token, status)) in tokens.into_iter().enumerate() {
+        if status == 200 {
+            pair.issuer.know(token, active());
+        }
+        assert_eq!(ask(0, token), status);
+        // Nobody waits for the fleet to be told.
+        wait(|| redis.keys().len() > number, "the fleet to be told");
+        assert_eq!(ask(1, token), status);
         assert_eq!(pair.issuer.introspections(token), 1, "{token}");
     }
-    assert_eq!(pair.statuses("opaque-token-unknown"), [401, 401]);
-    assert_eq!(pair.issuer.introspections("opaque-token-unknown"), 1, "a refusal is shared too, for its short time");
-    let redis = pair.redis.as_ref().unwrap();
     let keys = redis.keys();
     assert_eq!(keys.len(), 3, "{keys:?}");
     for key in &keys {
@@ -253,6 +282,41 @@ fn two_edges_ask_once() {
     let hits =
         |edge: &Edge| edge.metric("edge_fleet_cache_total{kind=\"introspection\",operation=\"get\",result=\"hit\"}");
     assert_eq!(pair.edges.each_ref().map(hits), [0.0, 3.0]);
+}
+
+// I3: who keeps answers for a shorter time gets none that is older.
+#[test]
+fn answers_for_other_times_are_not_shared() {
+    let (upstream, issuer, redis) = (Upstream::start(), Issuer::start(&[]), Redis::start());
+    let edge = |more: Json| {
+        let config = plus(shared(&issuer.url(), redis.address()), more);
+        Setup::new(guarded(&upstream.url(), config)).env("EDGE_SECRETS_KEY", KEY).start()
+    };
+    let (long, short) = (edge(json!({})), edge(json!({"cache_ttl_max": 1})));
+    issuer.know("opaque-token", active());
+    assert_eq!(long.ask(with_token("opaque-token")).status(), 200);
+    wait(|| redis.keys().len() == 1, "the fleet to be told");
+    issuer.forget("opaque-token");
+    assert_eq!(short.ask(with_token("opaque-token")).status(), 401, "revoked");
+    assert_eq!(issuer.introspections("opaque-token"), 2);
+}
+
+// A hot token is asked for anew before its answer ends: of the issuer, since the fleet has what ends as soon.
+#[test]
+fn answers_are_renewed_by_the_issuer() {
+    let (upstream, issuer, redis) = (Upstream::start(), Issuer::start(&[]), Redis::start());
+    let config = plus(shared(&issuer.url(), redis.address()), json!({"cache_ttl_max": 3}));
+    let edge = Setup::new(guarded(&upstream.url(), config)).env("EDGE_SECRETS_KEY", KEY).start();
+    issuer.know("opaque-token", active());
+    let began = Instant::now();
+    let asks = || {
+        assert_eq!(edge.ask(with_token("opaque-token")).status(), 200);
+        issuer.introspections("opaque-token") == 2
+    };
+    wait(asks, "the answer to be renewed");
+    assert!(began.elapsed() < Duration::from_secs(3), "not before its end: {:?}", began.elapsed());
+    let hits = edge.metric("edge_fleet_cache_total{kind=\"introspection\",operation=\"get\",result=\"hit\"}");
+    assert_eq!(hits, 0.0);
 }
 
 // The loss of the server: each edge asks for itself, a metric says so, and no request fails.

@@ -54,6 +54,11 @@ impl Method {
         matches!(self, Self::TlsClientAuth | Self::SelfSignedTlsClientAuth)
     }
 
+    /// Whether a signed assertion is the proof (RFC 7523).
+    pub(super) fn is_assertion(self) -> bool {
+        matches!(self, Self::ClientSecretJwt | Self::PrivateKeyJwt)
+    }
+
     /// What this needs, for a client that has not got it.
     pub(super) fn needs(self) -> &'static str {
         match self {
@@ -147,9 +152,9 @@ impl Client {
         configured.or(self.method).or_else(discovered).unwrap_or_else(default)
     }
 
-    /// Whether `method` depends on what the issuer says of itself.
+    /// Whether the proof depends on what the issuer says of itself: the method, or whom an assertion is for.
     pub(super) fn asks_issuer(&self, configured: Option<Method>) -> bool {
-        configured.or(self.method).is_none()
+        configured.or(self.method).is_none_or(Method::is_assertion)
     }
 
     /// The options of a call under a method: those given, with the certificate where the method is mutual TLS.

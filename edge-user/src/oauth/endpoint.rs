@@ -42,8 +42,6 @@ pub enum Purpose {
     Token,
     /// OpenID Connect Core 1.0, 5.3
     UserInfo,
-    /// RFC 7009
-    Revocation,
     /// Kong's legacy `token_exchange_endpoint`.
     TokenExchange,
 }
@@ -55,7 +53,6 @@ impl Purpose {
             Self::Introspection => "introspection",
             Self::Token => "token",
             Self::UserInfo => "userinfo",
-            Self::Revocation => "revocation",
             Self::TokenExchange => "token_exchange",
         }
     }
@@ -388,8 +385,15 @@ impl Endpoint {
             Ok(Ok(answer)) if answer.status >= 500 || answer.status == 429 => {
                 let asks = matches!(answer.status, 429 | 503);
                 let retry_after = asks.then(|| retry_after(&answer, SystemTime::now())).flatten();
+                let kind = FailureKind::Status(answer.status);
+                // A limit on what the caller presented is that caller's: others are still answered.
+                if answer.status == 429 && whose != Whose::Edge {
+                    pass.record(Outcome::Answered);
+                    let retry_after_secs = whole_secs(retry_after.unwrap_or_default());
+                    return Err(Failure { retry_after_secs, ..self.unanswered(kind, None) });
+                }
                 pass.record(Outcome::Failed { retry_after });
-                Err(self.unanswered(FailureKind::Status(answer.status), None))
+                Err(self.unanswered(kind, None))
             }
             Ok(Ok(answer)) => {
                 pass.record(Outcome::Answered);
@@ -428,9 +432,14 @@ impl Endpoint {
         };
         match self.session.call(call()).await {
             // The issuer may close an idle connection in the moment it is used again.
-            Err(error) if self.purpose.may_repeat() && error.is_broken_connection() => self.session.call(call()).await,
+            Err(error) if self.may_repeat(request) && error.is_broken_connection() => self.session.call(call()).await,
             result => result,
         }
+    }
+
+    /// An assertion is good for one call (RFC 7523, 3): the issuer may have seen it.
+    fn may_repeat(&self, request: &Request) -> bool {
+        self.purpose.may_repeat() && !request.form.as_ref().is_some_and(|form| form.has("client_assertion"))
     }
 
     fn unanswered(&self, kind: FailureKind, error: Option<&http_client::Error>) -> Failure {
@@ -445,9 +454,9 @@ impl Endpoint {
     /// The issuer does not take our credentials: somebody has to know, with the issuer's own words.
     fn alarm(&self, request: &Request, answer: &Answer) -> Failure {
         if self.may_log() {
-            let words = Words::read(answer);
+            let (words, secrets) = (Words::read(answer), request.secrets());
             let quote = |text: &Option<String>| match text.as_deref() {
-                Some(text) if request.is_echoed_in(text) => Some("[not shown: it repeats a secret]".to_owned()),
+                Some(text) if secrets.are_echoed_in(text) => Some("[not shown: it repeats a secret]".to_owned()),
                 text => text.map(|text| text.chars().take(MAX_QUOTED).collect()),
             };
             tracing::error!(

@@ -52,6 +52,13 @@ async fn statuses_are_told_apart() {
     idp.answer(Reply::json(401, ""));
     let theirs = endpoint(&all, &idp.url);
     assert_eq!(theirs.call(request(), Whose::Caller, ok).await, Ok(401), "a verdict on the caller's credentials");
+    // A limit on one caller is no fault of the endpoint: the next one is asked for.
+    idp.answer(Reply::json(429, "").with("Retry-After: 100"));
+    for whose in [Whose::Caller, Whose::Both] {
+        assert_eq!(theirs.call(request(), whose, ok).await, status(429, 100));
+    }
+    idp.answer(Reply::json(200, ""));
+    assert_eq!(theirs.call(request(), Whose::Caller, ok).await, Ok(200));
     let read = async |_| Err::<(), _>(Malformed("odd"));
     idp.answer(Reply::json(200, ""));
     assert_eq!(theirs.call(request(), Whose::Caller, read).await, Err(FailureKind::Malformed(Malformed("odd")).into()));
@@ -177,7 +184,7 @@ fn the_issuers_words_are_quoted_without_our_secrets() {
         assert_eq!((words.error.as_deref(), words.description.as_deref()), (error, description));
     }
     for echo in [TOKEN, "s3cret-of-ours"] {
-        assert!(request().is_echoed_in(&format!("the value {echo} is wrong")));
+        assert!(request().secrets().are_echoed_in(&format!("the value {echo} is wrong")));
     }
 }
 

@@ -23,6 +23,8 @@ use crate::token::Now;
 pub const MAX_VALUE_BYTES: usize = 64 << 10;
 /// Before the value, inside the seal: when it ends, Unix milliseconds, big-endian. Redis is not trusted with that.
 const END_BYTES: usize = 8;
+/// How long a request may be held up for the fleet's answer, whatever time-outs are configured.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Longer than anything is kept; fits what Redis takes.
 const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -232,7 +234,7 @@ impl Fleet {
         // Whatever stands there, no more of it crosses the wire than could be ours.
         let last = END_BYTES + MAX_VALUE_BYTES + OVERHEAD;
         command.arg("GETRANGE").arg(&name.text).arg(0).arg(last);
-        match self.client.query::<Vec<u8>>(command).await {
+        match self.client.query_within::<Vec<u8>>(PATIENCE, command).await {
             Err(_) => self.count(name.kind, Outcome::GetFailed),
             Ok(sealed) if sealed.is_empty() => self.count(name.kind, Outcome::Miss),
             Ok(sealed) => {

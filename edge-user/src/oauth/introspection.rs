@@ -301,6 +301,10 @@ impl Settings {
                 config.problem(key, format!("{name:?}"), "a header that the message itself does not need");
             }
         }
+        // The operator may show other credentials; a client's are not the edge's.
+        if client_headers.iter().any(|name| name.eq_ignore_ascii_case("authorization")) {
+            config.problem("introspection_headers_client", "\"authorization\"", "other names: the edge shows its own");
+        }
         let fixed = args.iter().map(|(name, _)| name).map(|name| ("introspection_post_args_names", name));
         let copied = client_args.iter().map(|name| ("introspection_post_args_client", name));
         let headers_as_args = client_header_args.iter().map(|name| ("introspection_post_args_client_headers", name));

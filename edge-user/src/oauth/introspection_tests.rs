@@ -380,6 +380,10 @@ fn parameters_that_cannot_be_honoured_are_named() {
             "introspection_headers_client: found \"host\", expected a header that the message itself does not need",
         ),
         (
+            "introspection_headers_client: [Authorization]",
+            "introspection_headers_client: found \"authorization\", expected other names: the edge shows its own",
+        ),
+        (
             "introspection_post_args_client: [token]",
             "introspection_post_args_client: found \"token\", expected an argument that the edge does not send itself",
         ),

@@ -69,6 +69,9 @@ pub trait Value: Send + Sync + 'static {
 pub trait Refusal: Send + Sync + 'static {
     /// Whether the other side judged what it was asked: only then is it an answer, which may be kept.
     fn is_answer(&self) -> bool;
+
+    /// Bytes it holds on the heap.
+    fn heap_bytes(&self) -> usize;
 }
 
 /// What a call brought.
@@ -109,6 +112,8 @@ pub struct Kept<T, E> {
     entries: DashMap<Key, Entry<T, E>>,
     flights: DashMap<Key, Flight<T, E>>,
     bytes: AtomicUsize,
+    /// Of those, the ones for refusals.
+    refusal_bytes: AtomicUsize,
     swept_ms: AtomicI64,
     hits: AtomicU64,
     calls: AtomicU64,
@@ -141,6 +146,7 @@ impl<T: Value, E: Refusal> Kept<T, E> {
             entries: DashMap::new(),
             flights: DashMap::new(),
             bytes: AtomicUsize::new(0),
+            refusal_bytes: AtomicUsize::new(0),
             swept_ms: AtomicI64::new(0),
             hits: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -234,7 +240,8 @@ impl<T: Value, E: Refusal> Kept<T, E> {
             }
             (Ok(Brought { value, .. }), Keep::Nothing) => (Ok(Arc::new(value)), Duration::ZERO, 0),
             (Err(error), Keep::For(lifetimes)) if error.is_answer() => {
-                (Err(Arc::new(error)), lifetimes.negative, size_of::<E>())
+                let bytes = error.heap_bytes() + size_of::<E>();
+                (Err(Arc::new(error)), lifetimes.negative, bytes)
             }
             (Err(error), _) => (Err(Arc::new(error)), Duration::ZERO, 0),
         };
@@ -246,16 +253,32 @@ impl<T: Value, E: Refusal> Kept<T, E> {
     }
 
     fn insert(&self, key: Key, entry: Entry<T, E>, now_ms: i64) {
-        if entry.bytes > self.limit_bytes / 8 {
+        let refusals = if entry.outcome.is_err() { self.refusal_bytes.load(Ordering::Relaxed) } else { 0 };
+        // Refusals get a part of their own: whoever collects them pushes out nobody's tokens.
+        if refusals + entry.bytes > self.limit_bytes / 8 {
             return;
         }
-        self.bytes.fetch_add(entry.bytes, Ordering::Relaxed);
+        self.book(&entry);
         if let Some(old) = self.entries.insert(key, entry) {
-            self.bytes.fetch_sub(old.bytes, Ordering::Relaxed);
+            self.unbook(&old);
         }
         let over = self.bytes.load(Ordering::Relaxed) > self.limit_bytes;
         if over || now_ms - self.swept_ms.load(Ordering::Relaxed) >= SWEEP_MS {
             self.sweep(now_ms);
+        }
+    }
+
+    fn book(&self, entry: &Entry<T, E>) {
+        self.bytes.fetch_add(entry.bytes, Ordering::Relaxed);
+        if entry.outcome.is_err() {
+            self.refusal_bytes.fetch_add(entry.bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn unbook(&self, entry: &Entry<T, E>) {
+        self.bytes.fetch_sub(entry.bytes, Ordering::Relaxed);
+        if entry.outcome.is_err() {
+            self.refusal_bytes.fetch_sub(entry.bytes, Ordering::Relaxed);
         }
     }
 
@@ -284,7 +307,7 @@ impl<T: Value, E: Refusal> Kept<T, E> {
         self.entries.retain(|_, entry| {
             let gone = gone(entry);
             if gone {
-                self.bytes.fetch_sub(entry.bytes, Ordering::Relaxed);
+                self.unbook(entry);
             }
             !gone
         });

@@ -23,6 +23,10 @@ impl Refusal for Bad {
     fn is_answer(&self) -> bool {
         *self == Self::Refused
     }
+
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 const WAIT: Duration = Duration::from_secs(5);
@@ -194,6 +198,16 @@ async fn memory_and_calls_are_bounded() {
     let big = store.key(&[b"big"]);
     ask(&store, big, KEEP, text(&"x".repeat(limit), 60)).await;
     assert!(store.look(&big, later(0)).is_none(), "one value does not push out all others");
+
+    // I4: refusals have a part of their own, however long they are kept.
+    let (held, negative) = (store.entries.len(), Lifetimes { negative: LONGEST, ..Lifetimes::default() });
+    for index in 0..2000_u32 {
+        let key = store.key(&[b"refused", &index.to_be_bytes()]);
+        ask(&store, key, Keep::For(negative), Err(Bad::Refused)).await;
+    }
+    let refused = store.entries.iter().filter(|entry| entry.outcome.is_err()).count();
+    assert!(refused > 10 && refused * (ENTRY_BYTES + size_of::<Bad>()) <= limit / 8, "{refused}");
+    assert!(store.entries.len() - refused >= held / 2, "{held}");
 
     let gate = Arc::new(Semaphore::new(0));
     let waiting: Vec<_> = (0..MAX_FLIGHTS)

@@ -8,9 +8,9 @@ use super::Endpoints;
 use super::endpoint::{Malformed, Purpose, Whose};
 use super::extras;
 use super::introspection::Surroundings;
-use super::request::Request;
+use super::request::{Request, Secrets};
 use super::target::{self, Target};
-use super::tokens::{GrantError, Refused, Secrets, Tokens, refused, token_text, until_exp};
+use super::tokens::{GrantError, Refused, Tokens, refused, token_text, until_exp};
 use crate::config::reader::Reader;
 use crate::http_client::Answer;
 use crate::token::Now;
@@ -45,12 +45,12 @@ impl LegacyExchange {
 
     /// Exchanges a verified token for another.
     pub async fn exchange(&self, token: &str) -> Result<Tokens, GrantError> {
-        let (mut request, mut secrets) = (Request::post(), Secrets::default());
+        let mut request = Request::post();
         request.accept = "*/*";
-        secrets.push(token.as_bytes());
         let endpoint = self.target.address(0, &mut request).await?;
         request.authorize(&format!("Bearer {token}"));
         request.hide(token);
+        let secrets = request.secrets();
         let answered = endpoint.call(request, Whose::Caller, async |answer| judge(answer, &secrets, Now::read()));
         answered.await?.map_err(GrantError::Refused)
     }

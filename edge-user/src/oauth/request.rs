@@ -2,6 +2,7 @@
 
 use crate::http_client::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 /// Pairs of `application/x-www-form-urlencoded`. Values may be any bytes; all of them stay data.
 #[derive(Default)]
@@ -111,6 +112,7 @@ impl Request {
             return;
         };
         if !is_framing(name.as_str()) {
+            self.hide(value.as_bytes());
             value.set_sensitive(true);
             self.headers.insert(name, value);
         }
@@ -121,13 +123,13 @@ impl Request {
         self.hidden.push(secret.as_ref().into());
     }
 
-    /// Whether a text of the issuer repeats something secret of this request.
-    pub(super) fn is_echoed_in(&self, text: &str) -> bool {
+    /// Whatever of it no log may show, however it is answered.
+    pub(super) fn secrets(&self) -> Secrets {
         // Shorter ones are in many a word; no secret is that short.
         const SHORTEST: usize = 4;
         let form = self.form.iter().flat_map(Form::secrets);
         let all = form.chain(self.query.secrets()).chain(self.hidden.iter().map(|secret| &**secret));
-        all.filter(|value| value.len() >= SHORTEST).any(|value| memchr::memmem::find(text.as_bytes(), value).is_some())
+        Secrets(all.filter(|value| value.len() >= SHORTEST).map(|value| Zeroizing::new(value.to_vec())).collect())
     }
 
     /// The method with its body.
@@ -145,6 +147,17 @@ impl Request {
             (false, false) => format!("{endpoint}?{}", self.query.encode()),
             (false, true) => format!("{endpoint}&{}", self.query.encode()),
         }
+    }
+}
+
+/// The secrets of a request that is under way.
+#[derive(Default)]
+pub(super) struct Secrets(Vec<Zeroizing<Vec<u8>>>);
+
+impl Secrets {
+    /// Whether a text of the issuer repeats one of them (L1).
+    pub(super) fn are_echoed_in(&self, text: &str) -> bool {
+        self.0.iter().any(|secret| memchr::memmem::find(text.as_bytes(), secret).is_some())
     }
 }
 
@@ -234,7 +247,7 @@ mod tests {
             ("the access_token is unknown", false),
             ("", false),
         ] {
-            assert_eq!(request.is_echoed_in(text), echoed, "{text}");
+            assert_eq!(request.secrets().are_echoed_in(text), echoed, "{text}");
         }
     }
 }

@@ -16,12 +16,13 @@ const SIGNED: u8 = 2;
 /// The answers to one way of asking.
 pub struct SharedAnswers {
     fleet: Fleet,
-    /// Who is asked, and how: `Introspect::id`, the same on every node with these settings.
+    /// Who is asked and how (`Introspect::id`), and how long answers stand: the same on every node with these settings.
+    /// Who has answers stand for other times gets none that is older than those allow.
     asked: [u8; 32],
 }
 
 impl SharedAnswers {
-    /// Answers of whoever is asked in this way; nothing where `cluster_cache_items` does not say `introspection`.
+    /// Answers of whoever is asked in this way, kept for these times; nothing where `cluster_cache_items` does not say `introspection`.
     pub fn new(fleet: Fleet, asked: [u8; 32]) -> Option<Self> {
         fleet.shares(Kind::Introspection).then_some(Self { fleet, asked })
     }

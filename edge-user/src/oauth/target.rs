@@ -117,7 +117,7 @@ impl Target {
                 metadata.and_then(|metadata| metadata.token_endpoint.as_deref()),
             ),
             Purpose::UserInfo => (None, metadata.and_then(|metadata| metadata.userinfo_endpoint.as_deref())),
-            Purpose::Revocation | Purpose::TokenExchange => (None, None),
+            Purpose::TokenExchange => (None, None),
         };
         let configured = settings.mtls_url.as_deref().filter(|_| mtls).or(settings.url.as_deref());
         configured.or(alias.filter(|_| mtls)).or(discovered)

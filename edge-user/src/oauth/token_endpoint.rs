@@ -14,7 +14,7 @@ use super::introspection::{Extras, Surroundings};
 use super::kept::{Brought, Lifetimes};
 use super::request::{Request, encode, is_framing};
 use super::target::{self, Target};
-use super::tokens::{self, GrantError, Secrets, Tokens};
+use super::tokens::{self, GrantError, Tokens};
 use super::{Clients, Endpoints};
 use crate::config::reader::Reader;
 use crate::crypto::FieldDigest;
@@ -219,8 +219,7 @@ impl TokenEndpoint {
         &self.additions.client_args
     }
 
-    /// The scopes that a question asks for, separated by spaces: for the key of what it brings
-    /// (`token_cache_key_include_scope`).
+    /// The scopes that a question asks for, separated by spaces.
     pub fn scope(&self, ask: &Ask, extras: &Extras) -> String {
         let sent =
             |pairs: &[(String, String)]| pairs.iter().find(|(name, _)| name == "scope").map(|(_, value)| value.clone());
@@ -230,11 +229,10 @@ impl TokenEndpoint {
 
     /// Asks for tokens.
     pub async fn grant(&self, ask: &Ask, extras: &Extras) -> Result<Tokens, GrantError> {
-        let (mut request, mut secrets) = (Request::post(), Secrets::default());
+        let mut request = Request::post();
         request.form().push("grant_type", ask.grant.kind().word());
         for secret in ask.grant.credentials() {
             request.hide(secret);
-            secrets.push(secret);
         }
         let (target, whose) = match &ask.grant {
             Grant::ClientCredentials { id, secret } => {
@@ -256,8 +254,6 @@ impl TokenEndpoint {
                 (&self.ours, Whose::Both)
             }
         };
-        let client = target.settings().clients.client(extras.client);
-        secrets.push(client.and_then(|client| client.secret()).unwrap_or_default().as_bytes());
         let endpoint = target.address(extras.client, &mut request).await?;
         self.additions.add_args(&mut request, extras);
         // What the operator or, where allowed, the client says in their place goes before the defaults.
@@ -276,7 +272,7 @@ impl TokenEndpoint {
         }
         self.additions.add_headers(&mut request, extras);
         let replay = |headers: &HeaderMap| self.replay.of(ask.grant.kind(), headers);
-        let scope = self.scope(ask, extras);
+        let (scope, secrets) = (self.scope(ask, extras), request.secrets());
         let answered = endpoint.call(request, whose, async |answer| {
             let replayed = replay(&answer.headers);
             let read = tokens::read(answer, &secrets)?;
@@ -309,8 +305,9 @@ impl TokenEndpoint {
             return Ok(Brought { value: tokens, left: Some(found.left) });
         }
         let tokens = self.grant(ask, extras).await?;
-        fleet.put(name, &tokens.encode(), lifetimes.of(tokens.left)).await;
-        let left = tokens.left;
+        let (left, bytes, fleet, name) = (tokens.left, tokens.encode(), fleet.clone(), name.clone());
+        // Nobody waits for the fleet to be told.
+        tokio::spawn(async move { fleet.put(&name, &bytes, lifetimes.of(left)).await });
         Ok(Brought { value: tokens, left })
     }
 

@@ -169,7 +169,8 @@ async fn refusals_of_callers_and_of_the_edge_are_told_apart() {
         (401, error("invalid_client"), "refused invalid_client", "alarm"),
         (400, error("unauthorized_client"), "refused unauthorized_client", "alarm"),
         (401, String::new(), "refused ", "alarm"),
-        (403, "<html>".into(), "refused ", "alarm"),
+        // Somebody on the way, perhaps; where the edge shows credentials of its own, somebody has to look.
+        (403, "<html>".into(), "malformed", "alarm"),
         (400, String::new(), "malformed", "malformed"),
         (404, error("invalid_grant"), "malformed", "malformed"),
         (302, String::new(), "malformed", "malformed"),

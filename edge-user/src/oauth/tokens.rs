@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use reqwest::header::WWW_AUTHENTICATE;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::endpoint::{Failure, Malformed};
 use super::kept;
+use super::request::Secrets;
 use crate::http_client::Answer;
 use crate::token::Now;
 use crate::token::json::{Document, Kind, Value};
@@ -16,8 +18,6 @@ use crate::token::jws::Jws;
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// Characters of an issuer's own words that are kept for logs.
 const MAX_WORDS: usize = 200;
-/// Texts this short are words, not secrets.
-const SHORTEST_SECRET: usize = 6;
 /// Longer than any token lives.
 const MAX_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -173,25 +173,20 @@ impl kept::Refusal for GrantError {
     fn is_answer(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Refused(refused) => refused.error.len() + refused.description.as_ref().map_or(0, |text| text.len()),
+            Self::Failed(_) => 0,
+        }
+    }
 }
 
-/// What a request carried that no log may show.
-#[derive(Default)]
-pub(super) struct Secrets(Vec<Zeroizing<Vec<u8>>>);
-
-impl Secrets {
-    /// Adds one.
-    pub(super) fn push(&mut self, secret: &[u8]) {
-        self.0.push(Zeroizing::new(secret.to_vec()));
-    }
-
-    /// An issuer's words, cut, or that they are not shown because they repeat a secret (L1).
-    fn words(&self, text: &str) -> Box<str> {
-        let long = self.0.iter().filter(|secret| secret.len() >= SHORTEST_SECRET);
-        match long.clone().any(|secret| memchr::memmem::find(text.as_bytes(), secret).is_some()) {
-            true => "[not shown: it repeats a secret]".into(),
-            false => text.chars().take(MAX_WORDS).collect(),
-        }
+/// An issuer's words, cut, or that they are not shown because they repeat a secret (L1).
+fn words(text: &str, secrets: &Secrets) -> Box<str> {
+    match secrets.are_echoed_in(text) {
+        true => "[not shown: it repeats a secret]".into(),
+        false => text.chars().take(MAX_WORDS).collect(),
     }
 }
 
@@ -209,12 +204,22 @@ pub(super) fn read(answer: Answer, secrets: &Secrets) -> Result<Result<Tokens, R
 pub(super) fn refused(answer: &Answer, secrets: &Secrets) -> Result<Refused, Malformed> {
     let document = Document::parse(answer.body.clone()).ok();
     let member = |name: &str| document.as_ref()?.root().member(name)?.text();
-    let text = |name: &str| member(name).map(|text| secrets.words(&text));
+    let text = |name: &str| member(name).map(|text| words(&text, secrets));
     match text("error") {
         Some(error) => Ok(Refused { status: answer.status, error, description: text("error_description") }),
-        None if answer.status != 400 => Ok(Refused { status: answer.status, error: "".into(), description: None }),
-        None => Err(Malformed("status 400 without `error`")),
+        None if says_whom_it_refuses(answer) => {
+            Ok(Refused { status: answer.status, error: "".into(), description: None })
+        }
+        None => Err(Malformed("an error's status without `error`")),
     }
+}
+
+/// Whether an answer without `error` still refuses what was presented: 401 does, and a challenge (RFC 6750, 3). A bare
+/// 403 may be anybody's on the way, about anything.
+fn says_whom_it_refuses(answer: &Answer) -> bool {
+    let is_ours = |scheme: &str| scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("dpop");
+    let challenge = answer.headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+    answer.status == 401 || challenge.is_some_and(|text| text.split(' ').next().is_some_and(is_ours))
 }
 
 fn tokens(answer: Answer) -> Result<Tokens, Malformed> {

@@ -1,5 +1,6 @@
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
+use super::super::request::Request;
 use super::*;
 
 fn answer(status: u16, content_type: &'static str, body: &str) -> Answer {
@@ -121,6 +122,7 @@ fn errors_are_verdicts_with_the_issuers_words() {
         ),
         (401, r#"{"error":"invalid_client"}"#, Some(("invalid_client", None))),
         (403, r#"{"error":"invalid_grant"}"#, Some(("invalid_grant", None))),
+        (403, "<html>", None),
         (401, "", Some(("", None))),
         (401, "<html>", Some(("", None))),
         (400, "", None),
@@ -137,16 +139,17 @@ fn errors_are_verdicts_with_the_issuers_words() {
 // L1, L2
 #[test]
 fn words_that_repeat_a_secret_are_not_shown_and_others_cut() {
-    let mut secrets = Secrets::default();
-    secrets.push(b"correct horse");
-    secrets.push(b"a");
+    let mut request = Request::post();
+    request.hide("correct horse");
+    request.hide("a");
+    let secrets = request.secrets();
     let body = r#"{"error":"invalid_grant","error_description":"'correct horse' is wrong"}"#;
     let refused = refused(&answer(400, "application/json", body), &secrets).unwrap();
     assert_eq!(
         (&*refused.error, refused.description.as_deref()),
         ("invalid_grant", Some("[not shown: it repeats a secret]"))
     );
-    assert_eq!(secrets.words(&"é".repeat(500)).chars().count(), MAX_WORDS);
+    assert_eq!(words(&"é".repeat(500), &secrets).chars().count(), MAX_WORDS);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::endpoint::{Malformed, Purpose, Whose};
 use super::extras::{self, Additions};
 use super::introspection::{Extras, Surroundings};
-use super::request::Request;
+use super::request::{Request, Secrets};
 use super::signed;
 use super::target::{self, Target};
-use super::tokens::{GrantError, Refused, Secrets, refused};
+use super::tokens::{GrantError, Refused, refused};
 use super::{Endpoints, kept};
 use crate::config::reader::Reader;
 use crate::crypto::FieldDigest;
@@ -62,8 +62,8 @@ pub struct UserInfoEndpoint {
     additions: Additions,
     issuers: Issuers,
     source: Option<Arc<KeySource>>,
-    /// Of our client, whom a signed answer is for.
-    client_id: Option<Box<str>>,
+    /// Of our clients, one of whom a signed answer is for.
+    client_ids: Box<[Box<str>]>,
     id: [u8; 32],
 }
 
@@ -91,16 +91,16 @@ impl UserInfoEndpoint {
             source: around.source.clone(),
         };
         let target = Target::new(settings, endpoints);
-        let client_id = around.clients.client(0).map(|client| client.id().into());
+        let client_ids: Box<[Box<str>]> = around.clients.iter().map(|client| client.id().into()).collect();
         let id = FieldDigest::default()
             .field(target.digest())
             .field(accept.media_type())
             .field(additions.digest())
             .field(format!("{:?}", around.issuers))
-            .maybe(client_id.as_deref())
+            .list(client_ids.iter().map(|id| id.as_bytes()))
             .finish();
         let (issuers, source) = (around.issuers.clone(), around.source.clone());
-        Self { target, accept, additions, issuers, source, client_id, id }
+        Self { target, accept, additions, issuers, source, client_ids, id }
     }
 
     /// A hash over every setting that can change an answer.
@@ -120,14 +120,14 @@ impl UserInfoEndpoint {
 
     /// Asks who the user of this access token is.
     pub async fn ask(&self, token: &str, extras: &Extras) -> Result<UserInfo, GrantError> {
-        let (mut request, mut secrets) = (Request::default(), Secrets::default());
+        let mut request = Request::default();
         request.accept = self.accept.media_type();
-        secrets.push(token.as_bytes());
         let endpoint = self.target.address(0, &mut request).await?;
         self.additions.add_query(&mut request, extras);
         self.additions.add_headers(&mut request, extras);
         request.authorize(&format!("Bearer {token}"));
         request.hide(token);
+        let secrets = request.secrets();
         let answered = endpoint.call(request, Whose::Caller, |answer| self.judge(answer, &secrets));
         answered.await?.map_err(GrantError::Refused)
     }
@@ -161,10 +161,11 @@ impl UserInfoEndpoint {
             return Err(Malformed("its `iss` is not the issuer"));
         }
         // Without a client of ours at the issuer it cannot name one.
-        let (Some(id), Some(audience)) = (&self.client_id, claims.member("aud")) else { return Ok(()) };
-        match audience.is(id) || audience.items().any(|one| one.is(id)) {
+        let Some(audience) = claims.member("aud").filter(|_| !self.client_ids.is_empty()) else { return Ok(()) };
+        let is_ours = |one: Value<'_>| self.client_ids.iter().any(|id| one.is(id));
+        match is_ours(audience) || audience.items().any(is_ours) {
             true => Ok(()),
-            false => Err(Malformed("its `aud` is not our client")),
+            false => Err(Malformed("its `aud` is none of our clients")),
         }
     }
 }

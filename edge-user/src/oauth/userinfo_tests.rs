@@ -57,7 +57,8 @@ async fn only_a_clear_answer_is_taken() {
         (204, "application/json", "", "malformed"),
         (302, "application/json", r#"{"sub":"ann"}"#, "malformed"),
         (401, "application/json", r#"{"error":"invalid_token"}"#, "refused invalid_token"),
-        (403, "text/html", "<html>", "refused "),
+        (401, "text/html", "<html>", "refused "),
+        (403, "text/html", "<html>", "malformed"),
         (400, "text/html", "<html>", "malformed"),
         (500, "application/json", r#"{"sub":"ann"}"#, "status"),
     ] {
@@ -122,6 +123,7 @@ async fn a_signed_answer_is_verified() {
     for (answer, content_type, expected) in [
         (key.mint(&good), "application/jwt", true),
         (key.mint(&with(json!({"aud": ["x", "edge"]}))), "application/jwt", true),
+        (key.mint(&with(json!({"aud": ["edge "]}))), "application/jwt", false),
         (key.mint(&good), "application/json", false),
         (good.to_string(), "application/json", false),
         (good.to_string(), "application/jwt", false),

@@ -22,7 +22,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// Opens a connection to the server, each step of it in `connect_timeout`.
 pub(super) async fn connect(settings: &Settings) -> Result<(MultiplexedConnection, Driver), Error> {
     match &settings.server {
-        Server::At(address) => dial(settings, address, &settings.login, settings.database).await,
+        Server::At(address) => {
+            let (connection, driver) = dial(settings, address, &settings.login, settings.database).await?;
+            // One that takes connections and says nothing does not serve; whatever it says, it lives.
+            let mut ping = Cmd::new();
+            ping.arg("PING");
+            let (_, driver) = exchange(settings, connection.clone(), driver, &ping).await?;
+            Ok((connection, driver))
+        }
         Server::Master(sentinels) => master(settings, sentinels).await,
     }
 }
@@ -64,8 +71,19 @@ async fn ask(settings: &Settings, sentinels: &Sentinels, sentinel: &Address) -> 
     Ok(address())
 }
 
-/// The answer to one command, on a connection whose driver nobody else runs yet.
+/// As `exchange`, where an answer that is an error is none.
 async fn answer(
+    settings: &Settings,
+    connection: MultiplexedConnection,
+    driver: Driver,
+    command: &Cmd,
+) -> Result<(Value, Driver), Error> {
+    let (value, driver) = exchange(settings, connection, driver, command).await?;
+    Ok((value.extract_error().map_err(Error::Server)?, driver))
+}
+
+/// The answer to one command, on a connection whose driver nobody else runs yet.
+async fn exchange(
     settings: &Settings,
     mut connection: MultiplexedConnection,
     mut driver: Driver,
@@ -78,7 +96,6 @@ async fn answer(
         }
     };
     let value = tokio::time::timeout(settings.connect_timeout, exchange).await.unwrap_or(Err(Error::Timeout))?;
-    let value = value.extract_error().map_err(Error::Server)?;
     Ok((value, driver))
 }
 

@@ -176,6 +176,11 @@ impl Client {
 
     /// Asks the server, on the control runtime and for at most `timeout`. May be called from any runtime with a timer.
     pub async fn query<T: FromRedisValue>(self: &Arc<Self>, command: Cmd) -> Result<T, Error> {
+        self.query_within(self.settings.timeout, command).await
+    }
+
+    /// As `query`, but for at most `limit` where that is shorter.
+    pub async fn query_within<T: FromRedisValue>(self: &Arc<Self>, limit: Duration, command: Cmd) -> Result<T, Error> {
         let Some(control) = self.control.as_ref().filter(|_| !self.is_down()) else {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Down);
@@ -185,7 +190,7 @@ impl Client {
             let mut connection = client.connection().await?;
             connection.send_packed_command(&command).await.map_err(Error::Server)
         }));
-        let answer = match tokio::time::timeout(self.settings.timeout, &mut task.0).await {
+        let answer = match tokio::time::timeout(limit.min(self.settings.timeout), &mut task.0).await {
             Ok(Ok(Ok(value))) => value.extract_error().and_then(|value| Ok(T::from_redis_value(value)?)),
             Ok(Ok(Err(error))) => return Err(self.fault(error)),
             Ok(Err(_)) => return Err(self.fault(Error::Ended)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::settings::{Address, Login, Sentinels, Server, Settings, Tls, refuse_cloud};
+use super::settings::{Address, Login, NAMELESS, Sentinels, Server, Settings, Tls, refuse_cloud};
 use crate::config::reader::Reader;
 
 /// Kong's own defaults.
@@ -33,7 +33,7 @@ impl Settings {
         let connect_timeout = Duration::from_millis(timeout("connect_timeout"));
         // Sending and receiving are one step here, which neither of them alone may end too early.
         let timeout = Duration::from_millis(timeout("send_timeout").max(timeout("read_timeout")));
-        let login = Login::new(record.any_string("username"), record.any_string("password"));
+        let login = login(&mut record, "username", "password");
         let database = record.integer("database", 0..=i64::MAX).unwrap_or(0);
         let ssl = record.bool("ssl").unwrap_or(false);
         let verify = record.bool("ssl_verify").unwrap_or(true);
@@ -64,6 +64,14 @@ fn address(reader: &mut Reader<'_>) -> Option<Address> {
     Some(Address { host: host.into(), port: port as u16 })
 }
 
+fn login(record: &mut Reader<'_>, username: &'static str, password: &'static str) -> Login {
+    let login = Login::new(record.any_string(username), record.any_string(password));
+    if login.is_nameless() {
+        record.warn(username, NAMELESS);
+    }
+    login
+}
+
 fn sentinels(record: &mut Reader<'_>) -> Option<Sentinels> {
     let master = record.string("sentinel_master");
     let given = record.objects("sentinel_nodes");
@@ -74,7 +82,7 @@ fn sentinels(record: &mut Reader<'_>) -> Option<Sentinels> {
         address
     };
     let nodes: Vec<_> = given.into_iter().filter_map(read).collect();
-    let login = Login::new(record.any_string("sentinel_username"), record.any_string("sentinel_password"));
+    let login = login(record, "sentinel_username", "sentinel_password");
     let roles = [("any", Role::Any), ("master", Role::Master), ("slave", Role::Slave)];
     let role = record.word("sentinel_role", &roles).unwrap_or(Role::Master);
     if role != Role::Master {

@@ -58,7 +58,15 @@ impl Login {
         let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(Box::from);
         Self { username: given(username), password: given(password) }
     }
+
+    /// Whether it names a user and shows nothing for it: then it does not take place.
+    pub(super) fn is_nameless(&self) -> bool {
+        self.username.is_some() && self.password.is_none()
+    }
 }
+
+/// What is remarked of a user without a password.
+pub(super) const NAMELESS: &str = "not sent without a password: the server's default user is who asks";
 
 /// `ssl: true`
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -107,13 +115,17 @@ impl Settings {
         if ssl && !verify {
             fields.warn("ssl_verify", "the server's certificate is not verified");
         }
+        let login = Login::new(username, password);
+        if login.is_nameless() {
+            fields.warn("username", NAMELESS);
+        }
         fields.finish();
         let timeout = Duration::from_millis(timeout.unwrap_or(2000) as u64);
         Some(Self {
             server: Server::At(Address { host: host?.into(), port: port.unwrap_or(6379) as u16 }),
             connect_timeout: timeout,
             timeout,
-            login: Login::new(username, password),
+            login,
             database: database.unwrap_or(0),
             tls: ssl.then(|| Tls::new(verify, server_name)),
         })

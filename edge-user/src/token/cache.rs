@@ -260,6 +260,11 @@ impl VerdictCache {
         self.positive.get(key).or_else(|| self.negative.get(key))
     }
 
+    /// Whether the entry of this key stands still.
+    pub fn holds(&self, key: &CacheKey, now_ms: i64) -> bool {
+        self.get(key).is_some_and(|entry| !entry.is_dead() && now_ms < entry.until_ms)
+    }
+
     /// The tokens that are being asked about.
     pub fn flights(&self) -> &Arc<Flights> {
         &self.flights

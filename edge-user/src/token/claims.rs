@@ -2,6 +2,7 @@
 //! per request, without allocation; which answers a route wants is the plugin's affair.
 
 use super::json::{Document, Kind, Value};
+use super::jws::Jws;
 use crate::reason::Reason;
 use std::fmt;
 
@@ -111,6 +112,13 @@ impl Facts {
         let facts = Self::parse(json, "")?;
         // Issuers repeat claims of the token; the answer itself is no ID token.
         Ok(Self { introspection_jwt: jwt, opaque: true, id_token: false, access_token: true, ..facts })
+    }
+
+    /// The same facts, of a token that may itself say that it is bound: an issuer that leaves `cnf` out of its answer
+    /// does not make it a bearer token (RFC 8705, 3.2; RFC 9449, 6.2).
+    pub fn of_token(self, token: &[u8]) -> Self {
+        let claims = Jws::parse(token).ok().and_then(|jws| Self::parse(jws.payload().ok()?, &jws.typ).ok());
+        Self { bound: self.bound || claims.is_some_and(|claims| claims.bound), ..self }
     }
 
     /// The same facts with what the issuer said. Its times count as well: the earlier `exp`, the later `nbf`.

@@ -257,6 +257,8 @@ pub(super) struct Plan {
     pub(super) token: Box<[u8]>,
     pub(super) extras: Extras,
     pub(super) by_keys: Option<ByKeys>,
+    /// Whether an answer stands still: the fleet knows no newer one then.
+    pub(super) renews: bool,
     pub(super) issuer_allowed: IssuerAllowed,
 }
 
@@ -267,14 +269,28 @@ pub(super) fn key_with(key: CacheKey, extras: &Extras) -> CacheKey {
 
 /// One flight, from the question to what all who wait get.
 pub(super) async fn fly(plan: Plan, ticket: Ticket, now_ms: impl Fn() -> i64) {
-    let landed = plan.ask(now_ms).await;
+    let (landed, news) = plan.ask(now_ms).await;
     ticket.land(landed);
+    // Nobody waits for the fleet to be told.
+    if let Some(News { shared, token, extras, said, ttl }) = news {
+        shared.tell(&token, &extras, &said, ttl).await;
+    }
+}
+
+/// What the fleet does not know yet.
+struct News {
+    shared: Arc<dyn Shared>,
+    token: Box<[u8]>,
+    extras: Extras,
+    said: Said,
+    ttl: Duration,
 }
 
 impl Plan {
-    async fn ask(self, now_ms: impl Fn() -> i64) -> Landed {
+    async fn ask(self, now_ms: impl Fn() -> i64) -> (Landed, Option<News>) {
         let (who, extras) = (&self.remote.who, &self.extras);
-        let known = match self.remote.shared.as_ref().filter(|_| self.remote.keep) {
+        let shared = self.remote.shared.as_ref().filter(|_| self.remote.keep);
+        let known = match shared.filter(|_| !self.renews) {
             Some(shared) => shared.find(&self.token, extras).await,
             None => None,
         };
@@ -282,22 +298,20 @@ impl Plan {
             Some((said, left)) => (said, Some(left)),
             None => match who.ask(&self.token, extras).await {
                 Ok(said) => (said, None),
-                Err(unanswered) => return Err(unanswered.refusal(&self.token)),
+                Err(unanswered) => return (Err(unanswered.refusal(&self.token)), None),
             },
         };
         let now_ms = now_ms();
-        let teller = self.remote.shared.clone().filter(|_| self.remote.keep && most.is_none());
-        let (token, extras) = (self.token.clone(), self.extras.clone());
-        let (landed, ttl) = self.conclude(said.clone(), most, now_ms);
-        if let (Some(shared), Some(ttl)) = (teller, ttl) {
-            shared.tell(&token, &extras, &said, ttl).await;
-        }
-        landed
+        let teller = shared.filter(|_| most.is_none()).cloned();
+        let told = teller.map(|shared| (shared, self.token.clone(), self.extras.clone(), said.clone()));
+        let (landed, ttl) = self.conclude(said, most, now_ms);
+        let news = told.zip(ttl).map(|((shared, token, extras, said), ttl)| News { shared, token, extras, said, ttl });
+        (landed, news)
     }
 
     /// The verdict, kept where it may be, and how long it stands: at most `most`.
     fn conclude(self, said: Said, most: Option<Duration>, now_ms: i64) -> (Landed, Option<Duration>) {
-        let Self { remote, settings, cache, key, by_keys, issuer_allowed, .. } = self;
+        let Self { remote, settings, cache, key, token, by_keys, issuer_allowed, .. } = self;
         let (json, jwt) = match said {
             Said::Inactive => {
                 let ttl = most.map_or(remote.ttl_inactive, |most| most.min(remote.ttl_inactive));
@@ -321,7 +335,7 @@ impl Plan {
             None => return (unanswered(), None),
         }
         let (facts, ground, epoch) = match by_keys {
-            None => (said, Ground::Always, 0),
+            None => (said.of_token(&token), Ground::Always, 0),
             Some(ByKeys { facts, ground, epoch }) => (facts.with_introspection(said), ground, epoch),
         };
         let life = Life::of(&facts, &settings, &remote, most, now_ms);
@@ -352,7 +366,8 @@ impl Life {
     fn of(facts: &Facts, settings: &Settings, remote: &Remote, most: Option<Duration>, now_ms: i64) -> Self {
         let exp_ms = facts.exp_ms().unwrap_or(i64::MAX);
         let ttl = exp_ms.checked_sub(now_ms).filter(|_| exp_ms < i64::MAX).unwrap_or(millis(settings.ttl_without_exp));
-        let ttl = settings.ttl_max.map_or(ttl, |most| ttl.min(millis(most))).max(millis(remote.ttl_min));
+        let ttl = ttl.max(millis(remote.ttl_min));
+        let ttl = settings.ttl_max.map_or(ttl, |most| ttl.min(millis(most)));
         let ttl = most.map_or(ttl, |most| ttl.min(millis(most)));
         let until_ms = now_ms.saturating_add(ttl).min(exp_ms);
         // Nothing is gained by asking for what has ended by then.

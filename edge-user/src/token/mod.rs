@@ -362,6 +362,7 @@ impl Validator {
                     token: ask.token.into(),
                     extras: ask.extras.clone(),
                     by_keys,
+                    renews: cache.shared().holds(key, now_ms),
                     issuer_allowed: Box::new(move |facts| validator.names_allowed_issuer(facts)),
                 };
                 control.spawn(introspection::fly(plan, ticket, || Now::read().unix_ms));

@@ -72,6 +72,17 @@ fn a_fault_is_503_and_passes_over() {
 }
 
 #[test]
+fn a_limit_on_one_caller_stops_no_other() {
+    // An issuer that is tired of one account's wrong passwords says so of that account alone.
+    let flow = Flow::start(json!(["client_credentials"]), json!({}));
+    flow.issuer.fail_at("/token", Fault::TooMany(60));
+    let answer = flow.ask(&[&basic("mallory", CALLER.1)]);
+    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("60")));
+    flow.issuer.recover();
+    assert_eq!(flow.status(), 200);
+}
+
+#[test]
 fn whose_credentials_are_refused_decides() {
     // The caller's own are its fault, those of the edge its operator's.
     let flow = Flow::start(json!(["client_credentials", "password"]), json!({"password_param_type": ["body"]}));

@@ -5,6 +5,7 @@ use edge_tests::parties::redis::Redis;
 use serde_json::json;
 
 use super::{CALLER, Flow, basic, client};
+use crate::introspection::wait;
 use crate::{guarded, plus};
 use edge_tests::wire::get;
 
@@ -27,7 +28,10 @@ fn two_edges_ask_for_one_token() {
         assert_eq!(flow.upstream_subject(), id);
     };
     let edges = [edge(json!(["introspection", "tokens"])), edge(json!(["introspection", "tokens"]))];
-    for edge in edges.iter().chain(&edges) {
+    ask(&edges[0], CALLER.0, CALLER.1);
+    // Nobody waits for the fleet to be told.
+    wait(|| redis.keys().len() == 1, "the fleet to be told");
+    for edge in edges.iter().rev().chain(&edges) {
         ask(edge, CALLER.0, CALLER.1);
     }
     assert_eq!(flow.calls(), 1);

@@ -136,6 +136,13 @@ fn opaque_tokens_are_good_if_they_have_a_user() {
         ("/userinfo?lang=de", Some("t1"), None)
     );
     assert_eq!(ask(&flow, "opaque-token-4567").status(), 401);
+    // Somebody on the way refuses everything: no verdict on a token (I7).
+    flow.issuer.answer("/userinfo", |_| Reply::new("403 Forbidden", "Content-Type: text/html\r\n", "<html>"));
+    assert_eq!(ask(&flow, "opaque-token-cdef").status(), 503);
+    flow.issuer.answer("/userinfo", |_| {
+        Reply::new("403 Forbidden", "WWW-Authenticate: Bearer error=\"insufficient_scope\"\r\n", "")
+    });
+    assert_eq!(ask(&flow, "opaque-token-cdef").status(), 401);
     flow.issuer.fail_at("/userinfo", Fault::Status(502));
     let answer = ask(&flow, "opaque-token-89ab");
     assert_eq!(answer.status(), 503);

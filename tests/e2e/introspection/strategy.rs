@@ -53,6 +53,27 @@ fn a_signed_token_is_introspected_where_only_introspection_is_enabled() {
 }
 
 #[test]
+fn a_bound_token_is_no_bearer_token_whoever_says_that_it_is_bound() {
+    // S5: the token, or the issuer's answer.
+    let cnf = json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"});
+    let both = json!({"auth_methods": ["bearer", "introspection"], "introspect_jwt_tokens": true});
+    for (config, claims, answer) in [
+        (json!({}), json!({"cnf": cnf}), json!({})),
+        (json!({}), json!({}), json!({"cnf": cnf})),
+        (both.clone(), json!({"cnf": cnf}), json!({})),
+        (both, json!({}), json!({"cnf": cnf})),
+    ] {
+        let signed = Signed::with(config);
+        let token = signed.token(claims.clone());
+        signed.issuer.know(&token, plus(active(), answer.clone()));
+        assert_eq!(signed.ask_why(&token), (401, "token_bound".into()), "{claims} {answer}");
+        let free = signed.token(json!({"jti": "free"}));
+        signed.issuer.know(&free, active());
+        assert_eq!(signed.ask(&free), 200);
+    }
+}
+
+#[test]
 fn keys_then_introspection_sees_a_revocation() {
     // A bad signature never costs a question; a good one is asked about, and what the issuer revokes ends in time.
     let config =

@@ -16,7 +16,7 @@ use super::rules::{self, Rules};
 use super::{OpenidConnect, Place, PluginEnv, inert, possession};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
-use crate::crypto;
+use crate::crypto::{self, FieldDigest};
 use crate::http_client::Options;
 use crate::oauth::fleet::{Fleet, FleetSettings};
 use crate::oauth::introspection::Surroundings;
@@ -78,7 +78,11 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
     let keeps_introspection = config.bool("cache_introspection").unwrap_or(true);
     let keeps_user_info = config.bool("cache_user_info").unwrap_or(true);
     let keep = if asks { keeps_introspection } else { keeps_user_info };
-    let remote = remote(config, &methods, who, keep, fleet.as_ref(), env);
+    let times = Times {
+        ttl_without_exp: seconds(config, "cache_ttl", f64::MAX).unwrap_or(Duration::from_secs(3600)),
+        ttl_max: seconds(config, "cache_ttl_max", f64::MAX).filter(|ttl| !ttl.is_zero()),
+    };
+    let remote = remote(config, &methods, who, (keep, times), fleet.as_ref(), env);
     let leeway = leeway(config);
     let rules = Rules::parse(config, &rules::Ground { leeway, verify_claims, client_ids: &client_ids });
     let settings = Settings {
@@ -92,8 +96,8 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
             Some(types) => types.iter().copied().map(Box::from).collect(),
             None => types(config),
         },
-        ttl_without_exp: seconds(config, "cache_ttl", f64::MAX).unwrap_or(Duration::from_secs(3600)),
-        ttl_max: seconds(config, "cache_ttl_max", f64::MAX).filter(|ttl| !ttl.is_zero()),
+        ttl_without_exp: times.ttl_without_exp,
+        ttl_max: times.ttl_max,
     };
     let places = Places::parse(config);
     let arg = ClientArg::parse(config);
@@ -253,12 +257,19 @@ impl<'a> Methods<'a> {
     }
 }
 
+/// How long answers stand, besides what introspection alone has.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    ttl_without_exp: Duration,
+    ttl_max: Option<Duration>,
+}
+
 /// Who is asked about tokens, and what becomes of answers.
 fn remote(
     config: &mut Reader<'_>,
     methods: &Methods<'_>,
     who: Option<Arc<dyn Introspect>>,
-    keep: bool,
+    (keep, times): (bool, Times),
     fleet: Option<&Fleet>,
     env: &PluginEnv,
 ) -> Option<Remote> {
@@ -281,7 +292,8 @@ fn remote(
         (true, true) => JwtBy::KeysThenIntrospection,
         (false, _) => JwtBy::Introspection,
     };
-    let shared = fleet.cloned().and_then(|fleet| SharedAnswers::new(fleet, who.id()));
+    let asked = FieldDigest::default().field(who.id()).field(format!("{times:?} {ttl_min:?} {ttl_inactive:?}"));
+    let shared = fleet.cloned().and_then(|fleet| SharedAnswers::new(fleet, asked.finish()));
     let shared = shared.map(|answers| Arc::new(answers) as Arc<dyn Shared>);
     let control = env.control().cloned();
     Some(Remote { who, control, jwts, keep, ttl_inactive, ttl_min, ttl_stale, shared })

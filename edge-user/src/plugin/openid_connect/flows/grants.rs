@@ -6,7 +6,7 @@ use super::super::credential::{Place, Refused, Sent};
 use super::super::{Denied, Request};
 use super::{Verdicts, fetch, key};
 use crate::crypto::FieldDigest;
-use crate::oauth::fleet::{self, Fleet};
+use crate::oauth::fleet::{self, EntryName, Fleet};
 use crate::oauth::kept::{Brought, Keep, Kept};
 use crate::oauth::token_endpoint::{Ask, Grant, GrantKind, TokenEndpoint, Wanted};
 use crate::oauth::tokens::{GrantError, Tokens};
@@ -40,8 +40,6 @@ pub(super) struct Source {
     pub(super) keep: Keep,
     /// `cache_tokens_salt`
     pub(super) salt: Box<str>,
-    /// `token_cache_key_include_scope`
-    pub(super) by_scope: bool,
     pub(super) fleet: Option<Fleet>,
 }
 
@@ -147,6 +145,11 @@ impl<'p> Presented<'p> {
     }
 }
 
+/// Under which the fleet keeps the tokens: who keeps them for other times gets none that is older than those allow.
+fn entry_name(fleet: &Fleet, question: &[u8], keep: Keep) -> EntryName {
+    fleet.name(fleet::Kind::Tokens, &[question, format!("{keep:?}").as_bytes()])
+}
+
 impl Source {
     /// The tokens that a question brings.
     pub(super) async fn fetch(
@@ -161,7 +164,7 @@ impl Source {
         let tokens = fetch(request, &self.kept, (&[&question], keep), verdicts, move || async move {
             match (&fleet, keep) {
                 (Some(fleet), Keep::For(lifetimes)) => {
-                    let name = fleet.name(fleet::Kind::Tokens, &[&question]);
+                    let name = entry_name(fleet, &question, keep);
                     endpoint.grant_shared(&ask, &extras, fleet, &name, lifetimes).await
                 }
                 _ => endpoint.grant(&ask, &extras).await.map(|tokens| {
@@ -179,14 +182,14 @@ impl Source {
         let question: &[&[u8]] = &[&fetched.question];
         let news = self.kept.shorten(&key(&self.kept, question, self.keep), DISTRUSTED, now);
         if news && let (Some(fleet), Some(control)) = (self.fleet.clone(), self.kept.control()) {
-            let name = fleet.name(fleet::Kind::Tokens, question);
+            let name = entry_name(&fleet, &fetched.question, self.keep);
             control.spawn(async move { fleet.delete(&name).await });
         }
     }
 
     /// A hash over all that makes another question of it, the same on every node.
     fn question(&self, ask: &Ask, extras: &Extras) -> [u8; 32] {
-        let scope = if self.by_scope { self.endpoint.scope(ask, extras) } else { String::new() };
+        let scope = self.endpoint.scope(ask, extras);
         let digest = FieldDigest::default().field(self.endpoint.id()).field(&*self.salt);
         let digest = digest.field(ask.grant.kind().word()).list(ask.grant.credentials().into_iter());
         let digest = [&ask.scopes, &ask.audience].into_iter().fold(digest, |digest, wanted| match wanted {

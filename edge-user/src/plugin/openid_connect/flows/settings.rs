@@ -60,12 +60,13 @@ pub(in super::super) struct Ground<'a> {
 pub(in super::super) fn parse(config: &mut Reader<'_>, ground: &Ground<'_>) -> Flows {
     let endpoint = Arc::new(TokenEndpoint::read(config, ground.around, ground.env.endpoints()));
     let keeps = config.bool("cache_tokens").unwrap_or(true);
+    // Tokens of other scopes are never shared, whatever it says.
+    let _ = config.bool("token_cache_key_include_scope");
     let source = Source {
         endpoint,
         kept: Arc::clone(ground.env.tokens()),
         keep: if keeps { Keep::For(ground.lifetimes) } else { Keep::Nothing },
         salt: config.any_string("cache_tokens_salt").unwrap_or_default().into(),
-        by_scope: config.bool("token_cache_key_include_scope").unwrap_or(false),
         fleet: ground.fleet.clone().filter(|fleet| fleet.shares(fleet::Kind::Tokens)),
     };
     Flows {

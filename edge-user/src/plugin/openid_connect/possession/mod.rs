@@ -196,6 +196,8 @@ impl Possession {
     pub(super) fn check(&self, shown: &Shown<'_>) -> Result<Option<String>, Unproven> {
         let cnf = shown.facts.claim(&self.cnf);
         let binding = match cnf {
+            // Bound to what these facts do not say: the issuer's answer, or the token, alone does.
+            None if shown.facts.is_bound() => return Err(Reason::TokenBound.into()),
             None => Binding { jkt: None, x5t: None },
             Some(cnf) => Binding::read(cnf).ok_or(Reason::TokenBound)?,
         };
