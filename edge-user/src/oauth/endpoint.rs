@@ -4,6 +4,7 @@
 //! What an answer says is its caller's to read.
 
 use super::breaker::{Breaker, LONGEST_ASKED, Outcome};
+use super::failure::{Failure, FailureKind, Malformed, RETRY_SECS};
 use super::latency::Latency;
 use super::request::Request;
 use crate::crypto::FieldDigest;
@@ -28,10 +29,6 @@ pub const MAX_BODY: usize = 1024 * 1024;
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Characters of an issuer's text that a log line shows.
 const MAX_QUOTED: usize = 200;
-/// What a client is told to wait for where nothing better is known.
-const RETRY_SECS: u32 = 1;
-/// The same while the issuer refuses the edge: somebody has to change a configuration.
-const CREDENTIALS_SECS: u32 = 10;
 
 /// What an endpoint is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -72,94 +69,6 @@ pub enum Whose {
     Caller,
     /// The edge's beside a caller's: the answer's `error` says which of them is refused.
     Both,
-}
-
-/// An answer that is none. The text says why, and nothing of what came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the answer is malformed: {0}")]
-pub struct Malformed(pub &'static str);
-
-/// Why there is no answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FailureKind {
-    /// No connection, no TLS session, or a connection that broke.
-    Transport,
-    /// No whole answer in time.
-    Timeout,
-    /// 5xx or 429.
-    Status(u16),
-    /// The issuer refuses the edge's own credentials.
-    Credentials,
-    /// Not what was asked for.
-    Malformed(Malformed),
-    /// Too many calls at once.
-    Busy,
-    /// It failed before, and the next try is not due.
-    Open,
-    /// The issuer's metadata is not known.
-    Undiscovered,
-    /// Neither the configuration nor the issuer names the endpoint.
-    NoEndpoint,
-    /// What is named cannot be called.
-    BadEndpoint,
-}
-
-impl FailureKind {
-    /// The fault in words of the edge's own.
-    pub fn fault(self) -> &'static str {
-        match self {
-            Self::Transport => "the connection failed",
-            Self::Timeout => "no answer in time",
-            Self::Status(_) => "the answer has an error status",
-            Self::Credentials => "the issuer refuses the edge's own credentials",
-            Self::Malformed(Malformed(_)) => "the answer is malformed",
-            Self::Busy => "too many calls wait for this endpoint",
-            Self::Open => "the endpoint is left alone after failures",
-            Self::Undiscovered => "the issuer's metadata is not known",
-            Self::NoEndpoint => "no endpoint is configured or discovered",
-            Self::BadEndpoint => "the endpoint that the issuer names cannot be called",
-        }
-    }
-}
-
-/// The fault, and what more is known of it.
-impl std::fmt::Display for FailureKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.fault())?;
-        match self {
-            Self::Status(status) => write!(f, ": {status}"),
-            Self::Malformed(Malformed(why)) => write!(f, ": {why}"),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for FailureKind {}
-
-impl From<Malformed> for FailureKind {
-    fn from(malformed: Malformed) -> Self {
-        Self::Malformed(malformed)
-    }
-}
-
-/// A call without an answer: a fault of the issuer's or of ours, never of a client's token.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{kind}")]
-pub struct Failure {
-    /// Why.
-    pub kind: FailureKind,
-    /// For `Retry-After`.
-    pub retry_after_secs: u32,
-}
-
-impl From<FailureKind> for Failure {
-    fn from(kind: FailureKind) -> Self {
-        let retry_after_secs = match kind {
-            FailureKind::Credentials | FailureKind::NoEndpoint | FailureKind::BadEndpoint => CREDENTIALS_SECS,
-            _ => RETRY_SECS,
-        };
-        Self { kind, retry_after_secs }
-    }
 }
 
 /// The endpoints in use, by what they are and how they are asked.

@@ -1,6 +1,7 @@
 //! Asking an issuer what a token is worth (RFC 7662), and reading the answer strictly, signed (RFC 9701) or not.
 
-use super::endpoint::{Failure, Malformed, Purpose, Whose};
+use super::endpoint::{Purpose, Whose};
+use super::failure::{Failure, Malformed};
 use super::request::{Request, is_framing};
 use super::signed;
 use super::target::{self, Target};

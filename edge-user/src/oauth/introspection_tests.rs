@@ -1,4 +1,4 @@
-use super::super::endpoint::FailureKind;
+use super::super::failure::FailureKind;
 use super::super::testing::{Idp, Reply, endpoints, options, read};
 use super::*;
 use crate::oauth::GeneratedKeys;

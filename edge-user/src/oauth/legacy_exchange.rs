@@ -5,8 +5,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Endpoints;
-use super::endpoint::{Malformed, Purpose, Whose};
+use super::endpoint::{Purpose, Whose};
 use super::extras;
+use super::failure::Malformed;
 use super::introspection::Surroundings;
 use super::request::{Request, Secrets};
 use super::target::{self, Target};

@@ -8,6 +8,7 @@ mod breaker;
 pub mod client;
 pub mod endpoint;
 mod extras;
+pub mod failure;
 pub mod fleet;
 pub mod introspection;
 pub mod kept;
@@ -26,7 +27,8 @@ pub mod tokens;
 pub mod userinfo;
 
 pub use client::{Client, Clients, Method};
-pub use endpoint::{Endpoint, Endpoints, Failure, FailureKind, Malformed, Purpose};
+pub use endpoint::{Endpoint, Endpoints, Purpose};
+pub use failure::{Failure, FailureKind, Malformed};
 pub use introspection::{Extras, Introspection, Said};
 pub use keys::GeneratedKeys;
 pub use request::{Form, Request};

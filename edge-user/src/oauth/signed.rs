@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jsonwebtoken::signature::Verifier as _;
 
-use super::endpoint::Malformed;
+use super::failure::Malformed;
 use crate::token::json::Value;
 use crate::token::jwks::{Choice, Key};
 use crate::token::jws::Jws;

@@ -1,7 +1,8 @@
 //! One kind of endpoint as a configuration wants it called: which URL, which client, which proof.
 
 use super::client::{Clients, Method};
-use super::endpoint::{Endpoint, Endpoints, Failure, FailureKind, Purpose, endpoint_id};
+use super::endpoint::{Endpoint, Endpoints, Purpose, endpoint_id};
+use super::failure::{Failure, FailureKind};
 use super::request::Request;
 use crate::crypto::FieldDigest;
 use crate::http_client::Options;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::endpoint::FailureKind;
+use super::super::failure::FailureKind;
 use super::super::kept::{Keep, Kept};
 use super::super::testing::{Idp, Reply, clients, endpoints, options, read};
 use super::*;

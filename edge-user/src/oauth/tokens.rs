@@ -6,7 +6,7 @@ use reqwest::header::WWW_AUTHENTICATE;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::endpoint::{Failure, Malformed};
+use super::failure::{Failure, Malformed};
 use super::kept;
 use super::request::Secrets;
 use crate::http_client::Answer;

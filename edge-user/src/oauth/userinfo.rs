@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::endpoint::{Malformed, Purpose, Whose};
+use super::endpoint::{Purpose, Whose};
 use super::extras::{self, Additions};
+use super::failure::Malformed;
 use super::introspection::{Extras, Surroundings};
 use super::request::{Request, Secrets};
 use super::signed;

@@ -3,7 +3,7 @@
 use super::credential::Sent;
 use super::credential::named::ClientArg;
 use crate::oauth::Introspection;
-use crate::oauth::endpoint::{Failure, FailureKind};
+use crate::oauth::failure::{Failure, FailureKind};
 use crate::oauth::token_endpoint::TokenEndpoint;
 use crate::oauth::tokens::GrantError;
 use crate::oauth::userinfo::{UserInfo, UserInfoEndpoint};
