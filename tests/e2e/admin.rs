@@ -1,7 +1,8 @@
 //! The Admin API of this release: node, status, metrics.
 
+use edge_tests::edge::Setup;
 use edge_tests::issuer::Fault;
-use edge_tests::mint::Key;
+use edge_tests::mint::{Key, with};
 use edge_tests::wire::{Client, get};
 use serde_json::{Value, json};
 
@@ -41,6 +42,12 @@ fn metrics_count_by_reason_and_never_by_a_clients_word() {
     assert_eq!(good.edge.ask(with_token(&token)).status(), 200);
     assert_eq!(good.edge.ask(with_token(&edge_tests::mint::flip(&token))).status(), 401);
     assert_eq!(good.edge.ask(get("/secret-path-of-a-client", &["User-Agent: odd-agent"])).status(), 401);
+    let strange = with(good.claims(), json!({"azp": "odd-party", "client_id": "odd-client", "aud": "odd-audience"}));
+    for token in [Key::es256("odd-kid").token(&strange), good.key.token(&strange)] {
+        assert_ne!(good.edge.ask(with_token(&token)).status(), 200);
+    }
+    let odd = good.edge.ask("ODDMETHOD / HTTP/1.1\r\nHost: odd-host.example\r\nConnection: close\r\n\r\n");
+    assert_eq!(odd.status(), 401);
     let end = std::time::Instant::now() + edge_tests::edge::READY;
     let text = loop {
         let answer = good.edge.admin_get("/metrics");
@@ -52,9 +59,24 @@ fn metrics_count_by_reason_and_never_by_a_clients_word() {
         assert!(std::time::Instant::now() < end, "no reasons in {text}");
     };
     assert!(text.lines().any(|line| line.starts_with("# TYPE ")), "{text}");
-    for word in ["odd-agent", "secret-path", "es-1", "alice", token.as_str()] {
+    for word in ["odd-", "ODDMETHOD", "secret-path", "es-1", "alice", token.as_str()] {
         assert!(!text.contains(word), "{word} is a label");
     }
+}
+
+#[test]
+fn the_edge_is_not_ready_without_keys() {
+    // K7
+    let ready = |good: &Guarded| good.edge.admin_get("/status/ready");
+    let cold = Guarded::with(json!({}), |setup| setup.section("[timeouts]\nkey_wait = 300"));
+    assert_eq!(cold.edge.ask(with_token(&cold.token())).status(), 200);
+    assert_eq!((ready(&cold).status(), ready(&cold).text().as_str()), (200, "{\"message\":\"ready\"}"));
+    let silent = Guarded::with(json!({"issuer": "http://127.0.0.1:1"}), |setup| setup);
+    let answer = ready(&silent);
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().contains("no issuer has given its keys"), "{}", answer.text());
+    let open = Setup::new(crate::open("http://127.0.0.1:1")).start();
+    assert_eq!(open.admin_get("/status/ready").status(), 200, "nothing to verify");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! `edge doctor`: faults around a configuration, found without serving it.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use edge_tests::certs;
-use edge_tests::edge::{Setup, free_address};
+use edge_tests::edge::{Setup, binary, free_address};
 use edge_tests::issuer::{Fault, Issuer};
 use edge_tests::mint::Key;
+use edge_tests::parties::OidcProvider;
 use edge_tests::reply::Reply;
 use edge_tests::upstream::Upstream;
 use serde_json::{Value, json};
@@ -93,6 +95,44 @@ fn faults_of_the_issuer_are_named() {
     patient.issuer.answer("/introspect", |_| edge_tests::issuer::good(&json!({"active": true})));
     let (code, report) = patient.examine(json!({}), |setup| setup);
     assert_eq!((code, level(&report, "introspection").0.as_str()), (1, "failed"), "{report}");
+}
+
+#[test]
+fn the_issuers_certificate_is_looked_at() {
+    let issuer = OidcProvider::start();
+    let patient = Patient::new();
+    let setup = Setup::new(guarded(&patient.upstream.url(), bearer(issuer.secure_url())));
+    let path = setup.write(patient.dir.path(), free_address()).unwrap();
+    let (code, out, _) = run("doctor", &path, &["--json"], "");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let (of_tls, words) = level(&report, "issuer_tls");
+    assert_eq!((code, of_tls.as_str()), (1, "warning"), "{report}");
+    assert!(words.contains("certificate") && level(&report, "discovery").0 == "failed", "{report}");
+    let trusting = Command::new(binary())
+        .args(["doctor", "--json", "--config"])
+        .arg(&path)
+        .env("SSL_CERT_FILE", issuer.root())
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&trusting.stdout).unwrap();
+    let (of_tls, words) = level(&report, "issuer_tls");
+    assert!(of_tls == "ok" && words.contains("days"), "{report}");
+    // That far it came: the party calls itself by its other URL.
+    assert!(level(&report, "discovery").1.contains("not of the configured one"), "{report}");
+}
+
+#[test]
+fn keys_that_are_not_used_are_named_with_the_reason() {
+    let patient = Patient::new();
+    let mut document = edge_tests::mint::jwks(&[&Key::es256("es-1")]);
+    let small = json!({"kty": "RSA", "kid": "small", "alg": "RS256",
+        "n": edge_tests::mint::encode(&[0xc1; 128]), "e": "AQAB"});
+    document["keys"].as_array_mut().unwrap().push(small);
+    patient.issuer.publish(document);
+    let (_, report) = patient.examine(json!({}), |setup| setup);
+    let (of_jwks, words) = level(&report, "jwks");
+    assert_eq!(of_jwks, "warning", "{report}");
+    assert!(words.contains("small") && words.contains("1024"), "{words}");
 }
 
 #[test]

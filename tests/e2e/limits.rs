@@ -136,6 +136,23 @@ fn a_byte_now_and_then_does_not_extend_the_head() {
 }
 
 #[test]
+fn a_body_at_a_trickle_is_ended_and_others_are_served() {
+    // D2: what counts is how much comes in that time, not that something does.
+    let upstream = Upstream::start();
+    let edge = Setup::new(open(&upstream.url())).workers(1).section("[timeouts]\nrequest_body = 600").start();
+    let mut client = edge.connect();
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(8) {
+        if client.try_send("x").is_err() || !client.silent_for(Duration::from_millis(100)) {
+            break;
+        }
+        assert_eq!(edge.ask(get("/", &[])).status(), 200, "others wait");
+    }
+    assert!(start.elapsed() < Duration::from_secs(6), "a drip kept the connection for {:?}", start.elapsed());
+}
+
+#[test]
 fn a_reader_that_does_not_read_is_let_go() {
     // D2
     let upstream = Upstream::with(|_| edge_tests::upstream::Reply::ok(&"z".repeat(32 << 20)));
@@ -158,6 +175,28 @@ fn an_upstream_that_never_answers_is_given_up() {
     let start = Instant::now();
     assert_eq!(edge.ask(get("/", &[])).status(), 504);
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_upstream_that_takes_no_connection_is_given_up() {
+    // D1: its queue is full, so that nothing answers to the SYN.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue has no end");
+    }
+    let mut entities: serde_json::Value = serde_json::from_str(&open(&format!("http://{address}"))).unwrap();
+    entities["services"][0]["connect_timeout"] = 300.into();
+    entities["services"][0]["retries"] = 0.into();
+    let edge = Setup::new(entities.to_string()).start();
+    let start = Instant::now();
+    let answer = edge.ask(get("/", &[]));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!((answer.status(), edge.reason_of(&answer).as_str()), (504, "upstream_timeout"));
 }
 
 #[test]

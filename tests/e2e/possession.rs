@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use edge_tests::certs::{self, Pair};
 use edge_tests::edge::{Edge, Setup};
+use edge_tests::h2raw;
 use edge_tests::mint::{self, Key, with};
 use edge_tests::upstream::Upstream;
 use edge_tests::wire::{Client, Message, get};
@@ -183,6 +184,35 @@ fn a_token_bound_to_a_key_passes_with_a_fresh_proof_alone() {
     });
     assert_eq!(passed, 1);
     assert!(!guarded.edge.output().contains(&good), "proofs are credentials");
+}
+
+#[test]
+fn proofs_are_the_same_over_http2() {
+    // S5: `htu` is the request's, wherever the version carries its parts.
+    let guarded = Guarded::with(json!({"proof_of_possession_dpop": "strict"}), |setup| setup);
+    let own = Key::es256("own");
+    let token = guarded.key.token(&with(guarded.claims(), json!({"cnf": {"jkt": thumbprint(&own)}})));
+    let authorization = format!("DPoP {token}");
+    for (changes, status) in [
+        (json!({}), 200),
+        (json!({"htu": "http://test/other"}), 401),
+        (json!({"htu": "http://other/orders"}), 401),
+        (json!({"htm": "POST"}), 401),
+    ] {
+        let proof = proof(&own, &token, changes.clone());
+        let fields: [(&[u8], &[u8]); 6] = [
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":authority", b"test"),
+            (b":path", b"/orders"),
+            (b"authorization", authorization.as_bytes()),
+            (b"dpop", proof.as_bytes()),
+        ];
+        let mut raw = h2raw::Raw::connect(guarded.edge.address());
+        raw.request(1, &fields);
+        assert_eq!(raw.outcome(1), h2raw::Outcome::Response(status), "{changes}");
+    }
+    assert_eq!(guarded.upstream.requests().len(), 1);
 }
 
 #[test]

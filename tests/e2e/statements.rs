@@ -60,6 +60,23 @@ fn a_stranger_is_told_the_same_of_every_bad_token() {
 }
 
 #[test]
+fn the_reason_is_told_to_those_who_may_know_it() {
+    // T17
+    for (section, tells) in [
+        ("", false),
+        ("[proxy]\ntrusted_ips = [\"10.0.0.0/8\"]", false),
+        ("[proxy]\ntrusted_ips = [\"127.0.0.0/8\"]", true),
+        ("[proxy]\nexpose_reason = true", true),
+    ] {
+        let good = Guarded::with(json!({}), |setup| setup.section(section));
+        let answer = good.edge.ask(with_token(&flip(&good.token())));
+        let expected = tells.then_some("edge; error=http_request_denied; details=\"signature_invalid\"");
+        assert_eq!((answer.status(), answer.field("proxy-status")), (401, expected), "{section}");
+        assert_eq!(good.edge.ask(with_token(&good.token())).field("proxy-status"), None, "{section}");
+    }
+}
+
+#[test]
 fn what_the_issuer_signs_for_other_ends_opens_nothing() {
     // T25: each is signed by the issuer's own key, in time, and for somebody.
     let good = Guarded::with(json!({"client_id": ["app"], "client_secret": ["hush"]}), |setup| setup);
@@ -285,18 +302,38 @@ fn a_greedy_pattern_takes_linear_time() {
     }
 }
 
+/// The private part of RFC 7517's example of an EC key (A.2).
+const RFC7517_D: &str = "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE";
+
+fn rfc7517_key() -> Value {
+    json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "1", "d": RFC7517_D,
+        "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"})
+}
+
 #[test]
 fn a_nodes_secrets_stand_nowhere_outside_it() {
     // L1: logs at the most talkative level, every answer, the Admin API and the process's arguments, for whatever the
     // node was given and whatever clients sent, right or wrong.
     let (upstream, key) = (Upstream::start(), Key::es256("es-1"));
     let issuer = Issuer::start(&[&key]);
-    let config =
-        plus(bearer(&issuer.url()), json!({"client_id": ["app"], "client_secret": ["{vault://env/app-secret}"]}));
+    let config = plus(
+        bearer(&issuer.url()),
+        json!({"auth_methods": ["bearer", "introspection"],
+            "client_id": ["app"], "client_secret": ["{vault://env/app-secret}"],
+            "introspection_headers_names": ["X-Api-Key"], "introspection_headers_values": ["header-value-c41f"],
+            "introspection_post_args_names": ["pin"], "introspection_post_args_values": ["argument-value-09b3"]}),
+    );
+    let signing = plus(
+        bearer(&issuer.url()),
+        json!({"auth_methods": ["introspection"], "client_id": ["signer"],
+        "client_auth": ["private_key_jwt"], "client_jwk": [rfc7517_key()]}),
+    );
     let limiting = json!({"name": "rate-limiting", "config": {"minute": 1000, "policy": "redis",
         "redis": {"host": "127.0.0.1", "port": 1, "username": "redis-user", "password": "redis-password-9d1f"}}});
     let plugins = json!([{"name": "openid-connect", "config": config}, limiting]);
-    let routes = json!([{"name": "all", "paths": ["/"], "strip_path": false, "plugins": plugins}]);
+    let signed = json!([{"name": "openid-connect", "config": signing}]);
+    let routes = json!([{"name": "all", "paths": ["/"], "strip_path": false, "plugins": plugins},
+        {"name": "signed", "paths": ["/signed"], "plugins": signed}]);
     let setup = Setup::new(entities(&upstream.url(), routes)).clear().tls().log("level = \"debug\"");
     let edge = setup.env("APP_SECRET", "app-secret-value-77c2").start();
     let good = key.token(&mint::claims(&issuer.url(), AUDIENCE));
@@ -314,6 +351,7 @@ fn a_nodes_secrets_stand_nowhere_outside_it() {
             get("/orders", &[&format!("Authorization: Basic {}", mint::encode(b"user:basic-password-31aa"))]),
             get("/orders", &[&format!("Authorization: Bearer {token}"), &format!("Cookie: session={token}")]),
             get("/orders", &[&format!("Authorization: Bearer {token}"), &format!("DPoP: {token}")]),
+            get("/signed", &[&format!("Authorization: Bearer {token}")]),
             get("/orders", &[&format!("Authorization: Bearer {token}\u{1}")]),
             get("/orders", &[&format!("Proxy-Authorization: Bearer {token}")]),
             format!("GET http://user:url-password-10be@test/ HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes(),
@@ -322,10 +360,26 @@ fn a_nodes_secrets_stand_nowhere_outside_it() {
         }
     }
     assert!(answers.iter().any(|answer| answer.status() == 200) && answers.iter().any(|answer| answer.status() == 401));
-    let pages: Vec<String> = ["/", "/status", "/metrics", "/config", "/plugins", "/certificates", "/nothing"]
-        .into_iter()
-        .map(|path| edge.admin_get(path).text())
-        .collect();
+    for (name, value) in [("x-api-key", "header-value-c41f"), ("pin", "argument-value-09b3")] {
+        let told = issuer.requests("/introspect").iter().any(|asked| {
+            asked.field(name) == Some(value) || edge_tests::issuer::argument(asked, name).as_deref() == Some(value)
+        });
+        assert!(told, "{name} never went out");
+    }
+    // An issuer that is asked by a name it refuses, and one that repeats what it was sent.
+    issuer.answer("/introspect", |request| {
+        edge_tests::issuer::error(
+            "invalid_client",
+            &format!("{} {}", request.text(), request.field("x-api-key").unwrap_or("")),
+        )
+    });
+    answers.push(edge.ask(with_token("opaque-token-5b7e1c10")));
+    answers.push(edge.ask(get("/signed", &["Authorization: Bearer opaque-token-5b7e1c10"])));
+    let pages: Vec<String> =
+        ["/", "/status", "/metrics", "/config", "/plugins", "/certificates", "/openid-connect/issuers", "/nothing"]
+            .into_iter()
+            .map(|path| edge.admin_get(path).text())
+            .collect();
     let arguments = std::fs::read(format!("/proc/{}/cmdline", edge.pid())).unwrap();
     let told: Vec<String> = answers.iter().map(|answer| String::from_utf8_lossy(&answer.raw).into_owned()).collect();
     edge.reason_of(answers.last().unwrap());
@@ -340,6 +394,7 @@ fn a_nodes_secrets_stand_nowhere_outside_it() {
     let private = certs::server();
     let mut secrets: Vec<&str> = private.key.lines().filter(|line| !line.starts_with("-----")).collect();
     secrets.extend(["app-secret-value-77c2", "redis-password-9d1f", "basic-password-31aa", "url-password-10be"]);
+    secrets.extend(["header-value-c41f", "argument-value-09b3", "opaque-token-5b7e1c10", RFC7517_D]);
     let basic = mint::encode(b"user:basic-password-31aa");
     secrets.push(&basic);
     for token in [&good].into_iter().chain(&others) {
@@ -401,7 +456,7 @@ fn sources(folder: &std::path::Path) -> Vec<(String, String)> {
 fn no_table_of_client_data_has_a_hash_that_a_client_can_compute() {
     // D11: the standard tables and DashMap seed their hash by default. What names a hasher of its own is known here.
     const KNOWN: [(&str, &str); 3] = [
-        ("token/cache.rs", "its keys are MACs under a key of the process"),
+        ("token/cache/level.rs", "its keys are MACs under a key of the process"),
         ("balancer/hashing.rs", "a place on a ring that every node must find alike, and no table"),
         ("config/resolve/services.rs", "over the configuration alone"),
     ];

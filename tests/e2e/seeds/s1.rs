@@ -26,6 +26,7 @@ fn s1_1() {
             assert_eq!(edge.ask(with_token("without")).status(), 200);
         }
         assert_eq!(issuer.introspections("with-end"), 1, "cache_ttl {ttl} does not switch the cache off");
+        assert_eq!(issuer.introspections("without"), if ttl == 0 { 3 } else { 1 }, "cache_ttl {ttl}");
     }
 }
 
@@ -52,7 +53,30 @@ fn s1_2() {
     // A refusal names whose credential it was.
     let answer = edge.ask(with_token(&key.token(&with(claims, json!({"sub": "mallory"})))));
     assert_eq!(answer.status(), 403);
-    edge.logged(answer.field("x-kong-request-id").unwrap());
+    let line = edge.logged(answer.field("x-kong-request-id").unwrap());
+    assert!(line.contains("credential=\"mallory\""), "{line}");
+}
+
+/// What the plugin's name alone comes to until it is there: a refusal that names it, never a route without it.
+fn without_request_transformer(config: Value) {
+    let plugin = json!({"name": "request-transformer", "config": config});
+    let route = json!({"name": "all", "paths": ["/"]});
+    let entities = json!({"_format_version": "3.0",
+        "services": [{"name": "up", "url": "http://127.0.0.1:1", "routes": [route], "plugins": [plugin]}]});
+    let error = Setup::new(entities.to_string()).try_start().err().expect("a refusal").to_string();
+    assert!(error.contains("services[0].plugins[0].config: found plugin 'request-transformer'"), "{error}");
+}
+
+#[test]
+fn s1_3() {
+    // What bash makes of the seed's `$(jwt_token)`: nothing.
+    without_request_transformer(json!({"add": {"headers": ["Authorization:Bearer "]}}));
+}
+
+#[test]
+fn s1_4() {
+    // The text as it stands in the seed, for who writes it into a file.
+    without_request_transformer(json!({"add": {"headers": ["Authorization:Bearer $(jwt_token)"]}}));
 }
 
 #[test]
@@ -95,6 +119,12 @@ fn s1_5() {
         assert_eq!(seen.text(), "grant_type=client_credentials&client_id=...&client_secret=...");
         assert_eq!(seen.field("content-type"), Some("application/x-www-form-urlencoded"));
     }
+    // As printed on one line bash takes the rest for URLs: an empty POST arrives, and curl ends with 3.
+    let before = upstream.requests().len();
+    let answer = shell.run(&text("").replace(" \\\n", " \\ "), &[]);
+    assert_eq!((answer.code, answer.status(), upstream.requests().len()), (3, 400, before + 1), "{}", answer.out);
+    let seen = upstream.last();
+    assert_eq!((seen.method(), seen.target(), seen.text().as_str()), ("POST", "/token", ""));
 }
 
 #[test]
@@ -117,17 +147,26 @@ fn s1_7() {
     // One credential fails, others do not: nothing of the one's verdict is the other's.
     let (upstream, key) = (Upstream::start(), Key::es256("es-1"));
     let issuer = Issuer::start(&[&key]);
-    let config = json!({"issuer": issuer.url(), "client_id": ["app"], "client_secret": ["secret"]});
-    let edge = Setup::new(guarded(&upstream.url(), config)).start();
+    let config = json!({"issuer": issuer.url(), "client_id": ["app"], "client_secret": ["secret"],
+        "consumer_claims": [["sub"]], "consumer_optional": true});
+    let route = json!({"name": "all", "paths": ["/"], "strip_path": false,
+        "plugins": [{"name": "openid-connect", "config": config}]});
+    let entities = json!({"_format_version": "3.0", "consumers": [{"username": "alice"}, {"username": "bob"}],
+        "services": [{"name": "up", "url": upstream.url(), "routes": [route]}]});
+    let edge = Setup::new(entities.to_string()).start();
     let claims = mint::claims(&issuer.url(), AUDIENCE);
+    let bobs = flip(&key.token(&with(claims.clone(), json!({"sub": "bob"}))));
     let good = key.token(&claims);
     issuer.know("opaque-good", json!({"active": true}));
     let expired = key.token(&plus(claims, json!({"exp": now() - 60})));
-    let rows: [(&str, u16); 5] =
-        [(&good, 200), (&flip(&good), 401), (&expired, 401), ("opaque-good", 200), ("opaque-bad", 401)];
+    let rows: [(&str, u16); 6] =
+        [(&good, 200), (&bobs, 401), (&flip(&good), 401), (&expired, 401), ("opaque-good", 200), ("opaque-bad", 401)];
     for _ in 0..5 {
         for (token, status) in rows {
             assert_eq!(edge.ask(with_token(token)).status(), status, "{token}");
+            if token == good {
+                assert_eq!(upstream.last().field("x-consumer-username"), Some("alice"));
+            }
         }
     }
     let line = |token: &str| -> Value {

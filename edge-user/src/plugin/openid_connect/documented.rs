@@ -96,6 +96,26 @@ fn another_value_for_browsers_is_refused_with_what_to_use_instead() {
 }
 
 #[test]
+fn what_an_api_edge_does_not_honour_is_refused_with_what_to_use_instead() {
+    // A6
+    let text = || Kind::String("other".to_owned());
+    for (key, other, instead) in [
+        ("refresh_tokens", Kind::Bool(false), "by the credential that the request brings"),
+        ("verify_parameters", Kind::Bool(true), "`edge doctor`"),
+        ("resolve_distributed_claims", Kind::Bool(true), "the edge follows no URL that a token names"),
+        ("revocation_endpoint", text(), "the issuer's own logout"),
+        ("revocation_endpoint_auth_method", text(), "the issuer's own logout"),
+        ("revocation_token_param_name", text(), "the issuer's own logout"),
+        ("mtls_revocation_endpoint", text(), "the issuer's own logout"),
+        ("principals", Kind::Object(vec![entry("enabled", Kind::Bool(true))]), "consumers: principals live"),
+    ] {
+        let problems = alone(key, other);
+        assert_eq!(problems.len(), 1, "{key}: {problems:?}");
+        assert!(problems[0].contains(&format!("config.{key}")) && problems[0].contains(instead), "{problems:?}");
+    }
+}
+
+#[test]
 fn a_value_of_another_type_is_refused_by_name() {
     // A6, A7
     for Entry { key, .. } in entries("api") {
