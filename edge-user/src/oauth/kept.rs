@@ -253,6 +253,10 @@ impl<T: Value, E: Refusal> Kept<T, E> {
     }
 
     fn insert(&self, key: Key, entry: Entry<T, E>, now_ms: i64) {
+        // Before anything is turned away: what has ended makes room.
+        if now_ms - self.swept_ms.load(Ordering::Relaxed) >= SWEEP_MS {
+            self.sweep(now_ms);
+        }
         let refusals = if entry.outcome.is_err() { self.refusal_bytes.load(Ordering::Relaxed) } else { 0 };
         // Refusals get a part of their own: whoever collects them pushes out nobody's tokens.
         if refusals + entry.bytes > self.limit_bytes / 8 {
@@ -262,8 +266,7 @@ impl<T: Value, E: Refusal> Kept<T, E> {
         if let Some(old) = self.entries.insert(key, entry) {
             self.unbook(&old);
         }
-        let over = self.bytes.load(Ordering::Relaxed) > self.limit_bytes;
-        if over || now_ms - self.swept_ms.load(Ordering::Relaxed) >= SWEEP_MS {
+        if self.bytes.load(Ordering::Relaxed) > self.limit_bytes {
             self.sweep(now_ms);
         }
     }

@@ -208,6 +208,11 @@ async fn memory_and_calls_are_bounded() {
     let refused = store.entries.iter().filter(|entry| entry.outcome.is_err()).count();
     assert!(refused > 10 && refused * (ENTRY_BYTES + size_of::<Bad>()) <= limit / 8, "{refused}");
     assert!(store.entries.len() - refused >= held / 2, "{held}");
+    // Those that have ended leave that part to new ones, though nothing else is kept meanwhile.
+    let (last, now_ms) = (store.key(&[b"the last"]), later(0).unix_ms + LONGEST.as_millis() as i64 + SWEEP_MS);
+    let refusal = Entry { outcome: Err(Arc::new(Bad::Refused)), until_ms: now_ms + 1000, bytes: ENTRY_BYTES };
+    store.insert(last, refusal, now_ms);
+    assert!(store.entries.contains_key(&last));
 
     let gate = Arc::new(Semaphore::new(0));
     let waiting: Vec<_> = (0..MAX_FLIGHTS)
