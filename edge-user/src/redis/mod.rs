@@ -134,7 +134,7 @@ enum Link {
     /// The first connection, or the next after one that served, is being made.
     Opening,
     Open(MultiplexedConnection),
-    /// The last attempt failed.
+    /// The last attempt failed, or takes longer than somebody waits.
     Down,
 }
 
@@ -195,8 +195,9 @@ impl Client {
             Ok(Ok(Err(error))) => return Err(self.fault(error)),
             Ok(Err(_)) => return Err(self.fault(Error::Ended)),
             Err(_) => {
-                // A server that holds its tongue holds up every query of this connection.
+                // A server that holds its tongue holds up every query of this connection, the one being made as well.
                 self.suspect.notify_waiters();
+                self.give_up_opening();
                 return Err(self.fault(Error::Timeout));
             }
         };
@@ -209,6 +210,17 @@ impl Client {
         })?;
         self.answered.fetch_add(1, Ordering::Relaxed);
         Ok(answer)
+    }
+
+    /// Has nobody else wait for a connection that is long in coming; once it is there, it serves.
+    fn give_up_opening(&self) {
+        self.link.send_if_modified(|link| {
+            let opening = matches!(link, Link::Opening);
+            if opening {
+                *link = Link::Down;
+            }
+            opening
+        });
     }
 
     fn fault(&self, error: Error) -> Error {
