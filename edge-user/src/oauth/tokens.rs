@@ -214,12 +214,15 @@ pub(super) fn refused(answer: &Answer, secrets: &Secrets) -> Result<Refused, Mal
     }
 }
 
-/// Whether an answer without `error` still refuses what was presented: 401 does, and a challenge (RFC 6750, 3). A bare
-/// 403 may be anybody's on the way, about anything.
+/// Whether a body without `error` still refuses what was presented: 401 does, and a challenge with `error` (RFC 6750,
+/// 3.1). A bare 403 may be anybody's on the way, about anything.
 fn says_whom_it_refuses(answer: &Answer) -> bool {
     let is_ours = |scheme: &str| scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("dpop");
     let challenge = answer.headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-    answer.status == 401 || challenge.is_some_and(|text| text.split(' ').next().is_some_and(is_ours))
+    answer.status == 401
+        || challenge.is_some_and(|text| {
+            text.split_once(' ').is_some_and(|(scheme, rest)| is_ours(scheme) && rest.contains("error="))
+        })
 }
 
 fn tokens(answer: Answer) -> Result<Tokens, Malformed> {

@@ -12,7 +12,7 @@ fn around(source: Option<Arc<KeySource>>) -> Surroundings {
         issuer: "https://idp.example".into(),
         issuers: Issuers::Discovered,
         options: options(),
-        clients: Arc::new(clients("{client_id: [edge], client_secret: [s]}")),
+        clients: Arc::new(clients("{client_id: [edge, second], client_secret: [s, t]}")),
         source,
     }
 }
@@ -59,6 +59,9 @@ async fn only_a_clear_answer_is_taken() {
         (401, "application/json", r#"{"error":"invalid_token"}"#, "refused invalid_token"),
         (401, "text/html", "<html>", "refused "),
         (403, "text/html", "<html>", "malformed"),
+        (403, "text/html\r\nWWW-Authenticate: Bearer realm=\"x\"", "<html>", "malformed"),
+        (403, "text/html\r\nWWW-Authenticate: Basic error=\"x\"", "<html>", "malformed"),
+        (403, "text/html\r\nWWW-Authenticate: Bearer error=\"insufficient_scope\"", "<html>", "refused "),
         (400, "text/html", "<html>", "malformed"),
         (500, "application/json", r#"{"sub":"ann"}"#, "status"),
     ] {
@@ -123,6 +126,7 @@ async fn a_signed_answer_is_verified() {
     for (answer, content_type, expected) in [
         (key.mint(&good), "application/jwt", true),
         (key.mint(&with(json!({"aud": ["x", "edge"]}))), "application/jwt", true),
+        (key.mint(&with(json!({"aud": "second"}))), "application/jwt", true),
         (key.mint(&with(json!({"aud": ["edge "]}))), "application/jwt", false),
         (key.mint(&good), "application/json", false),
         (good.to_string(), "application/json", false),
