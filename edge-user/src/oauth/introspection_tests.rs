@@ -193,6 +193,14 @@ async fn discovered(keys: &[&TestKey], more: serde_json::Value) -> TestIssuer {
     issuer
 }
 
+/// Whom the last assertion was for.
+fn assertion_audience(idp: &Idp) -> String {
+    let assertion = idp.last().argument("client_assertion").unwrap();
+    let claims = Jws::parse(assertion.as_bytes()).unwrap().payload().unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    claims["aud"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn endpoint_and_method_are_discovered_where_none_is_configured() {
     let key = TestKey::new(Algorithm::ES256, "k");
@@ -208,16 +216,12 @@ async fn endpoint_and_method_are_discovered_where_none_is_configured() {
     assert_eq!(idp.last().body, "token=x&token_type_hint=access_token&client_id=edge&client_secret=s");
     let jwt = introspection(&format!("{{{secret}, client_auth: client_secret_jwt}}"), Some(source(&issuer)));
     ask(&jwt, b"x").await.unwrap();
-    let assertion = idp.last().argument("client_assertion").unwrap();
-    let claims = Jws::parse(assertion.as_bytes()).unwrap().payload().unwrap();
-    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
-    assert_eq!(claims["aud"], issuer.url, "I11: the issuer, where it is known");
+    assert_eq!(assertion_audience(&idp), issuer.url, "I11: the issuer, where it is known");
     let here = format!("{{{secret}, introspection_endpoint: '{}', client_auth: client_secret_jwt}}", configured.url);
+    ask(&introspection(&here, Some(source(&issuer))), b"x").await.unwrap();
+    assert_eq!(assertion_audience(&configured), issuer.url, "the same from the first call on");
     ask(&introspection(&here, None), b"x").await.unwrap();
-    let assertion = configured.last().argument("client_assertion").unwrap();
-    let claims = Jws::parse(assertion.as_bytes()).unwrap().payload().unwrap();
-    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
-    assert_eq!(claims["aud"], configured.url, "the endpoint otherwise");
+    assert_eq!(assertion_audience(&configured), configured.url, "the endpoint otherwise");
     let none = discovered(&[&key], json!({})).await;
     let none = introspection(&format!("{{{secret}}}"), Some(source(&none)));
     assert_eq!(ask(&none, b"x").await, Err(FailureKind::NoEndpoint));

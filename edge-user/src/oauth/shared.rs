@@ -22,7 +22,8 @@ pub struct SharedAnswers {
 }
 
 impl SharedAnswers {
-    /// Answers of whoever is asked in this way, kept for these times; nothing where `cluster_cache_items` does not say `introspection`.
+    /// Answers of whoever is asked in this way, kept for these times; nothing where `cluster_cache_items` does not say
+    /// `introspection`.
     pub fn new(fleet: Fleet, asked: [u8; 32]) -> Option<Self> {
         fleet.shares(Kind::Introspection).then_some(Self { fleet, asked })
     }

@@ -197,6 +197,9 @@ mod tests {
     fn what_has_no_effect_is_said_and_what_cannot_be_done_refused() {
         for (yaml, problem, warning) in [
             ("{keepalive_pool_size: 256}", None, None),
+            ("{username: u, password: p}", None, None),
+            ("{username: u}", None, Some("redis.username: not sent without a password")),
+            ("{username: u, password: ''}", None, Some("redis.username: not sent without a password")),
             ("{keepalive_pool_size: 30}", None, Some("no effect: one connection")),
             ("{keepalive_backlog: 0}", None, Some("no effect: one connection")),
             ("{cluster_nodes: []}", None, None),

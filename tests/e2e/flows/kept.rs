@@ -71,13 +71,18 @@ fn routes_keep_by_their_own_settings() {
         ("same", json!({})),
         ("off", json!({"cache_tokens": false})),
         ("salted", json!({"cache_tokens_salt": "x"})),
+        // A token of other scopes is another token, whatever is said of the key.
+        ("read", json!({"scopes": ["read"], "token_cache_key_include_scope": false})),
+        ("write", json!({"scopes": ["write"], "token_cache_key_include_scope": false})),
+        ("write2", json!({"scopes": ["write"], "token_cache_key_include_scope": true})),
     ]
     .map(route)
     .into();
     let token = key.token(&mint::claims(&issuer.url(), AUDIENCE));
     issuer.answer("/token", move |_| good(&json!({"access_token": token, "token_type": "Bearer"})));
     let edge = Setup::new(entities(&upstream.url(), routes)).start();
-    for (name, calls) in [("a", 1), ("same", 1), ("off", 2), ("off", 3), ("salted", 4), ("a", 4)] {
+    let all = [("a", 1), ("same", 1), ("off", 2), ("off", 3), ("salted", 4), ("a", 4)];
+    for (name, calls) in all.into_iter().chain([("read", 5), ("write", 6), ("write2", 6), ("read", 6)]) {
         assert_eq!(edge.ask(get(&format!("/{name}"), &[&basic(CALLER.0, CALLER.1)])).status(), 200, "{name}");
         assert_eq!(issuer.hits("/token"), calls, "{name}");
     }

@@ -33,6 +33,7 @@ fn a_revoked_token_is_refused_within_the_time_to_live() {
     for (config, facts) in [
         (json!({"cache_ttl": 1}), active()),
         (json!({"cache_ttl_max": 1}), plus(active(), json!({"exp": now() + 600}))),
+        (json!({"cache_ttl_max": 1, "cache_ttl_min": 600}), plus(active(), json!({"exp": now() + 600}))),
     ] {
         let opaque = Opaque::with(config.clone());
         opaque.issuer.know("revoked", facts);
@@ -41,6 +42,19 @@ fn a_revoked_token_is_refused_within_the_time_to_live() {
         let began = Instant::now();
         wait(|| opaque.ask("revoked").status() == 401, "the revocation to be seen");
         assert!(began.elapsed() < Duration::from_millis(1900), "{config}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn an_answer_stands_for_the_least_time_to_live() {
+    // What would not be kept is kept for `cache_ttl_min`.
+    for (config, asked) in [(json!({"cache_ttl": 0}), 3), (json!({"cache_ttl": 0, "cache_ttl_min": 600}), 1)] {
+        let opaque = Opaque::with(config.clone());
+        opaque.issuer.know("token", active());
+        for _ in 0..3 {
+            assert_eq!(opaque.ask("token").status(), 200);
+        }
+        assert_eq!(opaque.issuer.introspections("token"), asked, "{config}");
     }
 }
 
