@@ -6,6 +6,7 @@
 use super::cache::{CacheKey, Entry, Ground, Verdict, VerdictCache};
 use super::claims::Facts;
 use super::jws::{Shape, shape};
+use super::keys::KeySource;
 use super::{Refused, Settings};
 use crate::crypto::{self, FieldDigest};
 use crate::reason::Reason;
@@ -37,6 +38,13 @@ pub enum Said {
     },
     /// It is not, and nobody says why (RFC 7662, 2.2).
     Inactive,
+}
+
+impl Said {
+    /// Whether the answer may have an `iss`.
+    fn names_issuer(&self) -> bool {
+        matches!(self, Self::Active { json, .. } if memchr::memmem::find(json, b"\"iss\"").is_some())
+    }
 }
 
 /// What of a request goes along when its token is asked about. Part of the verdict's key; it may hold secrets.
@@ -260,6 +268,8 @@ pub(super) struct Plan {
     /// Whether an answer stands still: the fleet knows no newer one then.
     pub(super) renews: bool,
     pub(super) issuer_allowed: IssuerAllowed,
+    /// Where the issuer's name is to be discovered.
+    pub(super) source: Option<Arc<KeySource>>,
 }
 
 /// Key of a token that goes with something of its request.
@@ -301,6 +311,12 @@ impl Plan {
                 Err(unanswered) => return (Err(unanswered.refusal(&self.token)), None),
             },
         };
+        // After a start an answer may come before what the issuer says of itself, its name among it.
+        if let Some(source) =
+            self.source.as_ref().filter(|source| said.names_issuer() && source.keys().issuer.is_none())
+        {
+            let _ = source.discovered().await;
+        }
         let now_ms = now_ms();
         let teller = shared.filter(|_| most.is_none()).cloned();
         let told = teller.map(|shared| (shared, self.token.clone(), self.extras.clone(), said.clone()));

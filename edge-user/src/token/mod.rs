@@ -363,6 +363,7 @@ impl Validator {
                     extras: ask.extras.clone(),
                     by_keys,
                     renews: cache.shared().holds(key, now_ms),
+                    source: self.keys.clone().filter(|_| self.settings.issuers == Issuers::Discovered),
                     issuer_allowed: Box::new(move |facts| validator.names_allowed_issuer(facts)),
                 };
                 control.spawn(introspection::fly(plan, ticket, || Now::read().unix_ms));
