@@ -142,6 +142,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_disk_keeps_what_was_there() {
+        // D5: SQLite's own limit stands in for the disk's; the error is the same, SQLITE_FULL.
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("edge.db");
+        let state = State::open(&path).await;
+        state.save_keys(&[1; 32], &keys("a")).await;
+        state.pool().expect("a file").close().await;
+        let full = SqliteConnectOptions::new().filename(&path).pragma("max_page_count", "8");
+        let pool = SqlitePoolOptions::new().connect_with(full).await.expect("a file");
+        let state = State { pool: Some(pool) };
+        state.save_keys(&[1; 32], &keys(&"b".repeat(1 << 20))).await;
+        assert_eq!(state.load_keys(&[1; 32]).await, Some(keys("a")));
+        state.save_keys(&[1; 32], &keys("c")).await;
+        assert_eq!(state.load_keys(&[1; 32]).await, Some(keys("c")), "it serves again");
+    }
+
+    #[tokio::test]
     async fn a_bad_file_is_memory_only() {
         // K5: no file, a folder, another format, a later schema: nothing of it fails.
         let folder = tempfile::tempdir().expect("a folder");
