@@ -75,6 +75,11 @@ fn the_edge_is_not_ready_without_keys() {
     let answer = ready(&silent);
     assert_eq!(answer.status(), 503);
     assert!(answer.text().contains("no issuer has given its keys"), "{}", answer.text());
+    // Who verifies nothing by keys waits for none.
+    let config = json!({"issuer": "http://127.0.0.1:1", "auth_methods": ["introspection"], "client_id": ["app"],
+        "client_secret": ["secret"], "introspection_endpoint": format!("{}/introspect", cold.issuer.url())});
+    let asking = Setup::new(crate::guarded(&cold.upstream.url(), config)).start();
+    assert_eq!(asking.admin_get("/status/ready").status(), 200);
     let open = Setup::new(crate::open("http://127.0.0.1:1")).start();
     assert_eq!(open.admin_get("/status/ready").status(), 200, "nothing to verify");
 }

@@ -50,6 +50,8 @@ pub struct Configuration {
     pub hash: String,
     /// Names of the plugins in use.
     pub enabled_plugins: BTreeSet<String>,
+    /// Whether tokens are to be verified, and no issuer has given its keys.
+    pub lacks_keys: bool,
 }
 
 pub(super) async fn root(State(state): State<AdminState>) -> Response {
@@ -98,7 +100,7 @@ pub(super) async fn status(State(state): State<AdminState>) -> Response {
 
 /// Whether requests are worth sending here: 503 while tokens are to be verified and no issuer's keys are known (K7).
 pub(super) async fn ready(State(state): State<AdminState>) -> Response {
-    match state.issuers.are_silent() {
+    match (state.configuration)().lacks_keys {
         false => message(StatusCode::OK, "ready"),
         true => message(StatusCode::SERVICE_UNAVAILABLE, "not ready: no issuer has given its keys yet"),
     }
@@ -146,6 +148,7 @@ mod tests {
             configuration: Arc::new(|| Configuration {
                 hash: "abc".into(),
                 enabled_plugins: ["openid-connect".to_owned()].into(),
+                lacks_keys: false,
             }),
             client_keys: Arc::default(),
             issuers: PluginEnv::default().keys().clone(),

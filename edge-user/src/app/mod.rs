@@ -248,7 +248,7 @@ fn serve_admin(
     let configuration = Arc::new(move || {
         let snapshot = store.load();
         let enabled_plugins = snapshot.plugin_names.iter().map(|name| (*name).to_owned()).collect();
-        Configuration { hash: snapshot.hash.to_string(), enabled_plugins }
+        Configuration { hash: snapshot.hash.to_string(), enabled_plugins, lacks_keys: snapshot.lacks_keys() }
     });
     let state = AdminState {
         node,

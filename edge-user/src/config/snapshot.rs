@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 pub use super::protocols::{Protocol, Protocols};
 use crate::balancer::Balancer;
+use crate::plugin::Plugin;
 use crate::plugin::plan::Plan;
 use crate::router::{Router, SniPattern, StreamCriteria, StreamProtocol, StreamRouter};
 use crate::settings::Cidr;
@@ -46,6 +47,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether routes verify tokens by issuers' keys, and not one issuer has given any (K7).
+    pub fn lacks_keys(&self) -> bool {
+        let slots = self.routes.iter().flat_map(|route| &route.plugins.slots);
+        let plugins = slots.flat_map(|slot| &slot.defaults).map(|(_, instance)| &instance.plugin);
+        let mut awaited = plugins.filter_map(Plugin::awaited_keys).peekable();
+        awaited.peek().is_some() && awaited.all(|source| source.keys().keys.is_empty())
+    }
+
     /// A snapshot without entities: every request gets 404.
     pub fn empty(generation: u64) -> Self {
         Self {

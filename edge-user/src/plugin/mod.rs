@@ -37,7 +37,7 @@ use crate::reason::Reason;
 use crate::redis;
 use crate::state::State;
 use crate::token::dpop::Ledger;
-use crate::token::keys::KeySources;
+use crate::token::keys::{KeySource, KeySources};
 use crate::token::source::FetchPolicy;
 use acl::Acl;
 use correlation_id::CorrelationId;
@@ -374,6 +374,14 @@ impl Plugin {
         match self {
             Self::OpenidConnect(plugin) => plugin.credential_names(),
             _ => Vec::new(),
+        }
+    }
+
+    /// The keys that it verifies tokens with, where it waits for an issuer to give them.
+    pub fn awaited_keys(&self) -> Option<&Arc<KeySource>> {
+        match self {
+            Self::OpenidConnect(plugin) => plugin.validator().awaited_keys(),
+            _ => None,
         }
     }
 

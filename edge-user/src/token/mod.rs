@@ -252,6 +252,12 @@ impl Validator {
         set.keys.iter().find(|key| *key.identity() == identity).map(|key| key.jwk().into())
     }
 
+    /// The source of its keys, where signatures are verified with them.
+    pub fn awaited_keys(&self) -> Option<&Arc<KeySource>> {
+        let by_asking = self.remote.as_ref().is_some_and(|remote| remote.jwts == JwtBy::Introspection);
+        self.keys.as_ref().filter(|_| self.settings.verify_signature && !by_asking)
+    }
+
     /// The source of its keys.
     pub fn keys(&self) -> Option<&Arc<KeySource>> {
         self.keys.as_ref()

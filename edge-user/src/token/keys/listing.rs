@@ -72,13 +72,6 @@ impl KeySource {
         }
     }
 
-    /// Whether tokens can be judged by what it gave: keys, or where none are wanted or there are none, its metadata.
-    fn is_known(&self) -> bool {
-        let wants_keys = self.settings.discovery.as_ref().is_none_or(|discovery| discovery.keys);
-        let enough = |metadata: &Metadata| !wants_keys || metadata.jwks_uri.is_none();
-        !self.keys().keys.is_empty() || self.metadata().is_some_and(|metadata| enough(&metadata))
-    }
-
     fn is(&self, which: Which<'_>) -> bool {
         let url = match which {
             Which::All => return true,
@@ -99,12 +92,6 @@ impl KeySources {
         let mut listed: Vec<_> = self.these(which).iter().map(|source| source.listed()).collect();
         listed.sort_by(|a, b| (&a.issuer, a.id).cmp(&(&b.issuer, b.id)));
         listed
-    }
-
-    /// Whether there are issuers in use, and not one of them has answered.
-    pub fn are_silent(&self) -> bool {
-        let all = self.these(Which::All);
-        !all.is_empty() && !all.iter().any(|source| source.is_known())
     }
 
     /// Has the documents of these fetched anew; how many issuers they are.
