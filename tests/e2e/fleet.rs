@@ -358,6 +358,24 @@ fn edges_that_lose_the_server_go_on_alone() {
     }
 }
 
+// One that hangs: the first question waits for it, and no request fails.
+#[test]
+fn edges_go_on_while_the_server_hangs() {
+    let pair = Pair::start();
+    let redis = pair.redis.as_ref().unwrap();
+    pair.issuer.know("opaque-token-one", active());
+    assert_eq!(pair.statuses("opaque-token-one"), [200, 200]);
+    redis.signal(Signal::SIGSTOP);
+    let began = Instant::now();
+    for number in 0..20 {
+        let token = format!("opaque-token-{number}-alone");
+        pair.issuer.know(&token, active());
+        assert_eq!(pair.statuses(&token), [200, 200]);
+    }
+    redis.signal(Signal::SIGCONT);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 #[test]
 fn sharing_needs_a_secrets_key() {
     let (upstream, issuer) = (Upstream::start(), Issuer::start(&[]));

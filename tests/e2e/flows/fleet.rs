@@ -17,12 +17,13 @@ fn two_edges_ask_for_one_token() {
     let (flow, redis) = (Flow::start(json!(["client_credentials"]), json!({})), Redis::start());
     let server =
         json!({"host": "127.0.0.1", "port": redis.address().port(), "connect_timeout": 300, "read_timeout": 300});
-    let edge = |items| {
+    let edge_with = |items, more| {
         let shared =
             json!({"cluster_cache_strategy": "redis", "cluster_cache_redis": server, "cluster_cache_items": items});
-        let config = plus(client(&flow.issuer.url(), json!(["client_credentials"])), shared);
+        let config = plus(client(&flow.issuer.url(), json!(["client_credentials"])), plus(shared, more));
         Setup::new(guarded(&flow.upstream.url(), config)).env("EDGE_SECRETS_KEY", KEY).start()
     };
+    let edge = |items| edge_with(items, json!({}));
     let ask = |edge: &Edge, id: &str, secret: &str| {
         assert_eq!(edge.ask(get("/orders", &[&basic(id, secret)])).status(), 200, "{}", edge.output());
         assert_eq!(flow.upstream_subject(), id);
@@ -47,6 +48,9 @@ fn two_edges_ask_for_one_token() {
     // Tokens are shared where that is said alone.
     ask(&edge(json!(["introspection"])), CALLER.0, CALLER.1);
     assert_eq!(flow.calls(), 3);
+    // Who keeps them for other times gets none that is older than those allow.
+    ask(&edge_with(json!(["tokens"]), json!({"cache_ttl_max": 60})), CALLER.0, CALLER.1);
+    assert_eq!(flow.calls(), 4);
     for edge in &edges {
         let output = edge.output();
         assert!(![CALLER.1, &issued, KEY].iter().any(|secret| output.contains(*secret)), "L1");
