@@ -182,6 +182,9 @@ fn callers_that_could_not_be_told_are_the_anonymous_consumer() {
     let missing = Callers::start(json!({"anonymous": "1001"}), &[]);
     let answer = missing.edge.ask(get("/", &[]));
     assert_eq!(answer.status(), 401, "a custom id names no anonymous consumer");
+    let missing = Callers::start(json!({"anonymous": "ghost", "consumer_claim": ["sub"]}), &[]);
+    let answer = missing.ask(json!({"sub": "nobody"}));
+    assert_eq!((answer.status(), missing.edge.reason_of(&answer).as_str()), (401, "consumer_unknown"));
     assert!(missing.upstream.requests().is_empty());
 }
 

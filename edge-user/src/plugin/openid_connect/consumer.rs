@@ -104,11 +104,20 @@ impl Mapping {
     /// Whom a request stands for that this reason refuses: the anonymous consumer, where there is one and the caller
     /// could not be told. What is malformed, forbidden or cannot be judged now is refused all the same.
     pub(super) fn anonymous(&self, status: u16, reason: Reason, consumers: &Consumers) -> Option<Caller> {
-        let unknown = status == 401 || matches!(reason, Reason::ConsumerUnknown | Reason::ConsumerGroupUnknown);
-        let key = self.anonymous.as_ref().filter(|_| unknown)?;
+        let key = self.anonymous.as_ref().filter(|_| status == 401 || is_of_mapping(reason))?;
         let consumer = consumers.by_id(key).or_else(|| consumers.by_username(key))?;
         Some(Caller { consumer: Some(Arc::clone(consumer)), is_anonymous: true, ..Caller::default() })
     }
+
+    /// The status where nobody stands in for a caller: 401 where `anonymous` names a consumer that does not exist.
+    pub(super) fn status(&self, status: u16, reason: Reason) -> u16 {
+        if self.anonymous.is_some() && is_of_mapping(reason) { 401 } else { status }
+    }
+}
+
+/// Whether the token is good and nobody is known whom it stands for.
+fn is_of_mapping(reason: Reason) -> bool {
+    matches!(reason, Reason::ConsumerUnknown | Reason::ConsumerGroupUnknown)
 }
 
 impl ConsumerMapping {

@@ -435,6 +435,7 @@ impl OpenidConnect {
             request.notes.caller = caller;
             return Access::Continue;
         }
+        let status = self.mapping.status(status, reason);
         let answer = self.answers.answer(status, reason, scheme, request.host);
         Access::Refuse(Refusal {
             status,
