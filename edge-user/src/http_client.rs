@@ -23,6 +23,9 @@ pub enum Error {
     /// Not an absolute http or https URL.
     #[error("`{0}` is not an http or https URL")]
     Url(String),
+    /// A user's name or password in it: it would stand in logs and answers.
+    #[error("a URL with a user's name or password")]
+    Credentials,
     /// Clear text to a host that is neither loopback nor allowed by name.
     #[error("`{0}` is not https; only loopback and hosts of issuers.allow_http may be asked without TLS")]
     ClearText(String),
@@ -154,6 +157,9 @@ impl HttpClient {
     /// Whether this URL may be asked at all: for checks of the configuration.
     pub fn check(&self, url: &str) -> Result<Url, Error> {
         let parsed = Url::parse(url).map_err(|_| Error::Url(url.to_owned()))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(Error::Credentials);
+        }
         let host = parsed.host_str().unwrap_or_default().to_ascii_lowercase();
         match parsed.scheme() {
             "https" if !host.is_empty() => Ok(parsed),

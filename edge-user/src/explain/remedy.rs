@@ -28,6 +28,8 @@ impl Remedy {
             "absent" | "" => Some(format!("name the claim that has {what}, or drop `{parameter}`")),
             value => Some(format!("add {value} to `{parameter}`")),
         };
+        // A list takes the place of its default, so what is taken now must stand in it too.
+        let beside = |parameter: &str| add(parameter, "it").map(|text| format!("{text}, beside all that it takes now"));
         let ask = |what: &str| client(format!("ask the issuer for a token {what} ({expected})"));
         match reason {
             Reason::HeaderMissing => Self {
@@ -44,7 +46,7 @@ impl Remedy {
                 ..client(format!("have the issuer sign with {expected}"))
             },
             Reason::TypNotAllowed => {
-                Self { configuration: add("typ_allowed", "it"), ..client("send an access token".to_owned()) }
+                Self { configuration: beside("typ_allowed"), ..client("send an access token".to_owned()) }
             }
             Reason::ClaimInvalid => client(format!("ask the issuer for a token with well-formed claims ({expected})")),
             Reason::TokenExpired => Self {
@@ -56,7 +58,7 @@ impl Remedy {
                 ..client("wait until the token's nbf".to_owned())
             },
             Reason::IssuerNotAllowed => {
-                Self { configuration: add("issuers_allowed", "it"), ..ask("of the issuer that is configured") }
+                Self { configuration: beside("issuers_allowed"), ..ask("of the issuer that is configured") }
             }
             Reason::KidUnknown => Self {
                 configuration: configuration("`extra_jwks_uris`, where the key stands in another set"),

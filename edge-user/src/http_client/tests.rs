@@ -22,9 +22,14 @@ fn clear_text_needs_loopback_or_a_name() {
         ("file:///etc/passwd", false),
         ("idp.example.com", false),
         ("", false),
+        ("https://user:secret@idp.example.com/jwks", false),
+        ("https://user@idp.example.com/jwks", false),
     ] {
         assert_eq!(client.check(url).is_ok(), good, "{url}");
     }
+    // L1
+    let error = client.check("https://user:secret@idp.example.com/jwks").expect_err("credentials").to_string();
+    assert!(!error.contains("secret"), "{error}");
 }
 
 /// Answers every connection with these bytes.

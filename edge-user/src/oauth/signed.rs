@@ -25,7 +25,8 @@ pub(super) async fn verify(
         return Err(Malformed("its `typ` is another token's"));
     }
     let (signature, payload) = (jws.signature().map_err(no_jwt)?, jws.payload().map_err(no_jwt)?);
-    for attempt in [Attempt::First, Attempt::Waited] {
+    let mut attempt = Attempt::First;
+    loop {
         let set = source.keys().clone();
         let good = |key: &&Key| {
             key.verifier(jws.algorithm).is_some_and(|verifier| verifier.verify(jws.signed, &signature).is_ok())
@@ -35,12 +36,11 @@ pub(super) async fn verify(
             Choice::Keys(_) => return Err(Malformed("its signature is wrong")),
             Choice::AlgorithmDiffers => return Err(Malformed("its algorithm is not its key's")),
             Choice::Unknown => match source.missing(jws.kid.as_deref(), now, attempt) {
-                Missing::Wait(wait) => wait.done().await,
-                _ => break,
+                Missing::Wait(wait) => attempt = wait.done().await,
+                _ => return Err(Malformed("its key is not known")),
             },
         }
     }
-    Err(Malformed("its key is not known"))
 }
 
 /// Whether `iss` is one of those that may sign.

@@ -114,11 +114,26 @@ impl Facts {
         Ok(Self { introspection_jwt: jwt, opaque: true, id_token: false, access_token: true, ..facts })
     }
 
-    /// The same facts, of a token that may itself say that it is bound: an issuer that leaves `cnf` out of its answer
-    /// does not make it a bearer token (RFC 8705, 3.2; RFC 9449, 6.2).
-    pub fn of_token(self, token: &[u8]) -> Self {
-        let claims = Jws::parse(token).ok().and_then(|jws| Self::parse(jws.payload().ok()?, &jws.typ).ok());
-        Self { bound: self.bound || claims.is_some_and(|claims| claims.bound), ..self }
+    /// The same facts, of a token that may itself say what it is: an issuer that leaves `cnf` out of its answer does not
+    /// make it a bearer token (RFC 8705, 3.2; RFC 9449, 6.2), and one that calls it active no access token (RFC 8725,
+    /// 3.11). Nothing of what the token says is a claim.
+    pub fn of_token(self, token: &[u8]) -> Result<Self, Reason> {
+        /// Types of JWTs for other ends.
+        const OTHERS: [&str; 6] = [
+            "client-authentication+jwt",
+            "dpop+jwt",
+            "logout+jwt",
+            "oauth-authz-req+jwt",
+            "secevent+jwt",
+            "token-introspection+jwt",
+        ];
+        let Ok(jws) = Jws::parse(token) else { return Ok(self) };
+        if OTHERS.contains(&&*jws.typ) {
+            return Err(Reason::TypNotAllowed);
+        }
+        let claims = jws.payload().ok().and_then(|payload| Self::parse(payload, &jws.typ).ok());
+        let Some(Self { bound, id_token, access_token, .. }) = claims else { return Ok(self) };
+        Ok(Self { bound: self.bound || bound, id_token, access_token, ..self })
     }
 
     /// The same facts with what the issuer said. Its times count as well: the earlier `exp`, the later `nbf`.
@@ -136,6 +151,11 @@ impl Facts {
     /// `exp` as Unix milliseconds.
     pub fn exp_ms(&self) -> Option<i64> {
         self.exp_ms
+    }
+
+    /// `nbf` as it is in force, in Unix milliseconds.
+    pub fn nbf_ms(&self) -> Option<i64> {
+        self.nbf_ms
     }
 
     /// `iat` as Unix milliseconds.

@@ -143,14 +143,20 @@ impl Validator {
                 (Some((_, key)), _) => (ground(*key), epoch),
                 (None, _) if jws.kid.is_none() && jws.algorithm.family() != AlgorithmFamily::Hmac => {
                     // Without a `kid` a new key cannot be told from a bad signature, so the set is asked for once more.
-                    if let wait @ Judgement::Wait(_) = self.missing(None, now, attempt, Observer::default()) {
-                        return wait;
+                    match self.missing(None, now, attempt, Observer::default()) {
+                        wait @ Judgement::Wait(_) => return wait,
+                        // Nor can it be told while the issuer does not answer.
+                        Judgement::Refused(refused) if refused.reason == Reason::KeysUnavailable => {
+                            return refused.into();
+                        }
+                        _ => {}
                     }
                     remember(Verdict::BadSignature, Ground::Set, epoch);
                     return Reason::SignatureInvalid.into();
                 }
-                (None, [(_, key)]) => {
-                    remember(Verdict::BadSignature, ground(*key), epoch);
+                // With a secret it stands for good; among an issuer's keys another of the same `kid` may come.
+                (None, [(_, None)]) => {
+                    remember(Verdict::BadSignature, Ground::Always, epoch);
                     return Reason::SignatureInvalid.into();
                 }
                 (None, _) => {

@@ -49,6 +49,9 @@ pub fn explain(validator: &Validator, reason: Reason, token: &[u8], now: Now) ->
         Reason::TokenExpired => {
             let exp = facts.exp_ms().unwrap_or_default();
             let ago = seconds(now.unix_ms - exp);
+            if ago < 0 {
+                return format!("{out}, iss {iss}; the issuer's answer ends before its exp claim ({})", seconds(exp));
+            }
             write!(out, ", iss {iss}; invalid exp claim ({}) was specified for access token, {ago} s ago", seconds(exp))
         }
         Reason::TokenNotYetValid => write!(out, ", iss {iss}, nbf {}", quote_value(claim("nbf"))),
@@ -95,16 +98,16 @@ pub(super) fn header_member(token: &[u8], name: &str) -> String {
 
 /// `exp` and `nbf`, and how far they are from now.
 pub(super) fn times(facts: &Facts, now: Now) -> String {
-    let distance = |name: &str| {
+    let distance = |name: &str, in_force: Option<i64>| {
         let claim = facts.claim(&ClaimPath::new([name]));
-        let Some(ms) = claim.and_then(Value::seconds_as_ms) else { return format!("{name} {}", quote_value(claim)) };
+        let Some(ms) = in_force else { return format!("{name} {}", quote_value(claim)) };
         let seconds = (ms - now.unix_ms).div_euclid(1000);
         match seconds < 0 {
             true => format!("{name} {} ({} s ago)", ms.div_euclid(1000), -seconds),
             false => format!("{name} {} (in {seconds} s)", ms.div_euclid(1000)),
         }
     };
-    format!("{}, {}", distance("exp"), distance("nbf"))
+    format!("{}, {}", distance("exp", facts.exp_ms()), distance("nbf", facts.nbf_ms()))
 }
 
 /// When a JWT says that it expires, whatever else is wrong with it.

@@ -248,7 +248,7 @@ impl Drop for Ticket {
 impl Ticket {
     /// Ends the flight: those who come now find what was kept, or ask anew.
     fn land(self, landed: Landed) {
-        self.flights.0.remove(&self.key);
+        // The place is given back when this is dropped, once: the next flight of the key may have it by then.
         self.sender.send_replace(Some(landed));
     }
 }
@@ -351,7 +351,10 @@ impl Plan {
             None => return (unanswered(), None),
         }
         let (facts, ground, epoch) = match by_keys {
-            None => (said.of_token(&token), Ground::Always, 0),
+            None => match said.of_token(&token) {
+                Ok(facts) => (facts, Ground::Always, 0),
+                Err(reason) => return (Err(reason.into()), None),
+            },
             Some(ByKeys { facts, ground, epoch }) => (facts.with_introspection(said), ground, epoch),
         };
         let life = Life::of(&facts, &settings, &remote, most, now_ms);

@@ -152,8 +152,12 @@ pub struct KeySource {
 pub enum Attempt {
     /// May lead to a wait.
     First,
-    /// Must end in a verdict.
+    /// After a fetch that was under way already, and may have asked before the key was there: may lead to another.
+    Joined,
+    /// Must end in a verdict: the fetch has ended.
     Waited,
+    /// The same after a wait that was too long: the fetch may still be on its way.
+    GivenUp,
 }
 
 /// What a missing key leads to.
@@ -174,13 +178,19 @@ pub enum Missing {
 pub struct KeyWait {
     done: watch::Receiver<()>,
     limit: Duration,
+    joined: bool,
 }
 
 impl KeyWait {
-    /// Waits; then judge again with `Attempt::Waited`.
-    pub async fn done(mut self) {
+    /// Waits; then judge again with this attempt.
+    pub async fn done(mut self) -> Attempt {
         // Time-out and a source that was dropped alike: the second judgement decides.
-        let _ = tokio::time::timeout(self.limit, self.done.changed()).await;
+        let ended = tokio::time::timeout(self.limit, self.done.changed()).await;
+        match ended {
+            Ok(_) if self.joined => Attempt::Joined,
+            Ok(_) => Attempt::Waited,
+            Err(_) => Attempt::GivenUp,
+        }
     }
 }
 
@@ -275,9 +285,12 @@ impl KeySource {
         let mut inner = self.inner();
         let unavailable = |inner: &Inner| Missing::Unavailable { retry_after_secs: inner.retry_after_secs(now_ms) };
         let failing = inner.failures > 0;
+        let joined = attempt == Attempt::First && inner.flight;
         match attempt {
-            Attempt::Waited if empty => return unavailable(&inner),
-            Attempt::Waited => {
+            // Nobody has answered yet: that is no word on any key.
+            Attempt::GivenUp if inner.flight => return unavailable(&inner),
+            Attempt::Waited | Attempt::GivenUp if empty => return unavailable(&inner),
+            Attempt::Waited | Attempt::GivenUp => {
                 if inner.unknown.len() >= MAX_UNKNOWN {
                     inner.unknown.retain(|_, until| *until > now_ms);
                 }
@@ -286,24 +299,26 @@ impl KeySource {
                 }
                 return if failing { unavailable(&inner) } else { Missing::Unknown };
             }
-            Attempt::First if inner.flight => {}
-            Attempt::First if failing && now_ms < inner.retry_at_ms => return unavailable(&inner),
-            Attempt::First if empty => self.take_off(&mut inner),
-            Attempt::First => {
+            _ if inner.flight => {}
+            _ if failing && now_ms < inner.retry_at_ms => return unavailable(&inner),
+            // An issuer that answered and named no keys is not asked by each request.
+            _ if empty && (failing || inner.documents.discovered.is_none()) => self.take_off(&mut inner),
+            _ => {
+                let nobody_knows = failing || empty;
                 if inner.unknown.get(&print).is_some_and(|until| *until > now_ms) {
-                    return if failing { unavailable(&inner) } else { Missing::Unknown };
+                    return if nobody_knows { unavailable(&inner) } else { Missing::Unknown };
                 }
                 let refill = (now_ms - inner.refilled_ms).max(0) as f64 / lifetime_ms.max(1) as f64;
                 inner.tokens = (inner.tokens + refill).min(f64::from(self.shared.policy.burst));
                 inner.refilled_ms = now_ms;
                 if inner.tokens < 1.0 {
-                    return if failing { unavailable(&inner) } else { Missing::Unknown };
+                    return if nobody_knows { unavailable(&inner) } else { Missing::Unknown };
                 }
                 inner.tokens -= 1.0;
                 self.take_off(&mut inner);
             }
         }
-        Missing::Wait(KeyWait { done: self.done.subscribe(), limit: self.shared.policy.key_wait })
+        Missing::Wait(KeyWait { done: self.done.subscribe(), limit: self.shared.policy.key_wait, joined })
     }
 
     /// Marks the one flight and sends it off. `done` fires only after `flight` is false again.

@@ -212,6 +212,57 @@ async fn a_slow_issuer_costs_a_bounded_wait() {
 }
 
 #[tokio::test]
+async fn what_nobody_has_answered_yet_is_no_verdict() {
+    // K3, K4: the issuer rotates, and its new set is slow in coming.
+    let (old, new) = (TestKey::new(Algorithm::ES256, "old"), TestKey::new(Algorithm::ES256, "new"));
+    let hasty = FetchPolicy { key_wait: Duration::from_millis(100), ..quick() };
+    let bench = Bench::with(&[&old], settings(), hasty).await;
+    let token = |key: &TestKey| key.mint(&bench.claims(json!({})));
+    assert_eq!(bench.judge(&token(&old)).await, Ok(()));
+    let set = json!({"keys": [old.jwk(), new.jwk()]}).to_string();
+    bench.issuer.answer_late("/jwks", 200, &set, Duration::from_millis(600));
+    assert_eq!(bench.judge(&token(&new)).await, Err(Reason::KeysUnavailable));
+    let unnamed = {
+        let header = json!({"alg": "ES256", "typ": "at+jwt"}).to_string();
+        new.mint_raw(&header, &bench.claims(json!({})).to_string())
+    };
+    assert_eq!(bench.judge(&unnamed).await, Err(Reason::KeysUnavailable), "nor a bad signature");
+    until(|| bench.sources.report()[0].keys == 2).await;
+    assert_eq!(bench.judge(&token(&new)).await, Ok(()));
+    assert_eq!(bench.judge(&unnamed).await, Ok(()));
+}
+
+#[tokio::test]
+async fn who_joins_a_fetch_may_have_come_too_late_for_it() {
+    // K4: the set was read before the key was published; its reader is still on the way.
+    let (old, new) = (TestKey::new(Algorithm::ES256, "old"), TestKey::new(Algorithm::ES256, "new"));
+    let bench = Bench::with(&[&old], settings(), quick()).await;
+    assert_eq!(bench.judge(&old.mint(&bench.claims(json!({})))).await, Ok(()));
+    let stale = json!({"keys": [old.jwk()]}).to_string();
+    bench.issuer.answer_late("/jwks", 200, &stale, Duration::from_millis(300));
+    let stranger = TestKey::new(Algorithm::ES256, "stray").mint(&bench.claims(json!({})));
+    let Judgement::Wait(stray) = bench.judge_now(&stranger) else { panic!("a fetch") };
+    until(|| bench.issuer.count("/jwks") == 2).await;
+    bench.issuer.publish(&[&old, &new]);
+    assert_eq!(bench.judge(&new.mint(&bench.claims(json!({})))).await, Ok(()));
+    drop(stray);
+}
+
+#[tokio::test]
+async fn an_issuer_without_keys_is_not_asked_by_each_request() {
+    // K3: RFC 8414, 2 leaves `jwks_uri` to the issuer.
+    let key = TestKey::new(Algorithm::ES256, "k1");
+    let bench = Bench::with(&[&key], settings(), quick()).await;
+    let document = json!({"issuer": bench.issuer.url}).to_string();
+    bench.issuer.answer("/.well-known/openid-configuration", 200, &document);
+    for number in 0..100 {
+        let token = key.mint(&bench.claims(json!({"jti": number.to_string()})));
+        assert_eq!(bench.judge(&token).await, Err(Reason::KeysUnavailable));
+    }
+    assert!(bench.sources.report()[0].fetches <= 5, "{:?}", bench.sources.report());
+}
+
+#[tokio::test]
 async fn removed_keys_go_with_the_background_refresh() {
     // K4
     let (old, new) = (TestKey::new(Algorithm::ES256, "old"), TestKey::new(Algorithm::ES256, "new"));

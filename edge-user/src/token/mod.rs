@@ -152,10 +152,7 @@ impl Wait {
     /// Waits. What bounds the wait goes on with `given_up()`.
     pub async fn done(self) -> Progress {
         match self {
-            Self::Keys(wait) => {
-                wait.done().await;
-                Progress::KeysWaited
-            }
+            Self::Keys(wait) => Progress::KeysWaited(wait.done().await),
             Self::Flight(wait) => Progress::Landed(wait.done().await),
         }
     }
@@ -163,7 +160,7 @@ impl Wait {
     /// How to go on where the wait took too long.
     pub fn given_up(&self) -> Progress {
         match self {
-            Self::Keys(_) => Progress::KeysWaited,
+            Self::Keys(_) => Progress::KeysWaited(Attempt::GivenUp),
             Self::Flight(_) => Progress::Landed(introspection::unanswered()),
         }
     }
@@ -173,8 +170,8 @@ impl Wait {
 pub enum Progress {
     /// It begins.
     First,
-    /// Keys were waited for: they are not waited for again.
-    KeysWaited,
+    /// Keys were waited for: they are waited for again at most once.
+    KeysWaited(Attempt),
     /// Somebody was asked.
     Landed(Landed),
 }
@@ -436,7 +433,8 @@ impl Validator {
 fn attempt(progress: &Progress) -> Attempt {
     match progress {
         Progress::First => Attempt::First,
-        Progress::KeysWaited | Progress::Landed(_) => Attempt::Waited,
+        Progress::KeysWaited(attempt) => *attempt,
+        Progress::Landed(_) => Attempt::Waited,
     }
 }
 

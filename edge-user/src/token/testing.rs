@@ -262,17 +262,17 @@ fn step(validator: &Arc<Validator>, cache: &LocalCache, token: &str, now: Now, p
     )
 }
 
-/// All steps: waits for keys, and for whoever is asked, at most once each.
+/// All steps: waits for keys at most twice, and for whoever is asked once.
 pub(crate) async fn judge(validator: &Arc<Validator>, cache: &LocalCache, token: &str, now: Now) -> Result<(), Reason> {
     let mut progress = Progress::First;
-    for _ in 0..3 {
+    for _ in 0..4 {
         progress = match step(validator, cache, token, now, progress) {
             Judgement::Verified(_) => return Ok(()),
             Judgement::Refused(refused) => return Err(refused.reason),
             Judgement::Wait(wait) => wait.done().await,
         };
     }
-    panic!("a third wait")
+    panic!("a fourth wait")
 }
 
 /// The facts of some good token.

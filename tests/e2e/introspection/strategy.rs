@@ -74,6 +74,24 @@ fn a_bound_token_is_no_bearer_token_whoever_says_that_it_is_bound() {
 }
 
 #[test]
+fn what_a_signed_token_says_it_is_counts_without_its_keys() {
+    // T25, S0.14: the issuer's `active` makes neither an ID token nor a logout token an access token.
+    let signed = Signed::with(json!({}));
+    let claims = with(mint::claims(&signed.issuer.url(), AUDIENCE), json!({"nonce": "n"}));
+    for (typ, reason) in [("JWT", "id_token_used"), ("logout+jwt", "typ_not_allowed"), ("dpop+jwt", "typ_not_allowed")]
+    {
+        let token = signed.key.sign(&with(signed.key.header(), json!({"typ": typ})), &claims);
+        signed.issuer.know(&token, active());
+        assert_eq!(signed.ask_why(&token), (401, reason.into()), "{typ}");
+    }
+    assert!(signed.upstream.requests().is_empty());
+    let switched = Signed::with(json!({"id_tokens_refused": false}));
+    let token = switched.key.sign(&with(switched.key.header(), json!({"typ": "JWT"})), &claims);
+    switched.issuer.know(&token, active());
+    assert_eq!(switched.ask(&token), 200);
+}
+
+#[test]
 fn keys_then_introspection_sees_a_revocation() {
     // A bad signature never costs a question; a good one is asked about, and what the issuer revokes ends in time.
     let config =

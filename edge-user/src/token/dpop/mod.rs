@@ -39,9 +39,10 @@ pub const ALGORITHMS: [Algorithm; 9] = [
 
 /// How far a client's clock may be ahead, in milliseconds.
 const AHEAD_MS: i64 = 10_000;
-/// How far a client's clock may be off either way where a nonce dates the proof, in milliseconds; a longer lifetime
-/// widens it.
+/// How far a client's clock may be behind where a nonce dates the proof, in milliseconds; a longer lifetime widens it.
 const OFF_MS: i64 = 300_000;
+/// How far it may be ahead then: what is dated ahead keeps room for used proofs from all that is not.
+const AHEAD_WITH_NONCE_MS: i64 = 60_000;
 
 /// Why a proof is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -236,7 +237,7 @@ fn check_time<'a>(
     now: Now,
 ) -> Result<(), Fault> {
     let (behind, ahead) = match rules.nonce {
-        true => (OFF_MS.max(rules.lifetime_ms), OFF_MS.max(rules.lifetime_ms)),
+        true => (OFF_MS.max(rules.lifetime_ms), AHEAD_WITH_NONCE_MS),
         false => (rules.lifetime_ms, AHEAD_MS),
     };
     if iat_ms.saturating_add(behind) <= now.unix_ms || iat_ms.saturating_sub(ahead) > now.unix_ms {

@@ -2,7 +2,7 @@
 //! sets (RFC 7517, 5).
 
 use super::{DISCOVERY_AGE_MS, Discovered, Documents, Error, KeySource, StoredSet};
-use crate::http_client;
+use crate::http_client::{self, Options};
 use crate::state::StoredKeys;
 use crate::token::issuer::Metadata;
 use crate::token::source::Discovery;
@@ -32,7 +32,8 @@ impl KeySource {
         let mut urls = Vec::new();
         if let Some(discovery) = &self.settings.discovery {
             let now_ms = Now::read().unix_ms;
-            let fresh = |known: &Discovered| now_ms - known.fetched_ms < DISCOVERY_AGE_MS;
+            // One from the future is of a clock that was wrong.
+            let fresh = |known: &Discovered| (0..DISCOVERY_AGE_MS).contains(&(now_ms - known.fetched_ms));
             if self.inner().failures > 0 || !documents.discovered.as_ref().is_some_and(fresh) {
                 match self.discover(discovery).await {
                     Ok(discovered) => documents.discovered = Some(discovered),
@@ -83,7 +84,9 @@ impl KeySource {
 
     async fn fetch_set(&self, url: &str) -> Result<StoredSet, Error> {
         let url = url.to_owned();
-        let body = match self.shared.http.get(&url, &self.settings.options, jwks::MAX_BYTES).await {
+        // `discovery_headers_…` are for discovery: the set may be anybody's.
+        let options = Options { headers: Default::default(), ..self.settings.options.clone() };
+        let body = match self.shared.http.get(&url, &options, jwks::MAX_BYTES).await {
             Ok(body) => body,
             Err(source) => return Err(Error::Fetch { url, source }),
         };

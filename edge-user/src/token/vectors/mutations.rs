@@ -55,7 +55,9 @@ impl Issued {
     fn accepts(&self, cache: &LocalCache, token: &[u8]) -> bool {
         let ask = Ask { token, now: BEFORE, source: CLIENT, extras: &Extras::default(), observer: Default::default() };
         let last = match self.validator.judge(cache, ask, Progress::First) {
-            Judgement::Wait(_) => self.validator.judge(cache, ask, Progress::KeysWaited),
+            Judgement::Wait(_) => {
+                self.validator.judge(cache, ask, Progress::KeysWaited(crate::token::keys::Attempt::Waited))
+            }
             judged => judged,
         };
         match last {
