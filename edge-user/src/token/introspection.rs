@@ -216,7 +216,8 @@ impl Flights {
             Place::Vacant(place) => {
                 let (sender, receiver) = watch::channel(None);
                 place.insert(receiver.clone());
-                Boarding::Mine(Ticket { flights: Arc::clone(self), key, sender }, FlightWait(receiver))
+                let flights = Arc::clone(self);
+                Boarding::Mine(Ticket { flights, key, sender, given_back: false }, FlightWait(receiver))
             }
         }
     }
@@ -237,19 +238,27 @@ pub(super) struct Ticket {
     flights: Arc<Flights>,
     key: CacheKey,
     sender: watch::Sender<Option<Landed>>,
+    given_back: bool,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.flights.0.remove(&self.key);
+        self.give_back();
     }
 }
 
 impl Ticket {
     /// Ends the flight: those who come now find what was kept, or ask anew.
-    fn land(self, landed: Landed) {
-        // The place is given back when this is dropped, once: the next flight of the key may have it by then.
+    fn land(mut self, landed: Landed) {
+        self.give_back();
         self.sender.send_replace(Some(landed));
+    }
+
+    /// Once: the next flight of the key may have the place by then.
+    fn give_back(&mut self) {
+        if !std::mem::replace(&mut self.given_back, true) {
+            self.flights.0.remove(&self.key);
+        }
     }
 }
 
