@@ -6,9 +6,11 @@
 mod fetch;
 mod listing;
 mod origin;
+mod wait;
 
 pub use self::listing::{Listed, Which};
 pub use self::origin::{Document, Survey};
+pub use self::wait::{Attempt, KeyWait, Missing};
 
 use super::Now;
 use super::issuer::{Metadata, Unavailable};
@@ -145,53 +147,6 @@ pub struct KeySource {
     done: watch::Sender<()>,
     started: AtomicBool,
     fetches: AtomicU64,
-}
-
-/// Whether a judgement is the first of a request, or the one after its wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attempt {
-    /// May lead to a wait.
-    First,
-    /// After a fetch that was under way already, and may have asked before the key was there: may lead to another.
-    Joined,
-    /// Must end in a verdict: the fetch has ended.
-    Waited,
-    /// The same after a wait that was too long: the fetch may still be on its way.
-    GivenUp,
-}
-
-/// What a missing key leads to.
-pub enum Missing {
-    /// A fetch is under way; judge again after it.
-    Wait(KeyWait),
-    /// The set is as fresh as it may be, and the key is not in it.
-    Unknown,
-    /// Nobody can say: no keys, or the last fetch failed.
-    Unavailable {
-        /// For `Retry-After`.
-        retry_after_secs: u32,
-    },
-}
-
-/// The end of a fetch, or of `timeouts.key_wait`.
-#[derive(Debug)]
-pub struct KeyWait {
-    done: watch::Receiver<()>,
-    limit: Duration,
-    joined: bool,
-}
-
-impl KeyWait {
-    /// Waits; then judge again with this attempt.
-    pub async fn done(mut self) -> Attempt {
-        // Time-out and a source that was dropped alike: the second judgement decides.
-        let ended = tokio::time::timeout(self.limit, self.done.changed()).await;
-        match ended {
-            Ok(_) if self.joined => Attempt::Joined,
-            Ok(_) => Attempt::Waited,
-            Err(_) => Attempt::GivenUp,
-        }
-    }
 }
 
 /// A source's condition for status pages and metrics.

@@ -187,15 +187,14 @@ impl Source {
         }
     }
 
-    /// A hash over all that makes another question of it, the same on every node.
+    /// A hash over all that makes another question of it, the same on every node: scopes are in each of its parts.
     fn question(&self, ask: &Ask, extras: &Extras) -> [u8; 32] {
-        let scope = self.endpoint.scope(ask, extras);
         let digest = FieldDigest::default().field(self.endpoint.id()).field(&*self.salt);
         let digest = digest.field(ask.grant.kind().word()).list(ask.grant.credentials().into_iter());
         let digest = [&ask.scopes, &ask.audience].into_iter().fold(digest, |digest, wanted| match wanted {
             Wanted::Configured => digest.field("configured"),
             Wanted::These(these) => digest.field("these").list(these.iter().map(|one| one.as_bytes())),
         });
-        digest.field(scope).field(extras.digest()).finish()
+        digest.field(extras.digest()).finish()
     }
 }
