@@ -1,14 +1,19 @@
-//! The verdict for one frame: dropped if its source address is denied. Unsure means pass: userspace and the stack
-//! decide.
+//! The verdict for one frame: dropped if its source address is denied, or if it starts a connection and its source has
+//! a penalty. Unsure means pass: userspace and the stack decide.
 //!
-//! The source stands at a fixed place of the IP header. So nothing behind it matters: not options, not extension
-//! headers, not the protocol; and every fragment has it.
+//! The source stands at a fixed place of the IP header. So for a denied one nothing behind it matters: not options, not
+//! extension headers, not the protocol; and every fragment has it.
 
 use aya_ebpf::{bindings::xdp_action, maps::lpm_trie::Key, programs::XdpContext};
 use aya_log_ebpf::debug;
 use edge_ebpf::{Counter, SourceV4Key, SourceV6Key, VERDICT_DROP};
 
-use crate::{DENY_V4, DENY_V6, packet::read, stats::count};
+use crate::{
+    DENY_V4, DENY_V6,
+    packet::read,
+    penalty,
+    stats::{count, count_drop},
+};
 
 /// Type fields (IEEE 802.3), network byte order.
 type EtherType = [u8; 2];
@@ -37,17 +42,38 @@ const IPV6_SOURCE_OFFSET: usize = 8;
 #[inline(always)]
 pub(crate) fn verdict(ctx: &XdpContext) -> u32 {
     // A frame too short to be judged is too short for the stack, which drops it.
-    let counter = judge(ctx).unwrap_or(Counter::Malformed);
-    count(counter);
-    match counter {
-        Counter::DeniedV4 | Counter::DeniedV6 => xdp_action::XDP_DROP,
-        Counter::Passed | Counter::NotIp | Counter::Malformed => xdp_action::XDP_PASS,
+    match judge(ctx) {
+        None => pass(Counter::Malformed),
+        Some(Judged::Passed(counter)) => pass(counter),
+        Some(Judged::Marked(counter, source)) => {
+            // SAFETY: the context of this frame.
+            let interface = unsafe { (*ctx.ctx).ingress_ifindex };
+            count_drop(counter, source, interface);
+            match counter {
+                Counter::WouldPenalize => xdp_action::XDP_PASS,
+                _ => xdp_action::XDP_DROP,
+            }
+        }
     }
+}
+
+#[inline(always)]
+fn pass(counter: Counter) -> u32 {
+    count(counter);
+    xdp_action::XDP_PASS
+}
+
+/// What was found of a frame.
+enum Judged {
+    /// Nothing against it.
+    Passed(Counter),
+    /// Its source is denied or has a penalty; an IPv4 one mapped into IPv6.
+    Marked(Counter, SourceV6Key),
 }
 
 /// Finds the IP header below the VLAN tags.
 #[inline(always)]
-fn judge(ctx: &XdpContext) -> Option<Counter> {
+fn judge(ctx: &XdpContext) -> Option<Judged> {
     let mut ethertype: EtherType = read(ctx, ETHERTYPE_OFFSET)?;
     let mut offset = ETHERNET_BYTES;
     for _ in 0..TAGS {
@@ -60,38 +86,47 @@ fn judge(ctx: &XdpContext) -> Option<Counter> {
     match ethertype {
         IPV4 => judge_v4(ctx, offset),
         IPV6 => judge_v6(ctx, offset),
-        _ => Some(Counter::NotIp),
+        _ => Some(Judged::Passed(Counter::NotIp)),
     }
 }
 
 #[inline(always)]
-fn judge_v4(ctx: &XdpContext, offset: usize) -> Option<Counter> {
+fn judge_v4(ctx: &XdpContext, offset: usize) -> Option<Judged> {
     let header: [u8; IPV4_BYTES] = read(ctx, offset)?;
     if header[0] >> 4 != 4 {
         return None;
     }
     let source: SourceV4Key = *header[IPV4_SOURCE_OFFSET..].first_chunk()?;
-    match DENY_V4.get(Key::new(32, source)) {
+    let counter = match DENY_V4.get(Key::new(32, source)) {
         Some(entry) if entry.verdict == VERDICT_DROP => {
             debug!(ctx, "dropped a frame of denied source {:i}", source);
             Some(Counter::DeniedV4)
         }
-        _ => Some(Counter::Passed),
-    }
+        _ => penalty::judge_v4(ctx, offset, &header, source),
+    };
+    Some(counter.map_or(Judged::Passed(Counter::Passed), |counter| Judged::Marked(counter, mapped(source))))
 }
 
 #[inline(always)]
-fn judge_v6(ctx: &XdpContext, offset: usize) -> Option<Counter> {
+fn judge_v6(ctx: &XdpContext, offset: usize) -> Option<Judged> {
     let header: [u8; IPV6_BYTES] = read(ctx, offset)?;
     if header[0] >> 4 != 6 {
         return None;
     }
     let source: SourceV6Key = *header[IPV6_SOURCE_OFFSET..].first_chunk()?;
-    match DENY_V6.get(Key::new(128, source)) {
+    let counter = match DENY_V6.get(Key::new(128, source)) {
         Some(entry) if entry.verdict == VERDICT_DROP => {
             debug!(ctx, "dropped a frame of denied source {:i}", source);
             Some(Counter::DeniedV6)
         }
-        _ => Some(Counter::Passed),
-    }
+        _ => penalty::judge_v6(ctx, offset, &header, source),
+    };
+    Some(counter.map_or(Judged::Passed(Counter::Passed), |counter| Judged::Marked(counter, source)))
+}
+
+/// An IPv4 address as IPv6 writes it (RFC 4291, 2.5.5.2).
+#[inline(always)]
+fn mapped(source: SourceV4Key) -> SourceV6Key {
+    let [a, b, c, d] = source;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

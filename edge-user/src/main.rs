@@ -1,11 +1,13 @@
 //! `edge`: arguments to commands. Everything else is in the library; this alone prints and exits.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use edge_user::app;
 use edge_user::config::dump::{Format, Secrets};
+use edge_user::control::{self, Request};
 use edge_user::{doctor, explain};
 
 #[global_allocator]
@@ -26,6 +28,10 @@ enum Command {
         /// The node's settings.
         #[arg(long, value_name = "FILE", default_value = "edge.toml")]
         config: PathBuf,
+        /// Take over from the edge that runs with these settings, if one does: it hands over its sockets, drains and
+        /// ends. Where this one cannot start the other serves on.
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Look for problems in the settings and the entities, and list all of them.
     Check {
@@ -58,8 +64,48 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the running edge what its kernel programs are and do, or let a source connect again.
+    Kernel {
+        #[command(subcommand)]
+        command: KernelCommand,
+    },
+    /// Ask the running edge why an address, or the request with this id, was or would be refused.
+    Why {
+        /// An IP address, or the value of `X-Kong-Request-Id`.
+        #[arg(value_name = "ADDRESS|REQUEST ID")]
+        subject: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
     /// Print the version.
     Version,
+}
+
+#[derive(Subcommand)]
+enum KernelCommand {
+    /// Programs, how they are attached, their maps, what became of frames, and penalties.
+    Status {
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Forget what the source of this address did, and let it connect.
+    Forgive {
+        /// Any address of the source.
+        address: IpAddr,
+        #[command(flatten)]
+        asked: Asked,
+    },
+}
+
+/// Which edge is asked.
+#[derive(Args)]
+struct Asked {
+    /// The node's settings, which name the control socket.
+    #[arg(long, value_name = "FILE", default_value = "edge.toml")]
+    config: PathBuf,
+    /// One JSON object in place of text.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -104,8 +150,8 @@ fn format(word: &str) -> Result<Format, &'static str> {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Version => println!("edge {}", app::VERSION),
-        Command::Run { config } => {
-            if let Err(error) = app::run(&config) {
+        Command::Run { config, upgrade } => {
+            if let Err(error) = app::run(&config, upgrade) {
                 eprintln!("edge: {error:#}");
                 return ExitCode::FAILURE;
             }
@@ -122,6 +168,11 @@ fn main() -> ExitCode {
         }
         Command::Explain(arguments) => return explain(arguments),
         Command::Doctor { config, json } => return doctor(&config, json),
+        Command::Kernel { command: KernelCommand::Status { asked } } => return ask(&asked, &Request::KernelStatus),
+        Command::Kernel { command: KernelCommand::Forgive { address, asked } } => {
+            return ask(&asked, &Request::Forgive { address });
+        }
+        Command::Why { subject, asked } => return ask(&asked, &Request::Why { subject }),
         Command::Check { config } => match app::check(&config) {
             Ok(warnings) => {
                 for warning in warnings {
@@ -163,6 +214,20 @@ fn explain(arguments: ExplainArguments) -> ExitCode {
             UNKNOWN.into()
         }
     }
+}
+
+/// Asks the running edge. Exit code: 0 answered, 1 it says no, 2 it cannot be asked.
+fn ask(asked: &Asked, request: &Request) -> ExitCode {
+    match app::ask(&asked.config, request) {
+        Ok(reply) if asked.json => println!("{}", reply.json()),
+        Ok(reply) => print!("{reply}"),
+        Err(error) => {
+            eprintln!("edge: {error:#}");
+            let refused = matches!(error.downcast_ref(), Some(control::Error::Refused(_)));
+            return if refused { ExitCode::FAILURE } else { UNKNOWN.into() };
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn doctor(config: &std::path::Path, json: bool) -> ExitCode {

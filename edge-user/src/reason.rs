@@ -74,6 +74,7 @@ reasons! {
     VerificationBusy = "verification_busy", "too many bearer tokens wait for signature verification";
     ConsumerGroupUnknown = "consumer_group_unknown", "no consumer group was found for the bearer token's claim";
     ConsumerUnknown = "consumer_unknown", "kong consumer was not found for the bearer token's claim";
+    SourcePenalized = "source_penalized", "the source has a penalty for sending many bad tokens";
     RouteNotFound = "route_not_found", "no route matched";
     ServiceNotFound = "service_not_found", "the route has no service";
     HttpsRequired = "https_required", "the route wants https";

@@ -16,6 +16,7 @@ use crate::config::snapshot::Snapshot;
 use crate::crypto;
 use crate::kernel::DenyList;
 use crate::metrics::WorkerMetrics;
+use crate::penalty::{Feed, PenaltyBox, Tally};
 use crate::plugin::Ended;
 use crate::proxy::Heads;
 use crate::proxy::context::{Context, RequestId};
@@ -23,9 +24,10 @@ use crate::proxy::listener::{self, Bound};
 use crate::proxy::owned::OwnedNames;
 use crate::proxy::service_of;
 use crate::proxy::upstream::Pool;
+use crate::reason::Reason;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog, SessionRecord};
+use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog, RefusalRing, SessionRecord};
 use crate::token::cache::{LocalCache, VerdictCache};
 
 /// How long the worker still accepts what the kernel has queued once a drain begins, and how often slow chores run.
@@ -36,8 +38,11 @@ const CHORES: Duration = Duration::from_secs(1);
 pub enum Phase {
     /// Accept and serve.
     Serve,
-    /// Accept nothing new, finish what is there, then end.
+    /// Accept nothing new, finish what is there, close what is idle, then end.
     Drain,
+    /// The same for another generation's sake, which accepts in our place: kept connections end with their next answer
+    /// and not between two requests, where a client may be sending one.
+    Retire,
 }
 
 /// A snapshot as one worker sees it.
@@ -69,6 +74,10 @@ pub struct Parts {
     pub verdicts: Arc<VerdictCache>,
     /// Sources the operator denies, where the kernel did not drop them already.
     pub denied: Arc<ArcSwap<DenyList>>,
+    /// Where this worker's refusals are remembered for a while.
+    pub recent: RefusalRing,
+    /// Where this worker's counts of good and bad tokens go.
+    pub penalties: Feed,
     /// This worker's sockets.
     pub listeners: Vec<Bound>,
     /// Client connections this worker may hold.
@@ -87,12 +96,16 @@ pub struct Worker {
     pub pool: Pool,
     /// Sources the operator denies: what the kernel does early, done here too, so that it changes speed alone (X1).
     pub denied: Arc<ArcSwap<DenyList>>,
+    /// Sources that may not connect for a while.
+    pub penalties: Arc<PenaltyBox>,
     /// Counters.
     pub metrics: WorkerMetrics,
     /// First-level verdicts.
     pub verdicts: LocalCache,
     /// Whether connections end after their next answer.
     pub draining: Cell<bool>,
+    /// Whether idle ones end at once.
+    pub closes_idle: Cell<bool>,
     /// Client connections now, and what their end wakes.
     pub connections: Cell<usize>,
     /// Sockets that still accept.
@@ -103,6 +116,8 @@ pub struct Worker {
     pub max_connections: usize,
     store: Arc<Store>,
     view: RefCell<Rc<View>>,
+    tally: RefCell<Tally>,
+    recent: RefusalRing,
     access: RefCell<AccessWriter>,
     refusals: RefCell<RefusalLog>,
     request_ids: Cell<u128>,
@@ -115,15 +130,32 @@ pub fn run(parts: Parts) -> std::io::Result<()> {
 }
 
 async fn serve(parts: Parts) -> std::io::Result<()> {
-    let Parts { settings, store, metrics, access, verdicts, denied, listeners, max_connections, mut phase } = parts;
+    let Parts {
+        settings,
+        store,
+        metrics,
+        access,
+        verdicts,
+        denied,
+        recent,
+        penalties,
+        listeners,
+        max_connections,
+        mut phase,
+    } = parts;
+    let tally = penalties.tally();
     let view = View::of(store.load_full());
     let worker = Rc::new(Worker {
         clock: Clock::new(),
         pool: Pool::default(),
         denied,
+        penalties: tally.sentences().clone(),
+        tally: RefCell::new(tally),
+        recent,
         metrics,
         verdicts: verdicts.local(),
         draining: Cell::new(false),
+        closes_idle: Cell::new(false),
         connections: Cell::new(0),
         listeners: Cell::new(0),
         connection_ended: Notify::new(),
@@ -140,8 +172,9 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
     }
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
     // The sender only goes away with the process; either way there is nothing left to serve for.
-    let _ = phase.wait_for(|phase| *phase == Phase::Drain).await;
+    let closes_idle = phase.wait_for(|phase| *phase != Phase::Serve).await.is_ok_and(|phase| *phase == Phase::Drain);
     worker.draining.set(true);
+    worker.closes_idle.set(closes_idle);
     worker.clock.wake_all();
     let finished = async {
         while worker.connections.get() > 0 || worker.listeners.get() > 0 {
@@ -162,6 +195,7 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         interval.tick().await;
         worker.clock.tick();
+        worker.tally.borrow_mut().hand_over();
         if chores.elapsed() >= CHORES {
             chores = Instant::now();
             worker.pool.sweep(chores);
@@ -192,6 +226,20 @@ impl Worker {
             half ^ (half >> 31)
         };
         RequestId::new(u128::from(mix((id >> 64) as u64)) << 64 | u128::from(mix(id as u64)))
+    }
+
+    /// A token of this request was verified.
+    pub fn note_good(&self, context: &Context<'_>) {
+        if self.penalties.has_suspects() && !self.settings.is_trusted(context.client) {
+            self.tally.borrow_mut().good(context.client);
+        }
+    }
+
+    /// A token of this request was proven bad. A trusted proxy that names no client is none.
+    pub fn note_bad(&self, context: &Context<'_>, reason: Reason, token: u64) {
+        if !self.settings.is_trusted(context.client) {
+            self.tally.borrow_mut().bad(context.client, reason, token, context.is_direct());
+        }
     }
 
     /// Writes one refusal of a token to the error log, within its budget.
@@ -259,7 +307,9 @@ impl Worker {
         }
         self.metrics.edge_overhead.observe(context.edge_part(total));
         if let Some(reason) = context.reason {
-            self.metrics.refused(reason, context.route.map(|route| &*route.label));
+            let route = context.route.map(|route| &*route.label);
+            self.metrics.refused(reason, route);
+            self.recent.note(context.request_id.as_str(), context.client, context.status, reason, route);
         }
         let Some(route) = context.route.filter(|route| route.plugins.logs) else { return };
         let ended = Ended {

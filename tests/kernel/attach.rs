@@ -16,7 +16,12 @@ use edge_user::{
 use crate::namespace::{Hosts, INTERFACE, Namespace, enter};
 
 pub(crate) fn settings(mode: KernelMode, interface: &str, deny: &[&str]) -> settings::Kernel {
-    settings::Kernel { mode, interfaces: vec![interface.to_owned()], deny: networks(deny) }
+    settings::Kernel {
+        mode,
+        interfaces: vec![interface.to_owned()],
+        deny: networks(deny),
+        penalty: settings::Penalty::default(),
+    }
 }
 
 pub(crate) fn networks(texts: &[&str]) -> Vec<Cidr> {
@@ -27,7 +32,7 @@ fn start(hosts: &Hosts, deny: &[&str]) -> Kernel {
     hosts.server.run(|| kernel::start(&settings(KernelMode::Required, INTERFACE, deny)).unwrap())
 }
 
-fn count(kernel: &Kernel, name: &str) -> u64 {
+pub(crate) fn count(kernel: &Kernel, name: &str) -> u64 {
     let counters = kernel.counters();
     counters.iter().find(|(found, _)| *found == name).unwrap_or_else(|| panic!("no `{name}` in {counters:?}")).1
 }

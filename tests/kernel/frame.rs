@@ -72,8 +72,16 @@ impl V4 {
     }
 
     pub(crate) fn frame(&self) -> Frame {
+        self.with_payload(&[0x5a; 24])
+    }
+
+    /// A TCP header with these flags and this destination port.
+    pub(crate) fn tcp(&self, flags: u8, port: u16) -> Frame {
+        self.with_payload(&tcp_header(flags, port))
+    }
+
+    fn with_payload(&self, payload: &[u8]) -> Frame {
         let words = 5 + self.options / 4;
-        let payload = [0x5a; 24];
         let total = (words * 4 + payload.len()) as u16;
         let fragment = self.fragment_offset | if self.more_fragments { 0x2000 } else { 0 };
         let mut bytes = vec![0x40 | words as u8, 0];
@@ -89,19 +97,37 @@ impl V4 {
     }
 }
 
+fn tcp_header(flags: u8, port: u16) -> [u8; 20] {
+    let mut header = [0; 20];
+    header[..2].copy_from_slice(&40_000_u16.to_be_bytes());
+    header[2..4].copy_from_slice(&port.to_be_bytes());
+    header[12] = 5 << 4; // data offset, in words
+    header[13] = flags;
+    header
+}
+
 pub(crate) fn v4(source: &str) -> Frame {
     V4::from(source).frame()
 }
 
 /// An IPv6 frame with these extension headers, by number, before TCP.
 pub(crate) fn v6_with(source: &str, extensions: &[u8]) -> Frame {
+    v6_frame(source, extensions, &[0x5a; 24])
+}
+
+/// The same with a TCP header that has these flags and this destination port.
+pub(crate) fn v6_tcp(source: &str, extensions: &[u8], flags: u8, port: u16) -> Frame {
+    v6_frame(source, extensions, &tcp_header(flags, port))
+}
+
+fn v6_frame(source: &str, extensions: &[u8], content: &[u8]) -> Frame {
     let source: Ipv6Addr = source.parse().unwrap();
     let numbers: Vec<u8> = extensions.iter().copied().chain([TCP]).collect();
     let mut payload = Vec::new();
     for next in &numbers[1..] {
         payload.extend([*next, 0, 0, 0, 0, 0, 0, 0]); // eight bytes, the shortest one
     }
-    payload.extend([0x5a; 24]);
+    payload.extend(content);
     let mut bytes = vec![0x60, 0, 0, 0];
     bytes.extend((payload.len() as u16).to_be_bytes());
     bytes.extend([numbers[0], 64]);

@@ -6,6 +6,7 @@ mod attach;
 mod frame;
 mod frames;
 mod namespace;
+mod penalty;
 mod privileges;
 
 /// Fails with plain words where the machine cannot run these tests.

@@ -91,7 +91,14 @@ fn required_does_not_start_without() {
     assert!(matches!(unknown(KernelMode::Required), Err(Error::Attach { interface, .. }) if interface == "eth99"));
     assert!(!unknown(KernelMode::Auto).unwrap().is_active());
 
-    let nowhere = |mode| kernel::start(&settings::Kernel { mode, interfaces: vec![], deny: vec![] });
+    let nowhere = |mode| {
+        kernel::start(&settings::Kernel {
+            mode,
+            interfaces: vec![],
+            deny: vec![],
+            penalty: settings::Penalty::default(),
+        })
+    };
     assert!(matches!(nowhere(KernelMode::Required), Err(Error::NoInterface)));
     assert!(!nowhere(KernelMode::Auto).unwrap().is_active());
 }

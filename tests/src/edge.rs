@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -158,17 +159,40 @@ impl Setup {
         }
         // Whatever port is free when it starts: one that was free before may be taken by then.
         let admin = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = self.write(dir.path(), admin)?;
+        self.write(dir.path(), admin)?;
+        let listeners = self.listeners.len().max(1);
+        let edge = Edge::spawn(Arc::new(dir), &[], self.environment)?;
+        ensure!(edge.listeners.len() >= listeners, "not all listeners in:\n{}", edge.error.text());
+        Ok(edge)
+    }
+}
+
+/// A running edge; ended when dropped.
+pub struct Edge {
+    child: Child,
+    dir: Arc<tempfile::TempDir>,
+    environment: Vec<(String, String)>,
+    access: Log,
+    error: Log,
+    listeners: Vec<SocketAddr>,
+    admin: SocketAddr,
+    ended: Option<ExitStatus>,
+}
+
+impl Edge {
+    /// Starts `edge run` in a folder that was written.
+    fn spawn(dir: Arc<tempfile::TempDir>, more: &[&str], environment: Vec<(String, String)>) -> Result<Self> {
         // The edge must not outlive a test that was killed.
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary())
             .arg("run")
             .arg("--config")
-            .arg(&config)
+            .arg(dir.path().join("edge.toml"))
+            .args(more)
             .env_remove("KONG_LOG_LEVEL")
             .env_remove("EDGE_LOG_LEVEL")
-            .envs(self.environment)
+            .envs(environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -176,7 +200,8 @@ impl Setup {
             .context("start the edge")?;
         let access = Log::follow(child.stdout.take().context("stdout")?);
         let error = Log::follow(child.stderr.take().context("stderr")?);
-        let mut edge = Edge { child, dir, access, error, listeners: Vec::new(), admin, ended: None };
+        let admin = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut edge = Self { child, dir, environment, access, error, listeners: Vec::new(), admin, ended: None };
         if edge.error.wait(0, READY, |line| line.contains("edge ready")).is_none() {
             let _ = edge.child.kill();
             bail!("not ready:\n{}", edge.error.text());
@@ -193,23 +218,21 @@ impl Setup {
                 }
             }
         }
-        ensure!(edge.listeners.len() >= self.listeners.len().max(1), "not all listeners in:\n{}", edge.error.text());
         Ok(edge)
     }
-}
 
-/// A running edge; ended when dropped.
-pub struct Edge {
-    child: Child,
-    dir: tempfile::TempDir,
-    access: Log,
-    error: Log,
-    listeners: Vec<SocketAddr>,
-    admin: SocketAddr,
-    ended: Option<ExitStatus>,
-}
+    /// The next generation, in the same folder, which takes over from this one; serving when this returns.
+    pub fn upgrade(&self) -> Result<Self> {
+        Self::spawn(self.dir.clone(), &["--upgrade"], self.environment.clone())
+    }
 
-impl Edge {
+    /// A command of the operator's about this edge: `kernel status`, `why 192.0.2.1`.
+    pub fn command(&self, words: &[&str]) -> std::process::Output {
+        let mut command = Command::new(binary());
+        command.args(words).arg("--config").arg(self.path("edge.toml"));
+        command.output().expect("the edge's own program runs")
+    }
+
     /// The first listener.
     pub fn address(&self) -> SocketAddr {
         self.listeners[0]

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes: a strict reader of messages, and a client that sends whatever it is told to.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -242,6 +242,18 @@ impl Client {
         let socket = open(address);
         let stream = Box::new(socket.try_clone().expect("clone a socket"));
         Self { reader: Reader::new(stream), socket }
+    }
+
+    /// A connection in clear text from this address of loopback.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect(&address.into())?;
+        let socket = TcpStream::from(socket);
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        let stream = Box::new(socket.try_clone()?);
+        Ok(Self { reader: Reader::new(stream), socket })
     }
 
     /// A TLS connection; the handshake runs with the first bytes.

@@ -1,5 +1,6 @@
 //! Composition root: builds every part, in the order in which privileges allow, and owns start, reload and drain.
 
+mod generation;
 mod lifeline;
 mod privileges;
 mod readable;
@@ -7,16 +8,17 @@ mod reload;
 mod sockets;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use self::generation::Generation;
 use self::lifeline::Lifeline;
 use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
@@ -25,16 +27,18 @@ use crate::balancer::Balancers;
 use crate::config::dump::{Format, Secrets};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Env, problem::Problems};
+use crate::control::{self, Operator};
 use crate::dns::Resolver;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
-use crate::kernel::{self, DenyList, Kernel};
+use crate::kernel::{self, DenyList, Kernel, SAMPLE_EVERY, Sample, SampleReader};
 use crate::metrics::{self, Exposition, Kind, Registry};
+use crate::penalty::{self, Penalties};
 use crate::plugin::{PLUGINS, PluginEnv};
 use crate::settings::{Level, LogTarget, Mode, Settings};
 use crate::state::State;
 use crate::store::Store;
-use crate::telemetry::{self, AccessLog, ErrorLog};
+use crate::telemetry::{self, AccessLog, AccessWriter, ErrorLog, KernelRecord, RecentRefusals};
 use crate::token::cache::VerdictCache;
 use crate::token::keys::KeySources;
 use crate::token::source::FetchPolicy;
@@ -44,8 +48,9 @@ use crate::{crypto, echo, tls};
 /// The program's version, of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Runs the edge until SIGTERM or SIGINT has been obeyed.
-pub fn run(path: &Path) -> anyhow::Result<()> {
+/// Runs the edge until SIGTERM or SIGINT has been obeyed, or another generation has taken over. `upgrade`: takes over
+/// from the running one.
+pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     // A huge page per thread's small heap would be two thirds of the edge's memory.
     let _ = nix::sys::prctl::set_thp_disable(true);
     crypto::install();
@@ -60,8 +65,14 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         0 => thread::available_parallelism().map_or(1, usize::from),
         count => count,
     };
+    if upgrade {
+        // The running edge gives up its kernel programs for this one: not for one that will not start.
+        check(path)?;
+    }
     // What needs privileges comes first and alone; no thread of ours that serves exists yet.
-    let mut sockets = Sockets::bind(&settings, workers)?;
+    let (mut generation, inherited) = Generation::begin(&settings, upgrade)?;
+    let mut sockets = Sockets::bind(&settings, workers, inherited)?;
+    generation.detach_the_old()?;
     let mut kernel = kernel::start(&settings.kernel).context("the kernel programs of [kernel]")?;
     privileges::drop(settings.process.user.as_deref())?;
 
@@ -87,16 +98,27 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     if let Some(log) = kernel.take_log() {
         control.spawn(log.run());
     }
+    if let Some(samples) = kernel.take_samples() {
+        control.spawn(log_samples(samples, access_log.writer()));
+    }
     let kernel = Arc::new(kernel);
+    let (penalties, feed, reports) =
+        Penalties::new(settings.kernel.penalty, &settings.proxy.trusted_ips, kernel.clone());
+    penalties.adopt(std::mem::take(&mut generation.sentences));
+    control.spawn(penalty::run(penalties.clone(), reports));
     let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
     register(&registry, &kernel, &verdicts, &env, &access_log, &error_log);
     let plugins = env.plugins.clone();
     registry.register(move |to: &mut Exposition| plugins.collect(to));
+    let collected = penalties.clone();
+    registry.register(move |to: &mut Exposition| collected.collect(to));
     registry.configured(1);
 
+    let recent = Arc::new(RecentRefusals::default());
     let (mut threads, lifeline) = (Vec::new(), Lifeline::default());
-    let listeners = sockets.per_worker(&settings, &store)?;
+    let listeners = sockets.per_worker(&settings, workers, &store)?;
     let addresses = listeners.addresses;
+    kernel.guard(&addresses.iter().map(|(address, ..)| address.port()).collect()).context("the kernel's ports")?;
     for (index, bound) in listeners.workers.into_iter().enumerate() {
         let parts = Parts {
             settings: settings.clone(),
@@ -105,6 +127,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             access: access_log.writer(),
             verdicts: verdicts.clone(),
             denied: denied.clone(),
+            recent: recent.ring(),
+            penalties: feed.clone(),
             listeners: bound,
             max_connections: (settings.limits.connections / workers).max(1),
             phase: phases.clone(),
@@ -147,9 +171,31 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     for warning in &store.load().warnings {
         tracing::warn!("{warning}");
     }
+    let in_force = Arc::new(ArcSwap::new(settings.clone()));
+    let (succeeded, mut successor) = mpsc::channel(1);
+    let operator = Arc::new(Operator {
+        version: VERSION,
+        settings: in_force.clone(),
+        kernel: kernel.clone(),
+        penalties,
+        recent,
+        listening: Mutex::new(sockets.listening),
+        succeeded,
+    });
     tracing::info!(workers, kernel = kernel.is_active(), "edge ready");
-    let reloader =
-        Reloader { path: path.to_owned(), settings: settings.clone(), env, publisher, registry, kernel, denied };
+    if let Some(socket) = generation.serves() {
+        control.spawn(control::serve(socket, operator.clone()));
+    }
+    let reloader = Reloader {
+        path: path.to_owned(),
+        settings: settings.clone(),
+        in_force,
+        env,
+        publisher,
+        registry,
+        kernel,
+        denied,
+    };
     let reopen = move || {
         for (name, reopened) in [("error", error_log.reopen()), ("access", access_log.reopen())] {
             if let Err(error) = reopened {
@@ -157,12 +203,16 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             }
         }
     };
-    let mut failed = control.block_on(async {
+    let (end, mut failed) = control.block_on(async {
         tokio::select! {
-            () = reload::until_stopped(reloader, signals, reopen) => false,
+            () = reload::until_stopped(reloader, signals, reopen) => (Phase::Drain, false),
+            Some(()) = successor.recv() => {
+                tracing::info!("another generation serves: this one drains and ends");
+                (Phase::Retire, false)
+            }
             () = lifeline.ended() => {
                 tracing::error!("a worker ended by itself: the edge stops, for its supervisor to start it anew");
-                true
+                (Phase::Drain, true)
             }
         }
     });
@@ -170,7 +220,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         drain_ms = settings.timeouts.drain.as_millis() as u64,
         "stopping: no new connections, the open ones end"
     );
-    phase.send_replace(Phase::Drain);
+    operator.close();
+    phase.send_replace(end);
     for thread in threads {
         failed |= !matches!(thread.join(), Ok(Ok(())));
     }
@@ -200,6 +251,15 @@ pub fn log_to_stderr() -> anyhow::Result<ErrorLog> {
     Ok(telemetry::init(&LogTarget::Stderr, Level::Warn)?)
 }
 
+/// Asks the edge that runs with these settings.
+pub fn ask(path: &Path, request: &control::Request) -> anyhow::Result<control::Reply> {
+    let settings = Settings::load(path)?;
+    let Some(socket) = settings.process.control.path() else {
+        bail!("[process] control is \"off\": this edge cannot be asked");
+    };
+    Ok(control::ask(socket, request)?)
+}
+
 /// Prints the entities in normal form, as `edge run` would take them.
 pub fn dump(path: &Path, format: Format, secrets: Secrets) -> anyhow::Result<String> {
     crypto::install();
@@ -227,9 +287,23 @@ fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv
     PluginEnv::new(keys, control.handle().clone()).with_secrets(settings.secrets.key.as_ref())
 }
 
+/// Writes what the kernel dropped to the access log, one line a sample.
+async fn log_samples(mut samples: SampleReader, mut access: AccessWriter) {
+    // The buffer takes two thousand: a flood of more is in the counters.
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        ticks.tick().await;
+        for Sample { source, verdict, .. } in samples.by_ref() {
+            let time = SystemTime::now();
+            access.write_kernel(&KernelRecord { time, client: source, verdict, sampled: SAMPLE_EVERY });
+        }
+        access.flush();
+    }
+}
+
 /// Resolves when the process drains.
 async fn drained(mut phases: watch::Receiver<Phase>) {
-    let _ = phases.wait_for(|phase| *phase == Phase::Drain).await;
+    let _ = phases.wait_for(|phase| *phase != Phase::Serve).await;
 }
 
 fn serve_admin(

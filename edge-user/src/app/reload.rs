@@ -22,6 +22,8 @@ pub(super) struct Reloader {
     pub(super) path: PathBuf,
     /// The settings the process runs under.
     pub(super) settings: Arc<Settings>,
+    /// The same for operators' questions.
+    pub(super) in_force: Arc<ArcSwap<Settings>>,
     /// What one configuration hands to the next.
     pub(super) env: Env,
     /// The right to replace the snapshot.
@@ -72,6 +74,7 @@ impl Reloader {
             tracing::warn!(file = %self.path.display(), "changed settings other than kernel.deny take effect at the next start");
         }
         self.settings = Arc::new(same_but_deny);
+        self.in_force.store(self.settings.clone());
         tracing::info!(generation, "configuration loaded");
     }
 }

@@ -1,4 +1,4 @@
-//! Every socket the process listens on, bound before privileges are dropped.
+//! Every socket the process listens on, bound before privileges are dropped, or taken over from the running edge.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use super::tls;
+use crate::control::{Listening, Purpose};
 use crate::proxy::connection::ListenerInfo;
 use crate::proxy::listener::{Bound, Serves, TlsRules};
 use crate::settings::{Mode, Settings};
@@ -18,6 +19,8 @@ const BACKLOG: i32 = 4096;
 
 /// The bound sockets.
 pub(super) struct Sockets {
+    /// All of them once more, by the address that the settings name: for the next generation.
+    pub(super) listening: Listening,
     /// One row per listener of the settings: its address, and a socket for each worker.
     listeners: Vec<(SocketAddr, Vec<TcpListener>)>,
     /// The Admin API's.
@@ -37,31 +40,46 @@ pub(super) struct PerWorker {
 }
 
 impl Sockets {
-    /// Binds everything the settings name.
-    pub(super) fn bind(settings: &Settings, workers: usize) -> anyhow::Result<Self> {
+    /// Binds everything the settings name that does not come from another generation. What that has and the settings
+    /// do not name stays with it, and ends with it.
+    pub(super) fn bind(settings: &Settings, workers: usize, mut inherited: Listening) -> anyhow::Result<Self> {
+        let mut listening = Listening::default();
         let mut listeners = Vec::new();
-        for listener in &settings.listeners {
-            let bound = bind_shared(listener.address, workers)
-                .with_context(|| format!("[[listeners]] address {}", listener.address))?;
+        for (index, listener) in settings.listeners.iter().enumerate() {
+            let address = listener.address;
+            let same = settings.listeners[..index].iter().filter(|other| other.address == address).count();
+            let purpose = Purpose::Listener(address, same);
+            let place = || format!("[[listeners]] address {address}");
+            let bound = share(address, inherited.take(purpose), workers).with_context(place)?;
+            listening.keep(purpose, &bound.1).with_context(place)?;
             listeners.push(bound);
         }
-        let single = |section: &str, address: Option<SocketAddr>| {
-            address
-                .map(|address| open(address, false).with_context(|| format!("[{section}] address {address}")))
-                .transpose()
+        let mut single = |section: &str, purpose: fn(SocketAddr) -> Purpose, address: Option<SocketAddr>| {
+            let Some(address) = address else { return Ok(None) };
+            let (place, purpose) = (|| format!("[{section}] address {address}"), purpose(address));
+            let socket = match inherited.take(purpose).pop() {
+                Some(socket) => socket,
+                None => open(address, false).with_context(place)?,
+            };
+            listening.keep(purpose, std::slice::from_ref(&socket)).with_context(place)?;
+            anyhow::Ok(Some(socket))
         };
-        Ok(Self {
-            listeners,
-            admin: single("admin", settings.admin.as_ref().map(|admin| admin.address))?,
-            identity: single("identity", settings.identity.as_ref().map(|identity| identity.address))?,
-            echo: single("echo", settings.echo.as_ref().map(|echo| echo.address))?,
-        })
+        let admin = single("admin", Purpose::Admin, settings.admin.as_ref().map(|admin| admin.address))?;
+        let identity =
+            single("identity", Purpose::Identity, settings.identity.as_ref().map(|identity| identity.address))?;
+        let echo = single("echo", Purpose::Echo, settings.echo.as_ref().map(|echo| echo.address))?;
+        Ok(Self { listening, listeners, admin, identity, echo })
     }
 
     /// Deals the listeners out, with their TLS configurations.
-    pub(super) fn per_worker(&mut self, settings: &Settings, store: &Arc<Store>) -> anyhow::Result<PerWorker> {
+    pub(super) fn per_worker(
+        &mut self,
+        settings: &Settings,
+        workers: usize,
+        store: &Arc<Store>,
+    ) -> anyhow::Result<PerWorker> {
         let mut addresses = Vec::new();
-        let mut workers: Vec<Vec<Bound>> = Vec::new();
+        let mut workers: Vec<Vec<Bound>> = std::iter::repeat_with(Vec::new).take(workers).collect();
         for (index, ((address, sockets), listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
             let serves = match (listener.mode, listener.tls) {
                 (Mode::Http, false) => Serves::Http(None),
@@ -80,20 +98,31 @@ impl Sockets {
                 port: address.port(),
                 tls: listener.tls,
             });
-            workers.resize_with(sockets.len().max(workers.len()), Vec::new);
-            for (worker, socket) in workers.iter_mut().zip(sockets) {
-                worker.push(Bound { socket, info: info.clone(), serves: serves.clone() });
+            // Another generation may have had more workers: each of its queues is somebody's.
+            for (index, socket) in sockets.into_iter().enumerate() {
+                let worker = index % workers.len();
+                workers[worker].push(Bound { socket, info: info.clone(), serves: serves.clone() });
             }
         }
         Ok(PerWorker { addresses, workers })
     }
 }
 
-/// One socket per worker on the same address: the kernel spreads connections over them.
-fn bind_shared(address: SocketAddr, workers: usize) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
-    // A shared port would let a second process of the same user steal connections unnoticed: look first.
-    let address = open(address, false)?.local_addr()?;
-    let sockets: Vec<TcpListener> = (0..workers).map(|_| open(address, true)).collect::<Result<_, _>>()?;
+/// A socket for each worker on the same address: the kernel spreads connections over them.
+fn share(
+    address: SocketAddr,
+    inherited: Vec<TcpListener>,
+    workers: usize,
+) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
+    let address = match inherited.first() {
+        Some(socket) => socket.local_addr()?,
+        // A shared port would let a second process of the same user steal connections unnoticed: look first.
+        None => open(address, false)?.local_addr()?,
+    };
+    let mut sockets = inherited;
+    while sockets.len() < workers {
+        sockets.push(open(address, true)?);
+    }
     Ok((address, sockets))
 }
 

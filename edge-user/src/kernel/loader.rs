@@ -8,13 +8,15 @@ use std::{error::Error as StdError, io};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapError},
-    programs::{ProgramError, Xdp, XdpMode},
+    programs::{ProgramError, Xdp, XdpMode, xdp::XdpLink},
 };
 use caps::{CapSet, Capability};
-use edge_ebpf::XDP_PROGRAM;
+use edge_ebpf::{PENALTY_V4_MASK, PENALTY_V6_MASK, SourceV4Key, SourceV6Key, XDP_PROGRAM};
 use tracing::{debug, info};
 
 use super::{Attachment, Error, XdpVariant};
+use crate::penalty::{v4_mask, v6_mask};
+use crate::settings::Penalty;
 
 /// The kernel object, as `cargo xtask ebpf` built it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_BPF_OBJECT"));
@@ -24,35 +26,43 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_BPF_OBJECT"));
 const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 
 /// Loads maps and programs; nothing is attached yet. `debug` lets the programs log.
-pub(super) fn load(debug: bool) -> Result<Ebpf, Error> {
+pub(super) fn load(penalty: &Penalty, debug: bool) -> Result<Ebpf, Error> {
     check_capabilities()?;
-    // The level is a constant to the verifier: below it, the logging code is not even there.
+    // Constants to the verifier: below the level, the logging code is not even there.
     let level: u8 = if debug { aya_log::Level::Debug as u8 } else { 0 };
-    let mut ebpf = EbpfLoader::new().override_global(aya_log::LEVEL, &level, true).load(OBJECT).map_err(classify)?;
+    let v4_mask: SourceV4Key = v4_mask(penalty.ipv4_prefix).to_be_bytes();
+    let v6_mask: SourceV6Key = v6_mask(penalty.ipv6_prefix).to_be_bytes();
+    let mut ebpf = EbpfLoader::new()
+        .override_global(aya_log::LEVEL, &level, true)
+        .override_global(PENALTY_V4_MASK, &v4_mask, true)
+        .override_global(PENALTY_V6_MASK, &v6_mask, true)
+        .load(OBJECT)
+        .map_err(classify)?;
     xdp(&mut ebpf)?.load().map_err(|error| classify(error.into()))?;
     Ok(ebpf)
 }
 
 /// Attaches the XDP program to an interface.
-pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<Attachment, Error> {
+pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<(Attachment, XdpLink), Error> {
     let program = xdp(ebpf)?;
     let failed = |source| Error::Attach { interface: interface.to_owned(), source };
     // With EINVAL aya would try netlink, whose attachments outlive the process. That is the answer of kernels that know
     // no links; ours do, or they had refused a program with `frags`, which is the younger of the two.
-    let variant = match program.attach(interface, XdpMode::Driver) {
-        Ok(_) => {
+    let (variant, id) = match program.attach(interface, XdpMode::Driver) {
+        Ok(id) => {
             info!(interface, mode = "native", "kernel program attached");
-            XdpVariant::Native
+            (XdpVariant::Native, id)
         }
         Err(error @ ProgramError::UnknownInterface { .. }) => return Err(failed(error)),
         Err(native) => {
-            program.attach(interface, XdpMode::Skb).map_err(failed)?;
+            let id = program.attach(interface, XdpMode::Skb).map_err(failed)?;
             let reason = chain(&native);
             info!(interface, mode = "generic", reason, "kernel program attached; the driver has no native mode");
-            XdpVariant::Generic
+            (XdpVariant::Generic, id)
         }
     };
-    Ok(Attachment { interface: interface.to_owned(), variant })
+    let link = program.take_link(id).map_err(failed)?;
+    Ok((Attachment { interface: interface.to_owned(), variant }, link))
 }
 
 /// Takes a map out of the object, as the type the ABI says it is.

@@ -4,19 +4,34 @@
 mod counters;
 mod loader;
 mod log;
+mod penalties;
 mod publisher;
+mod samples;
+mod status;
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use aya::Ebpf;
+use aya::programs::xdp::XdpLink;
 use tracing::{info, warn};
 
-use self::{counters::Counters, publisher::Publisher};
-pub use self::{loader::OBJECT, log::LogReader, publisher::Changes};
+use self::{counters::Counters, penalties::Penalties, publisher::Publisher};
+pub use self::{
+    loader::OBJECT,
+    log::LogReader,
+    publisher::Changes,
+    samples::{Sample, SampleReader},
+    status::Program,
+};
 /// Which sources the operator denies, asked in userspace: the kernel only answers earlier, so that no one gets in
 /// without a program who would not have got in otherwise (X1).
 pub use crate::settings::CidrSet as DenyList;
-use crate::settings::{self, Cidr, KernelMode};
+use crate::settings::{self, Cidr, KernelMode, PenaltyMode};
+/// Of the frames dropped in one way on one CPU, one in so many is sampled.
+pub use edge_ebpf::SAMPLE_EVERY;
 
 /// Why the kernel programs do not run, or do not run as told.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +82,9 @@ pub enum Error {
     /// A map cannot be read or written.
     #[error("reading or writing a kernel map")]
     Map(#[from] aya::maps::MapError),
+    /// The kernel's clock cannot be read.
+    #[error("reading the kernel's clock")]
+    Clock(#[source] std::io::Error),
     /// More networks than a deny trie takes.
     #[error("{found} denied networks of one address family, and the kernel takes {}", edge_ebpf::DENY_CAPACITY)]
     DenyCapacity {
@@ -106,9 +124,12 @@ struct Active {
     attachments: Vec<Attachment>,
     counters: Counters,
     publisher: Mutex<Publisher>,
+    penalties: Mutex<Penalties>,
     log: Option<LogReader>,
+    samples: Option<SampleReader>,
     /// Holds the programs and their links.
-    _ebpf: Ebpf,
+    links: Mutex<Vec<XdpLink>>,
+    ebpf: Ebpf,
 }
 
 /// Loads and attaches what the settings ask for. Later calls on the handle need no privilege (Linux 6.1), so the
@@ -134,7 +155,7 @@ pub fn start(settings: &settings::Kernel) -> Result<Kernel, Error> {
 
 /// Whether this process may load the programs here: loads them, attaches nothing, and lets them go.
 pub fn try_load() -> Result<(), Error> {
-    loader::load(false).map(drop)
+    loader::load(&settings::Penalty::default(), false).map(drop)
 }
 
 impl Kernel {
@@ -153,11 +174,62 @@ impl Kernel {
         self.active.as_ref().map_or(&[], |active| &active.attachments)
     }
 
+    /// Takes the programs off their interfaces, for another generation's: userspace does all of the work from here on.
+    pub fn detach(&self) {
+        let Some(active) = &self.active else { return };
+        active.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        info!("the kernel programs are detached");
+    }
+
     /// Makes the kernel deny exactly these networks, as after changed settings.
     pub fn publish_deny(&self, deny: &[Cidr]) -> Result<Changes, Error> {
         let Some(active) = &self.active else { return Ok(Changes::default()) };
         // A panic between two writes leaves the publisher true to the maps.
         active.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(deny)
+    }
+
+    /// Makes these the ports at which penalties count, and no others.
+    pub fn guard(&self, ports: &HashSet<u16>) -> Result<(), Error> {
+        self.penalties().map_or(Ok(()), |mut penalties| penalties.guard(ports))
+    }
+
+    /// Drops new connections of a source until then, or counts them alone. `address`: the first of its prefix.
+    pub fn penalize(&self, address: IpAddr, until: Instant, mode: PenaltyMode) -> Result<(), Error> {
+        self.penalties().map_or(Ok(()), |mut penalties| penalties.insert(address, until, mode))
+    }
+
+    /// Lets a source connect again.
+    pub fn release(&self, address: IpAddr) -> Result<(), Error> {
+        self.penalties().map_or(Ok(()), |mut penalties| penalties.remove(address))
+    }
+
+    /// Frames dropped for a source's penalty, or that would have been; nothing where the kernel knows of none.
+    pub fn penalty_frames(&self, address: IpAddr) -> Option<u64> {
+        self.penalties()?.frames(address)
+    }
+
+    fn penalties(&self) -> Option<MutexGuard<'_, Penalties>> {
+        // Each call is one write or read, so a panic leaves nothing half done.
+        Some(self.active.as_ref()?.penalties.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The loaded programs.
+    pub fn programs(&self) -> Vec<Program> {
+        self.active.as_ref().map_or_else(Vec::new, |active| status::programs(&active.ebpf))
+    }
+
+    /// The maps with their entries and how many they take.
+    pub fn maps(&self) -> Vec<(&'static str, u64, u64)> {
+        let Some(active) = &self.active else { return Vec::new() };
+        let (deny_v4, deny_v6) = active.publisher.lock().unwrap_or_else(PoisonError::into_inner).fill();
+        let (penalty_v4, penalty_v6) = self.penalties().map_or((0, 0), |penalties| penalties.fill());
+        let of = |name, entries: usize, capacity: u32| (name, entries as u64, u64::from(capacity));
+        vec![
+            of(edge_ebpf::DENY_V4, deny_v4, edge_ebpf::DENY_CAPACITY),
+            of(edge_ebpf::DENY_V6, deny_v6, edge_ebpf::DENY_CAPACITY),
+            of(edge_ebpf::PENALTY_V4, penalty_v4, edge_ebpf::PENALTY_CAPACITY),
+            of(edge_ebpf::PENALTY_V6, penalty_v6, edge_ebpf::PENALTY_CAPACITY),
+        ]
     }
 
     /// What became of the frames so far, by name; nothing where no program runs.
@@ -170,22 +242,32 @@ impl Kernel {
     pub fn take_log(&mut self) -> Option<LogReader> {
         self.active.as_mut()?.log.take()
     }
+
+    /// The reader of samples of what is dropped, once.
+    pub fn take_samples(&mut self) -> Option<SampleReader> {
+        self.active.as_mut()?.samples.take()
+    }
 }
 
 impl Active {
     fn start(settings: &settings::Kernel) -> Result<Self, Error> {
         let debug = LogReader::wanted();
-        let mut ebpf = loader::load(debug)?;
+        let mut ebpf = loader::load(&settings.penalty, debug)?;
         let counters = Counters::new(&mut ebpf)?;
         let mut publisher = Publisher::new(&mut ebpf)?;
+        let penalties = Mutex::new(Penalties::new(&mut ebpf)?);
+        let samples = Some(SampleReader::new(&mut ebpf)?);
         let log = if debug { Some(LogReader::new(&mut ebpf)?) } else { None };
         // Entries before programs: from its first frame on, a program knows all of them.
         publisher.publish(&settings.deny)?;
-        let mut attachments = Vec::new();
+        let (mut attachments, mut links) = (Vec::new(), Vec::new());
         for interface in &settings.interfaces {
-            attachments.push(loader::attach(&mut ebpf, interface)?);
+            let (attachment, link) = loader::attach(&mut ebpf, interface)?;
+            attachments.push(attachment);
+            links.push(link);
         }
-        Ok(Self { attachments, counters, publisher: Mutex::new(publisher), log, _ebpf: ebpf })
+        let links = Mutex::new(links);
+        Ok(Self { attachments, counters, publisher: Mutex::new(publisher), penalties, log, samples, links, ebpf })
     }
 }
 

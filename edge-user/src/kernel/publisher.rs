@@ -59,6 +59,12 @@ impl Publisher {
         Ok(Changes { added: added.len(), removed: removed.len() })
     }
 
+    /// Denied networks of each family.
+    pub(super) fn fill(&self) -> (usize, usize) {
+        let v4 = self.published.iter().filter(|network| network.address().is_ipv4()).count();
+        (v4, self.published.len() - v4)
+    }
+
     fn insert(&mut self, network: &Cidr) -> Result<(), Error> {
         let entry = DenyEntry { verdict: VERDICT_DROP };
         let bits = u32::from(network.prefix_bits());

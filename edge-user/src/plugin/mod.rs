@@ -230,8 +230,9 @@ pub struct Refusal<'a> {
     pub retry_after: Option<u32>,
     /// The configured issuer.
     pub issuer: Option<&'a str>,
-    /// Whether this counts against the client's address: proven bad, and nothing that time or an issuer could mend.
-    pub proven_bad: bool,
+    /// The fingerprint of a token that counts against the client's address: proven bad, and nothing that time or an
+    /// issuer could mend.
+    pub bad_token: Option<u64>,
     detail: Detail<'a>,
 }
 

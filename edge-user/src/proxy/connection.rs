@@ -47,6 +47,8 @@ pub struct Connection {
     pub serial: u64,
     /// How many requests came over it so far.
     pub requests: Cell<u64>,
+    /// Whether it ends after the answers under way.
+    pub ends: Cell<bool>,
     /// Whether the peer is one of `proxy.trusted_ips`.
     pub trusted: bool,
     /// Where it was accepted.
@@ -80,6 +82,7 @@ impl Connection {
             local: local.to_canonical(),
             serial: NEXT.fetch_add(1, Ordering::Relaxed),
             requests: Cell::new(0),
+            ends: Cell::new(false),
             trusted,
             listener,
             port,

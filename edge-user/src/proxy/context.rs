@@ -143,6 +143,11 @@ impl<'a> Context<'a> {
         total.saturating_sub(self.upstream.unwrap_or_default() + self.notes.waited.unwrap_or_default())
     }
 
+    /// Whether the client is the peer itself, and not whom a trusted proxy names.
+    pub fn is_direct(&self) -> bool {
+        self.client == self.connection.ip()
+    }
+
     /// Whether the reason code may be told to this client (T17).
     pub fn may_see_reason(&self) -> bool {
         self.connection.trusted || self.worker.settings.proxy.expose_reason

@@ -100,7 +100,7 @@ pub fn accept(
             }
             let accepted = tokio::select! {
                 biased;
-                _ = phase.wait_for(|phase| *phase == Phase::Drain) => break,
+                _ = phase.wait_for(|phase| *phase != Phase::Serve) => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -126,7 +126,7 @@ pub fn accept(
 
 fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, serves: &Serves) {
     worker.metrics.accepted.add(1);
-    if worker.denied.load().contains(peer.ip()) {
+    if worker.denied.load().contains(peer.ip()) || worker.penalties.refuses_connection(peer.ip()) {
         return;
     }
     let counted = Counted::new(worker);
@@ -194,7 +194,7 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
     let mut heads = Heads::default();
     let mut counted = (0, 0);
     loop {
-        let meta = match conn.read_head(&mut heads.request, &worker.draining).await {
+        let meta = match conn.read_head(&mut heads.request, &worker.closes_idle).await {
             Ok(Some(meta)) => meta,
             Ok(None) => return conn.close(&worker.clock, false).await,
             Err(HeadFault::Http2) if !connection.tls => {
@@ -263,7 +263,7 @@ async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefi
     let mut told = false;
     poll_fn(|cx| {
         loop {
-            if worker.draining.get() && !told {
+            if (worker.draining.get() || connection.ends.get()) && !told {
                 told = true;
                 conn.graceful_shutdown();
             }

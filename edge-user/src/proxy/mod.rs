@@ -132,6 +132,10 @@ fn route<'a>(
     let trusted = context.connection.trusted;
     if trusted {
         context.client = headers::client_address(head, context.client, |address| settings.is_trusted(address));
+        // Its own connection is refused where it is accepted; this one is the proxy's, and others' too.
+        if !context.is_direct() && context.worker.penalties.refuses_request(context.client) {
+            return Err(penalized(context));
+        }
     }
     let mut target = target::resolve(head, &mut context.host, context.connection.port)?;
     if matches!(framing, Framing::Length(length) if settings.limits.body_bytes > 0 && length > settings.limits.body_bytes)
@@ -179,6 +183,13 @@ fn https_required<'a>(route: &Route, target: &Target) -> Local<'a> {
             answer.field(Known::Location, location)
         }
     }
+}
+
+fn penalized<'a>(context: &Context<'_>) -> Local<'a> {
+    let penalties = &context.worker.penalties;
+    let sentence = penalties.of(penalties.source(context.client));
+    let left = sentence.map_or(0, |sentence| sentence.until.saturating_duration_since(context.started).as_secs());
+    Local::new(429, Reason::SourcePenalized, "Too many invalid tokens").field(Known::RetryAfter, (left + 1).to_string())
 }
 
 fn too_large<'a>() -> Local<'a> {
@@ -239,11 +250,17 @@ async fn access<'a, D: Downstream>(
         match access {
             Access::Continue => {}
             Access::Refuse(refusal) => {
+                if let Some(token) = refusal.bad_token {
+                    context.worker.note_bad(context, refusal.reason, token);
+                }
                 context.worker.note_refusal(context, &refusal);
                 return Err(Stop::Answer(refusal.into()));
             }
             Access::Answer(answer) => return Err(Stop::Answer(answer.into())),
         }
+    }
+    if context.notes.caller.facts.is_some() {
+        context.worker.note_good(context);
     }
     if !route.credential_names.is_empty() {
         headers::clean_credentials(head, &view.owned);

@@ -156,9 +156,13 @@ pub fn local<D: Downstream>(
     response.set_known(Known::Server, b"edge");
     response.set_known(Known::XKongRequestId, context.request_id.as_bytes());
     let declared = Framing::Length(text.len() as u64);
+    if answer.status == 401 && context.is_direct() && context.worker.penalties.ends_connection(context.client) {
+        context.connection.ends.set(true);
+    }
+    let close = answer.close || context.connection.ends.get() || context.worker.draining.get();
     let bodiless = request.method() == b"HEAD" || matches!(answer.status, 204 | 304);
     let framing = if bodiless { Framing::None } else { declared };
-    down.respond(response, ResponseShape { framing, declared }, answer.close);
+    down.respond(response, ResponseShape { framing, declared }, close);
     if !bodiless {
         down.write(&text);
     }

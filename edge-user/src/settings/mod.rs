@@ -5,6 +5,7 @@
 mod cidr;
 mod dns;
 mod identity;
+mod penalty;
 mod read;
 mod secrets;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use cidr::{Cidr, CidrSet};
 pub use dns::{Dns, RecordType};
 pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
+pub use penalty::{Penalty, PenaltyMode};
 pub(crate) use read::read;
 pub use secrets::Secrets;
 
@@ -118,6 +120,30 @@ pub struct PairFiles {
 pub struct Process {
     /// `user`: the name to run as once everything is opened. Default: stay.
     pub user: Option<String>,
+    /// `control`: the Unix socket over which `edge kernel`, `edge why` and `edge run --upgrade` reach the running edge.
+    pub control: Control,
+}
+
+/// Where the control socket is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Control {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// `edge.sock` beside `edge.toml`, where it can be: else a warning.
+    Default(PathBuf),
+    /// Here, or the edge does not start.
+    At(PathBuf),
+}
+
+impl Control {
+    /// The path, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Off => None,
+            Self::Default(path) | Self::At(path) => Some(path),
+        }
+    }
 }
 
 /// `[workers]`
@@ -143,6 +169,8 @@ pub struct Kernel {
     pub interfaces: Vec<String>,
     /// `deny`: sources whose packets are dropped. Default: none.
     pub deny: Vec<Cidr>,
+    /// `[kernel.penalty]`
+    pub penalty: Penalty,
 }
 
 /// Whether the kernel object is loaded.

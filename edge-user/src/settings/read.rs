@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::dns::dns;
 use super::identity::identity;
+use super::penalty::penalty;
 use super::secrets::secrets;
 use super::{
-    Admin, Cidr, ClientCertificates, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener, Log,
-    LogTarget, Mode, PairFiles, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
+    Admin, Cidr, ClientCertificates, Control, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener,
+    Log, LogTarget, Mode, PairFiles, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
@@ -72,7 +73,14 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
     let settings = Settings {
         file: String::new(),
         listeners: listeners(&mut reader, base, readable),
-        process: section(&mut reader, "process", |r| Process { user: r.string("user").map(str::to_owned) }),
+        process: section(&mut reader, "process", |r| Process {
+            user: r.string("user").map(str::to_owned),
+            control: match r.string("control") {
+                None => Control::Default(resolve_path(base, "edge.sock")),
+                Some("off") => Control::Off,
+                Some(path) => Control::At(resolve_path(base, path)),
+            },
+        }),
         workers: section(&mut reader, "workers", |r| Workers { count: count(r, "count", 0..=1024, 0) }),
         entities: section(&mut reader, "entities", |r| Entities {
             file: resolve_path(base, r.string("file").unwrap_or("kong.yaml")),
@@ -217,6 +225,7 @@ fn kernel(reader: &mut Reader<'_>) -> Kernel {
             })
             .unwrap_or_default(),
         deny: reader.parsed_list("deny", CIDR, Cidr::parse).unwrap_or_default(),
+        penalty: section(reader, "penalty", penalty),
     }
 }
 

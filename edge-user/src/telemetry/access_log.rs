@@ -114,6 +114,19 @@ pub struct SessionRecord<'a> {
     pub upstream_address: Option<SocketAddr>,
 }
 
+/// Connections that the kernel refused before userspace saw them: one sample stands for many.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelRecord {
+    /// When the sample was read.
+    pub time: SystemTime,
+    /// The source of the frame.
+    pub client: IpAddr,
+    /// What became of it, as the kernel's counters name it.
+    pub verdict: &'static str,
+    /// Of so many frames of its kind on one CPU it is the first.
+    pub sampled: u64,
+}
+
 /// The access log of the process: opens the target, makes a writer for each worker.
 #[derive(Clone)]
 pub struct AccessLog {
@@ -205,6 +218,25 @@ impl AccessWriter {
             return;
         }
         self.format_session(record);
+        self.written();
+    }
+
+    /// The same for what the kernel refused.
+    pub fn write_kernel(&mut self, record: &KernelRecord) {
+        if !self.enabled() {
+            return;
+        }
+        let out = &mut self.buffer;
+        out.extend_from_slice(b"{\"time\":\"");
+        self.clock.write(record.time, out);
+        out.push(b'"');
+        optional(out, text_key!("by"), Some("kernel"));
+        out.extend_from_slice(text_key!("client").as_bytes());
+        address(record.client, out);
+        out.push(b'"');
+        optional(out, text_key!("reason"), Some(record.verdict));
+        number(out, key!("sampled"), record.sampled);
+        end(out, None);
         self.written();
     }
 

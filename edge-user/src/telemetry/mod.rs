@@ -9,12 +9,14 @@ use std::path::PathBuf;
 mod access_log;
 mod encode;
 mod error_log;
+mod recent;
 mod refusal_log;
 mod scrub;
 mod sink;
 
-pub use access_log::{AccessLog, AccessWriter, Record, SessionRecord};
+pub use access_log::{AccessLog, AccessWriter, KernelRecord, Record, SessionRecord};
 pub use error_log::{ErrorLog, init};
+pub use recent::{RecentRefusals, RefusalRing, Refused};
 pub use refusal_log::{Refusal, RefusalLog};
 pub use scrub::scrub_query;
 

@@ -114,20 +114,20 @@ impl Conn {
         }
     }
 
-    /// Reads the next request head. `None`: the client closed, was idle for too long, or the edge drains.
+    /// Reads the next request head. `None`: the client closed, was idle for too long, or idle connections are closed.
     pub async fn read_head(
         &mut self,
         head: &mut Head,
-        draining: &Cell<bool>,
+        closes_idle: &Cell<bool>,
     ) -> Result<Option<RequestMeta>, HeadFault> {
-        poll_fn(|cx| self.poll_head(cx, head, draining)).await
+        poll_fn(|cx| self.poll_head(cx, head, closes_idle)).await
     }
 
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         head: &mut Head,
-        draining: &Cell<bool>,
+        closes_idle: &Cell<bool>,
     ) -> Poll<Result<Option<RequestMeta>, HeadFault>> {
         loop {
             if self.fresh && self.input.filled().starts_with(HTTP2_PREFACE) {
@@ -139,7 +139,7 @@ impl Conn {
                 return Poll::Ready(found.map(Some).map_err(HeadFault::Refused));
             }
             let idle = self.input.is_empty();
-            if idle && draining.get() {
+            if idle && closes_idle.get() {
                 return Poll::Ready(Ok(None));
             }
             match self.input.poll_fill(&self.io, self.limits.head_bytes + 1, cx) {

@@ -445,7 +445,7 @@ impl OpenidConnect {
             description: answer.description,
             retry_after: retry_after_secs,
             issuer: Some(&self.issuer),
-            proven_bad: is_clients && refusal::is_proven_bad(reason),
+            bad_token: (is_clients && refusal::is_proven_bad(reason)).then(|| refusal::fingerprint(&token)),
             detail: Detail::new(&self.validator, token, request.now, fault),
         })
     }

@@ -1,5 +1,8 @@
 //! What the operator reads of a refusal beside its reason, and which reasons prove a client bad.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
 use crate::reason::Reason;
 use crate::token::explain::explain;
 use crate::token::{Now, Validator};
@@ -10,6 +13,12 @@ pub(super) fn is_proven_bad(reason: Reason) -> bool {
         reason,
         Reason::SignatureInvalid | Reason::TokenMalformed | Reason::AlgNotAllowed | Reason::HeaderMalformed
     )
+}
+
+/// What tells one bad token from another; of this process alone, so that nobody can choose two that share it.
+pub(super) fn fingerprint(token: &[u8]) -> u64 {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEY.hash_one(token)
 }
 
 /// What a log line is made of, if one is written.
