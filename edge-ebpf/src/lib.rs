@@ -1,7 +1,11 @@
 //! The ABI between the kernel programs and userspace: map names, capacities, keys and entries. Nothing else.
 #![no_std]
 
+mod steering;
+
 use core::mem::size_of;
+
+pub use steering::*;
 
 /// The XDP program's name in the object.
 pub const XDP_PROGRAM: &str = "edge_xdp";

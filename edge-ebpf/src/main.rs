@@ -5,16 +5,19 @@
 mod packet;
 mod penalty;
 mod stats;
+mod steer;
+mod vip;
 mod xdp;
 
 use aya_ebpf::{
-    macros::{map, xdp as xdp_program},
-    maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
-    programs::XdpContext,
+    macros::{map, sk_lookup, sk_reuseport, xdp as xdp_program},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf, SockMap},
+    programs::{SkLookupContext, SkReuseportContext, XdpContext},
 };
 use edge_ebpf::{
-    COUNTER_SLOTS, DENY_CAPACITY, DenyEntry, PENALTY_CAPACITY, PORT_WORDS, PenaltyEntry, SAMPLES_BYTES, SourceV4Key,
-    SourceV6Key,
+    COUNTER_SLOTS, DENY_CAPACITY, DenyEntry, LANE_CAPACITY, LANE_SOCKETS_CAPACITY, LaneCounter, LaneEntry, ListenerKey,
+    PENALTY_CAPACITY, PORT_WORDS, PenaltyEntry, SAMPLES_BYTES, STEERED_CAPACITY, SourceV4Key, SourceV6Key,
+    SteeredEntry, VIP_CAPACITY, VIP_LISTENERS, VipCounter, VipEntry,
 };
 
 #[map]
@@ -37,6 +40,48 @@ static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
+
+#[map]
+static LANE_V4: LruHashMap<SourceV4Key, LaneEntry> = LruHashMap::with_max_entries(LANE_CAPACITY, 0);
+
+#[map]
+static LANE_V6: LruHashMap<SourceV6Key, LaneEntry> = LruHashMap::with_max_entries(LANE_CAPACITY, 0);
+
+#[map]
+static STEERED: HashMap<ListenerKey, SteeredEntry> = HashMap::with_max_entries(STEERED_CAPACITY, 0);
+
+#[map]
+static LANE_SOCKETS: ReusePortSockArray = ReusePortSockArray::with_max_entries(LANE_SOCKETS_CAPACITY, 0);
+
+#[map]
+static LANE_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(LaneCounter::ALL.len() as u32, 0);
+
+#[map]
+static VIPS_V4: LpmTrie<SourceV4Key, VipEntry> = LpmTrie::with_max_entries(VIP_CAPACITY, 0);
+
+#[map]
+static VIPS_V6: LpmTrie<SourceV6Key, VipEntry> = LpmTrie::with_max_entries(VIP_CAPACITY, 0);
+
+#[map]
+static VIP_PORTS: Array<u64> = Array::with_max_entries(VIP_LISTENERS * PORT_WORDS, 0);
+
+#[map]
+static VIP_SOCKETS: SockMap = SockMap::with_max_entries(VIP_LISTENERS, 0);
+
+#[map]
+static VIP_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(VipCounter::ALL.len() as u32, 0);
+
+/// Chooses the socket of a listener that a new connection goes to.
+#[sk_reuseport]
+fn edge_lane(ctx: SkReuseportContext) -> u32 {
+    steer::choose(&ctx)
+}
+
+/// Finds the listener of a virtual address.
+#[sk_lookup]
+fn edge_vip(ctx: SkLookupContext) -> u32 {
+    vip::assign(&ctx)
+}
 
 /// Drops the frames of denied sources, and new connections of sources with a penalty. `frags`: also where frames are larger than a page.
 #[xdp_program(frags)]

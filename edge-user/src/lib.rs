@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod reason;
 pub mod redis;
 pub mod router;
+pub mod routes;
 pub mod settings;
 pub mod state;
 pub mod store;

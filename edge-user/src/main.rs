@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use edge_user::app;
 use edge_user::config::dump::{Format, Secrets};
 use edge_user::control::{self, Request};
-use edge_user::{doctor, explain};
+use edge_user::{doctor, explain, routes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -76,6 +76,12 @@ enum Command {
         subject: String,
         #[command(flatten)]
         asked: Asked,
+    },
+    /// Set local routes for the edge that started this process.
+    #[command(name = routes::COMMAND, hide = true)]
+    KeepRoutes {
+        /// The user to become.
+        user: Option<String>,
     },
     /// Print the version.
     Version,
@@ -153,6 +159,12 @@ fn main() -> ExitCode {
         Command::Run { config, upgrade } => {
             if let Err(error) = app::run(&config, upgrade) {
                 eprintln!("edge: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Command::KeepRoutes { user } => {
+            if let Err(error) = routes::keep(user.as_deref()) {
+                eprintln!("edge: keeping local routes: {error:#}");
                 return ExitCode::FAILURE;
             }
         }

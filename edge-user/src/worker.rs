@@ -116,6 +116,7 @@ pub struct Worker {
     pub max_connections: usize,
     store: Arc<Store>,
     view: RefCell<Rc<View>>,
+    has_lanes: bool,
     tally: RefCell<Tally>,
     recent: RefusalRing,
     access: RefCell<AccessWriter>,
@@ -150,6 +151,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         pool: Pool::default(),
         denied,
         penalties: tally.sentences().clone(),
+        has_lanes: settings.kernel.lanes,
         tally: RefCell::new(tally),
         recent,
         metrics,
@@ -230,7 +232,7 @@ impl Worker {
 
     /// A token of this request was verified.
     pub fn note_good(&self, context: &Context<'_>) {
-        if self.penalties.has_suspects() && !self.settings.is_trusted(context.client) {
+        if (self.has_lanes || self.penalties.has_suspects()) && !self.settings.is_trusted(context.client) {
             self.tally.borrow_mut().good(context.client);
         }
     }
@@ -273,6 +275,7 @@ impl Worker {
             request_id: context.request_id.as_str(),
             client: SocketAddr::new(context.client, context.connection.peer.port()),
             listener: &context.connection.listener.label,
+            local: context.connection.virtual_address(),
             version: (!request.method().is_empty()).then(|| request.version()),
             tls: context.connection.tls_version,
             method: request.method(),

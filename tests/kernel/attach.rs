@@ -20,6 +20,8 @@ pub(crate) fn settings(mode: KernelMode, interface: &str, deny: &[&str]) -> sett
         mode,
         interfaces: vec![interface.to_owned()],
         deny: networks(deny),
+        lanes: false,
+        has_vips: false,
         penalty: settings::Penalty::default(),
     }
 }

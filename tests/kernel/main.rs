@@ -8,6 +8,7 @@ mod frames;
 mod namespace;
 mod penalty;
 mod privileges;
+mod steering;
 
 /// Fails with plain words where the machine cannot run these tests.
 fn require_root() {

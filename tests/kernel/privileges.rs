@@ -96,6 +96,8 @@ fn required_does_not_start_without() {
             mode,
             interfaces: vec![],
             deny: vec![],
+            lanes: false,
+            has_vips: false,
             penalty: settings::Penalty::default(),
         })
     };

@@ -40,6 +40,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     workers: Option<usize>,
     folder_mode: Option<u32>,
+    namespace: Option<String>,
 }
 
 impl Setup {
@@ -114,6 +115,18 @@ impl Setup {
         self
     }
 
+    /// The network namespace to run in, by its name.
+    pub fn within(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// A listener with more lines of its section.
+    pub fn listener(mut self, lines: &str) -> Self {
+        self.listeners.push(format!("[[listeners]]\n{lines}\n"));
+        self
+    }
+
     /// A variable of the process's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -161,17 +174,23 @@ impl Setup {
         let admin = SocketAddr::from(([127, 0, 0, 1], 0));
         self.write(dir.path(), admin)?;
         let listeners = self.listeners.len().max(1);
-        let edge = Edge::spawn(Arc::new(dir), &[], self.environment)?;
+        let edge = Edge::spawn(Place { dir, environment: self.environment, namespace: self.namespace }, &[])?;
         ensure!(edge.listeners.len() >= listeners, "not all listeners in:\n{}", edge.error.text());
         Ok(edge)
     }
 }
 
+/// Where an edge runs, and the next one after it.
+struct Place {
+    dir: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+    namespace: Option<String>,
+}
+
 /// A running edge; ended when dropped.
 pub struct Edge {
     child: Child,
-    dir: Arc<tempfile::TempDir>,
-    environment: Vec<(String, String)>,
+    place: Arc<Place>,
     access: Log,
     error: Log,
     listeners: Vec<SocketAddr>,
@@ -181,18 +200,27 @@ pub struct Edge {
 
 impl Edge {
     /// Starts `edge run` in a folder that was written.
-    fn spawn(dir: Arc<tempfile::TempDir>, more: &[&str], environment: Vec<(String, String)>) -> Result<Self> {
+    fn spawn(place: impl Into<Arc<Place>>, more: &[&str]) -> Result<Self> {
+        let place = place.into();
+        let mut command = match &place.namespace {
+            None => Command::new("setpriv"),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, "setpriv"]);
+                command
+            }
+        };
         // The edge must not outlive a test that was killed.
-        let mut child = Command::new("setpriv")
+        let mut child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary())
             .arg("run")
             .arg("--config")
-            .arg(dir.path().join("edge.toml"))
+            .arg(place.dir.path().join("edge.toml"))
             .args(more)
             .env_remove("KONG_LOG_LEVEL")
             .env_remove("EDGE_LOG_LEVEL")
-            .envs(environment.clone())
+            .envs(place.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -201,7 +229,7 @@ impl Edge {
         let access = Log::follow(child.stdout.take().context("stdout")?);
         let error = Log::follow(child.stderr.take().context("stderr")?);
         let admin = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut edge = Self { child, dir, environment, access, error, listeners: Vec::new(), admin, ended: None };
+        let mut edge = Self { child, place, access, error, listeners: Vec::new(), admin, ended: None };
         if edge.error.wait(0, READY, |line| line.contains("edge ready")).is_none() {
             let _ = edge.child.kill();
             bail!("not ready:\n{}", edge.error.text());
@@ -211,8 +239,7 @@ impl Edge {
                 edge.admin = address.trim().parse()?;
             }
             if let Some((_, address)) = line.split_once("listening on ") {
-                let end = address.find(|c: char| !(c.is_ascii_digit() || ".:".contains(c))).unwrap_or(address.len());
-                let address: SocketAddr = address[..end].parse()?;
+                let address: SocketAddr = address.split_whitespace().next().unwrap_or_default().parse()?;
                 if !edge.listeners.contains(&address) {
                     edge.listeners.push(address);
                 }
@@ -223,7 +250,7 @@ impl Edge {
 
     /// The next generation, in the same folder, which takes over from this one; serving when this returns.
     pub fn upgrade(&self) -> Result<Self> {
-        Self::spawn(self.dir.clone(), &["--upgrade"], self.environment.clone())
+        Self::spawn(self.place.clone(), &["--upgrade"])
     }
 
     /// A command of the operator's about this edge: `kernel status`, `why 192.0.2.1`.
@@ -255,7 +282,7 @@ impl Edge {
 
     /// A file beside `edge.toml`.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.place.dir.path().join(name)
     }
 
     /// A connection to the first listener.

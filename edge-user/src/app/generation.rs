@@ -57,6 +57,11 @@ impl Generation {
         Ok((Self { sentences, take_over, control }, listening))
     }
 
+    /// Whether another generation runs.
+    pub(super) fn takes_over(&self) -> bool {
+        self.take_over.is_some()
+    }
+
     /// Before this generation attaches its kernel programs: an interface takes one.
     pub(super) fn detach_the_old(&mut self) -> anyhow::Result<()> {
         match &mut self.take_over {

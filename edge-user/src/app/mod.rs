@@ -2,11 +2,13 @@
 
 mod generation;
 mod lifeline;
+mod local_routes;
 mod privileges;
 mod readable;
 mod reload;
 mod sockets;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::generation::Generation;
 use self::lifeline::Lifeline;
+use self::local_routes::LocalRoutes;
 use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
@@ -31,11 +34,11 @@ use crate::control::{self, Operator};
 use crate::dns::Resolver;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
-use crate::kernel::{self, DenyList, Kernel, SAMPLE_EVERY, Sample, SampleReader};
+use crate::kernel::{self, DenyList, Kernel, Lane, SAMPLE_EVERY, Sample, SampleReader};
 use crate::metrics::{self, Exposition, Kind, Registry};
 use crate::penalty::{self, Penalties};
 use crate::plugin::{PLUGINS, PluginEnv};
-use crate::settings::{Level, LogTarget, Mode, Settings};
+use crate::settings::{Level, LogTarget, Mode, PortRange, Settings};
 use crate::state::State;
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog, AccessWriter, ErrorLog, KernelRecord, RecentRefusals};
@@ -71,9 +74,14 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     }
     // What needs privileges comes first and alone; no thread of ours that serves exists yet.
     let (mut generation, inherited) = Generation::begin(&settings, upgrade)?;
-    let mut sockets = Sockets::bind(&settings, workers, inherited)?;
+    let programs = "the kernel programs of [kernel]";
+    let mut kernel = kernel::load(&settings.kernel).context(programs)?;
+    let lanes = if settings.kernel.lanes && kernel.is_active() { Lane::ALL.len() } else { 1 };
+    let mut sockets = Sockets::bind(&settings, workers, lanes, inherited)?;
     generation.detach_the_old()?;
-    let mut kernel = kernel::start(&settings.kernel).context("the kernel programs of [kernel]")?;
+    kernel.attach(&settings.kernel).context(programs)?;
+    sockets.attach(&settings, &mut kernel).context(programs)?;
+    let routes = LocalRoutes::start(&settings, &kernel, generation.takes_over())?;
     privileges::drop(settings.process.user.as_deref())?;
 
     let settings = Arc::new(settings);
@@ -103,7 +111,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     }
     let kernel = Arc::new(kernel);
     let (penalties, feed, reports) =
-        Penalties::new(settings.kernel.penalty, &settings.proxy.trusted_ips, kernel.clone());
+        Penalties::new(settings.kernel.penalty, &settings.proxy.trusted_ips, lanes > 1, kernel.clone());
     penalties.adopt(std::mem::take(&mut generation.sentences));
     control.spawn(penalty::run(penalties.clone(), reports));
     let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
@@ -116,9 +124,9 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
 
     let recent = Arc::new(RecentRefusals::default());
     let (mut threads, lifeline) = (Vec::new(), Lifeline::default());
-    let listeners = sockets.per_worker(&settings, workers, &store)?;
+    let listeners = sockets.per_worker(&settings, &store)?;
     let addresses = listeners.addresses;
-    kernel.guard(&addresses.iter().map(|(address, ..)| address.port()).collect()).context("the kernel's ports")?;
+    kernel.guard(&guarded_ports(&addresses, &settings)).context("the kernel's ports")?;
     for (index, bound) in listeners.workers.into_iter().enumerate() {
         let parts = Parts {
             settings: settings.clone(),
@@ -182,10 +190,10 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
         listening: Mutex::new(sockets.listening),
         succeeded,
     });
-    tracing::info!(workers, kernel = kernel.is_active(), "edge ready");
     if let Some(socket) = generation.serves() {
         control.spawn(control::serve(socket, operator.clone()));
     }
+    tracing::info!(workers, kernel = kernel.is_active(), "edge ready");
     let reloader = Reloader {
         path: path.to_owned(),
         settings: settings.clone(),
@@ -195,6 +203,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
         registry,
         kernel,
         denied,
+        routes: routes.clone(),
     };
     let reopen = move || {
         for (name, reopened) in [("error", error_log.reopen()), ("access", access_log.reopen())] {
@@ -207,6 +216,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
         tokio::select! {
             () = reload::until_stopped(reloader, signals, reopen) => (Phase::Drain, false),
             Some(()) = successor.recv() => {
+                routes.leave();
                 tracing::info!("another generation serves: this one drains and ends");
                 (Phase::Retire, false)
             }
@@ -287,6 +297,13 @@ fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv
     PluginEnv::new(keys, control.handle().clone()).with_secrets(settings.secrets.key.as_ref())
 }
 
+/// The ports at which a connection is the edge's.
+fn guarded_ports(addresses: &[(std::net::SocketAddr, Mode, bool)], settings: &Settings) -> HashSet<u16> {
+    let own = addresses.iter().map(|(address, ..)| address.port());
+    let virtual_ports = settings.listeners.iter().flat_map(|listener| &listener.ports).flat_map(PortRange::iter);
+    own.chain(virtual_ports).collect()
+}
+
 /// Writes what the kernel dropped to the access log, one line a sample.
 async fn log_samples(mut samples: SampleReader, mut access: AccessWriter) {
     // The buffer takes two thousand: a flood of more is in the counters.
@@ -364,6 +381,14 @@ fn register(
         to.family("edge_kernel_frames_total", Kind::Counter, "Frames the kernel programs saw, by what became of them");
         for (name, count) in kernel.counters() {
             to.sample(&[("verdict", name)], count);
+        }
+        to.family("edge_kernel_lane_connections_total", Kind::Counter, "Connections that lanes chose a socket for");
+        for (name, count) in kernel.lane_counters() {
+            to.sample(&[("lane", name)], count);
+        }
+        to.family("edge_kernel_vip_connections_total", Kind::Counter, "Connections to virtual addresses");
+        for (name, count) in kernel.vip_counters() {
+            to.sample(&[("result", name)], count);
         }
     });
     registry.register(move |to: &mut Exposition| {

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::local_routes::LocalRoutes;
+use super::sockets;
 use crate::config::{self, Env};
 use crate::kernel::{DenyList, Kernel};
 use crate::metrics::Registry;
@@ -34,6 +36,8 @@ pub(super) struct Reloader {
     pub(super) kernel: Arc<Kernel>,
     /// The same list for the workers.
     pub(super) denied: Arc<ArcSwap<DenyList>>,
+    /// Follow changed virtual addresses.
+    pub(super) routes: LocalRoutes,
 }
 
 impl Reloader {
@@ -68,15 +72,40 @@ impl Reloader {
                 Err(error) => tracing::error!("kernel deny-list not changed: {:#}", anyhow::Error::from(error)),
             }
         }
-        let mut same_but_deny = (*self.settings).clone();
-        same_but_deny.kernel.deny.clone_from(&settings.kernel.deny);
-        if settings != same_but_deny {
-            tracing::warn!(file = %self.path.display(), "changed settings other than kernel.deny take effect at the next start");
+        let mut in_force = (*self.settings).clone();
+        in_force.kernel.deny.clone_from(&settings.kernel.deny);
+        if can_take_vips(&in_force, &settings) {
+            for (listener, changed) in in_force.listeners.iter_mut().zip(&settings.listeners) {
+                listener.vips.clone_from(&changed.vips);
+                listener.ports.clone_from(&changed.ports);
+            }
+            in_force.kernel.has_vips = settings.kernel.has_vips;
         }
-        self.settings = Arc::new(same_but_deny);
+        if in_force.listeners != self.settings.listeners {
+            match self.kernel.publish_vips(&sockets::vips(&in_force)) {
+                Ok(changes) => tracing::info!(?changes, "virtual addresses changed"),
+                Err(error) => tracing::error!("virtual addresses not changed: {:#}", anyhow::Error::from(error)),
+            }
+            self.routes.set(&in_force);
+        }
+        if settings != in_force {
+            tracing::warn!(
+                file = %self.path.display(),
+                "changed settings other than kernel.deny and the vips of listeners that have some take effect at the next start"
+            );
+        }
+        self.settings = Arc::new(in_force);
         self.in_force.store(self.settings.clone());
         tracing::info!(generation, "configuration loaded");
     }
+}
+
+/// Whether the listeners are the same but for virtual addresses, and those that get some have what leads there.
+fn can_take_vips(current: &Settings, changed: &Settings) -> bool {
+    let pairs = || current.listeners.iter().zip(&changed.listeners);
+    current.listeners.len() == changed.listeners.len()
+        && pairs()
+            .all(|(current, changed)| current.address == changed.address && (current.has_vips() || !changed.has_vips()))
 }
 
 /// The signals the edge obeys. Installed before the first client is served: none may end the process its own way.

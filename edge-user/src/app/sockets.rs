@@ -9,9 +9,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::tls;
 use crate::control::{Listening, Purpose};
+use crate::kernel::{self, Kernel, Lane, Vips};
 use crate::proxy::connection::ListenerInfo;
-use crate::proxy::listener::{Bound, Serves, TlsRules};
-use crate::settings::{Mode, Settings};
+use crate::proxy::listener::{Bound, LaneSocket, Serves, TlsRules};
+use crate::settings::{Listener, Mode, Settings};
 use crate::store::Store;
 
 /// Connections the kernel queues per socket; `net.core.somaxconn` may lower it.
@@ -21,8 +22,10 @@ const BACKLOG: i32 = 4096;
 pub(super) struct Sockets {
     /// All of them once more, by the address that the settings name: for the next generation.
     pub(super) listening: Listening,
-    /// One row per listener of the settings: its address, and a socket for each worker.
+    /// One row per listener of the settings: its address, and a socket for each lane and worker, lane by lane.
     listeners: Vec<(SocketAddr, Vec<TcpListener>)>,
+    workers: usize,
+    lanes: usize,
     /// The Admin API's.
     pub(super) admin: Option<TcpListener>,
     /// The embedded issuer's.
@@ -40,17 +43,43 @@ pub(super) struct PerWorker {
 }
 
 impl Sockets {
+    /// Has the kernel choose among the listeners' sockets, and find them by virtual addresses.
+    pub(super) fn attach(&self, settings: &Settings, kernel: &mut Kernel) -> Result<(), kernel::Error> {
+        let mut entrances = Vec::new();
+        for ((number, listener), (_, sockets)) in (0..).zip(&settings.listeners).zip(&self.listeners) {
+            match self.lanes {
+                // The program of another generation would choose by maps that nobody feeds any more.
+                1 => sockets.first().into_iter().for_each(kernel::unsteer),
+                _ => kernel.steer(&sockets[..self.lanes * self.workers])?,
+            }
+            if let Some(entrance) = sockets.last().filter(|_| listener.has_vips()) {
+                entrances.push((number, entrance));
+            }
+        }
+        if !entrances.is_empty() {
+            kernel.attach_vips(&vips(settings), &entrances)?;
+        }
+        Ok(())
+    }
+
     /// Binds everything the settings name that does not come from another generation. What that has and the settings
     /// do not name stays with it, and ends with it.
-    pub(super) fn bind(settings: &Settings, workers: usize, mut inherited: Listening) -> anyhow::Result<Self> {
+    pub(super) fn bind(
+        settings: &Settings,
+        workers: usize,
+        lanes: usize,
+        mut inherited: Listening,
+    ) -> anyhow::Result<Self> {
         let mut listening = Listening::default();
         let mut listeners = Vec::new();
+        // A socket stands in a lane or leads virtual addresses there: the kernel keeps one such place a socket.
+        let sockets_of = |listener: &Listener| workers * lanes + usize::from(lanes > 1 && listener.has_vips());
         for (index, listener) in settings.listeners.iter().enumerate() {
             let address = listener.address;
             let same = settings.listeners[..index].iter().filter(|other| other.address == address).count();
             let purpose = Purpose::Listener(address, same);
             let place = || format!("[[listeners]] address {address}");
-            let bound = share(address, inherited.take(purpose), workers).with_context(place)?;
+            let bound = share(address, inherited.take(purpose), sockets_of(listener)).with_context(place)?;
             listening.keep(purpose, &bound.1).with_context(place)?;
             listeners.push(bound);
         }
@@ -68,18 +97,17 @@ impl Sockets {
         let identity =
             single("identity", Purpose::Identity, settings.identity.as_ref().map(|identity| identity.address))?;
         let echo = single("echo", Purpose::Echo, settings.echo.as_ref().map(|echo| echo.address))?;
-        Ok(Self { listening, listeners, admin, identity, echo })
+        Ok(Self { listening, listeners, workers, lanes, admin, identity, echo })
     }
 
     /// Deals the listeners out, with their TLS configurations.
-    pub(super) fn per_worker(
-        &mut self,
-        settings: &Settings,
-        workers: usize,
-        store: &Arc<Store>,
-    ) -> anyhow::Result<PerWorker> {
+    pub(super) fn per_worker(&mut self, settings: &Settings, store: &Arc<Store>) -> anyhow::Result<PerWorker> {
         let mut addresses = Vec::new();
-        let mut workers: Vec<Vec<Bound>> = std::iter::repeat_with(Vec::new).take(workers).collect();
+        let mut workers: Vec<Vec<Bound>> = std::iter::repeat_with(Vec::new).take(self.workers).collect();
+        let shares = match self.lanes {
+            1 => vec![Lane::Good.share()],
+            _ => Lane::ALL.map(Lane::share).to_vec(),
+        };
         for (index, ((address, sockets), listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
             let serves = match (listener.mode, listener.tls) {
                 (Mode::Http, false) => Serves::Http(None),
@@ -97,22 +125,38 @@ impl Sockets {
                 address: address.ip(),
                 port: address.port(),
                 tls: listener.tls,
+                has_vips: listener.has_vips(),
             });
-            // Another generation may have had more workers: each of its queues is somebody's.
+            let mut bound: Vec<Vec<LaneSocket>> = workers.iter().map(|_| Vec::new()).collect();
+            // Another generation may have had more workers or lanes: each of its queues is somebody's.
             for (index, socket) in sockets.into_iter().enumerate() {
-                let worker = index % workers.len();
-                workers[worker].push(Bound { socket, info: info.clone(), serves: serves.clone() });
+                let share = shares.get(index / self.workers).copied().unwrap_or(Lane::Unknown.share());
+                bound[index % self.workers].push(LaneSocket { socket, share });
+            }
+            for (worker, sockets) in workers.iter_mut().zip(bound) {
+                worker.push(Bound { sockets, info: info.clone(), serves: serves.clone() });
             }
         }
         Ok(PerWorker { addresses, workers })
     }
 }
 
-/// A socket for each worker on the same address: the kernel spreads connections over them.
+/// The virtual addresses of the listeners, as the kernel takes them.
+pub(super) fn vips(settings: &Settings) -> Vec<Vips> {
+    let numbered = (0..).zip(&settings.listeners).filter(|(_, listener)| listener.has_vips());
+    let vips = |(number, listener): (u32, &Listener)| Vips {
+        listener: number,
+        prefixes: listener.vips.clone(),
+        ports: listener.ports.clone(),
+    };
+    numbered.map(vips).collect()
+}
+
+/// So many sockets on the same address: the kernel spreads connections over them.
 fn share(
     address: SocketAddr,
     inherited: Vec<TcpListener>,
-    workers: usize,
+    count: usize,
 ) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
     let address = match inherited.first() {
         Some(socket) => socket.local_addr()?,
@@ -120,7 +164,7 @@ fn share(
         None => open(address, false)?.local_addr()?,
     };
     let mut sockets = inherited;
-    while sockets.len() < workers {
+    while sockets.len() < count {
         sockets.push(open(address, true)?);
     }
     Ok((address, sockets))

@@ -8,7 +8,7 @@ use std::{error::Error as StdError, io};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapError},
-    programs::{ProgramError, Xdp, XdpMode, xdp::XdpLink},
+    programs::{Program, ProgramError, Xdp, XdpMode, xdp::XdpLink},
 };
 use caps::{CapSet, Capability};
 use edge_ebpf::{PENALTY_V4_MASK, PENALTY_V6_MASK, SourceV4Key, SourceV6Key, XDP_PROGRAM};
@@ -38,7 +38,15 @@ pub(super) fn load(penalty: &Penalty, debug: bool) -> Result<Ebpf, Error> {
         .override_global(PENALTY_V6_MASK, &v6_mask, true)
         .load(OBJECT)
         .map_err(classify)?;
-    xdp(&mut ebpf)?.load().map_err(|error| classify(error.into()))?;
+    for (_, program) in ebpf.programs_mut() {
+        let loaded = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SkReuseport(program) => program.load(),
+            Program::SkLookup(program) => program.load(),
+            _ => continue,
+        };
+        loaded.map_err(|error| classify(error.into()))?;
+    }
     Ok(ebpf)
 }
 

@@ -2,29 +2,34 @@
 //! cheaper and decide nothing: all that is lost without them is speed.
 
 mod counters;
+mod lanes;
 mod loader;
 mod log;
 mod penalties;
 mod publisher;
 mod samples;
 mod status;
+mod vips;
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::programs::xdp::XdpLink;
+use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
-use self::{counters::Counters, penalties::Penalties, publisher::Publisher};
+use self::{counters::Counters, lanes::Lanes, penalties::Penalties, publisher::Publisher, vips::VirtualAddresses};
 pub use self::{
+    lanes::{Lane, unsteer},
     loader::OBJECT,
     log::LogReader,
     publisher::Changes,
     samples::{Sample, SampleReader},
     status::Program,
+    vips::Vips,
 };
 /// Which sources the operator denies, asked in userspace: the kernel only answers earlier, so that no one gets in
 /// without a program who would not have got in otherwise (X1).
@@ -85,6 +90,41 @@ pub enum Error {
     /// The kernel's clock cannot be read.
     #[error("reading the kernel's clock")]
     Clock(#[source] std::io::Error),
+    /// A listening socket, or the network namespace, does not tell what is asked of it.
+    #[error("asking for a socket's address or the network namespace")]
+    Socket(#[source] std::io::Error),
+    /// The kernel does not take the program that chooses sockets.
+    #[error("attaching the program of `kernel.lanes`")]
+    Lanes {
+        /// What it answered.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// More listening sockets than the map takes.
+    #[error("{found} listening sockets with lanes, and the kernel takes {}", edge_ebpf::LANE_SOCKETS_CAPACITY)]
+    LaneCapacity {
+        /// How many there are.
+        found: u64,
+    },
+    /// The kernel does not take the program that finds listeners.
+    #[error("attaching the program of `vips`")]
+    Vips {
+        /// What it answered.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// More listeners with virtual addresses than the maps take.
+    #[error("{found} listeners, and virtual addresses are for the first {}", edge_ebpf::VIP_LISTENERS)]
+    VipListeners {
+        /// How many there are.
+        found: u32,
+    },
+    /// More listeners at one prefix than an entry takes.
+    #[error("more than {} listeners have virtual addresses around {prefix}", edge_ebpf::VIP_LISTENERS_PER_PREFIX)]
+    VipsOfPrefix {
+        /// The prefix.
+        prefix: String,
+    },
     /// More networks than a deny trie takes.
     #[error("{found} denied networks of one address family, and the kernel takes {}", edge_ebpf::DENY_CAPACITY)]
     DenyCapacity {
@@ -125,6 +165,8 @@ struct Active {
     counters: Counters,
     publisher: Mutex<Publisher>,
     penalties: Mutex<Penalties>,
+    lanes: Mutex<Lanes>,
+    vips: Mutex<VirtualAddresses>,
     log: Option<LogReader>,
     samples: Option<SampleReader>,
     /// Holds the programs and their links.
@@ -132,21 +174,32 @@ struct Active {
     ebpf: Ebpf,
 }
 
-/// Loads and attaches what the settings ask for. Later calls on the handle need no privilege (Linux 6.1), so the
-/// caller drops them after this.
+/// Loads what the settings ask for and puts the programs on the interfaces.
 pub fn start(settings: &settings::Kernel) -> Result<Kernel, Error> {
+    let mut kernel = load(settings)?;
+    kernel.attach(settings)?;
+    Ok(kernel)
+}
+
+/// Loads what the settings ask for; nothing runs yet. What is called on the handle after it was attached needs no
+/// privilege (Linux 6.1), so the caller drops them then.
+pub fn load(settings: &settings::Kernel) -> Result<Kernel, Error> {
+    let is_wanted = !settings.interfaces.is_empty() || settings.lanes || settings.has_vips;
     match settings.mode {
         KernelMode::Off => Ok(Kernel::disabled()),
-        KernelMode::Auto if settings.interfaces.is_empty() => {
+        KernelMode::Auto if !is_wanted => {
             info!("no interface is named in [kernel], so no kernel program runs");
             Ok(Kernel::disabled())
         }
-        KernelMode::Required if settings.interfaces.is_empty() => Err(Error::NoInterface),
-        KernelMode::Required => Ok(Kernel { active: Some(Active::start(settings)?) }),
-        KernelMode::Auto => match Active::start(settings) {
+        KernelMode::Required if !is_wanted => Err(Error::NoInterface),
+        KernelMode::Required => Ok(Kernel { active: Some(Active::load(settings)?) }),
+        KernelMode::Auto => match Active::load(settings) {
             Ok(active) => Ok(Kernel { active: Some(active) }),
             Err(error) => {
                 warn!(reason = loader::chain(&error), "no kernel program runs; userspace does all of the work");
+                if settings.has_vips {
+                    tracing::error!("without kernel programs no connection to `vips` reaches a listener");
+                }
                 Ok(Kernel::disabled())
             }
         },
@@ -174,11 +227,69 @@ impl Kernel {
         self.active.as_ref().map_or(&[], |active| &active.attachments)
     }
 
-    /// Takes the programs off their interfaces, for another generation's: userspace does all of the work from here on.
+    /// Puts the programs on the interfaces. In mode `auto`, where that fails, no program runs.
+    pub fn attach(&mut self, settings: &settings::Kernel) -> Result<(), Error> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        match active.attach(settings) {
+            Ok(()) => Ok(()),
+            Err(error) if settings.mode == KernelMode::Auto => {
+                warn!(
+                    reason = loader::chain(&error),
+                    "no kernel program runs on interfaces; userspace does their work"
+                );
+                if !settings.lanes && !settings.has_vips {
+                    self.active = None;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the programs off their interfaces and gives the sockets free, for another generation's: userspace does all
+    /// of the work from here on.
     pub fn detach(&self) {
         let Some(active) = &self.active else { return };
         active.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        active.lanes().release();
+        active.vips().detach();
         info!("the kernel programs are detached");
+    }
+
+    /// Has connections of a listener choose among these sockets: as many of each lane, one for each worker.
+    pub fn steer(&self, sockets: &[TcpListener]) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.lanes().steer(&active.ebpf, sockets))
+    }
+
+    /// Puts a source into a lane until then. `address`: the first of its prefix.
+    pub fn set_lane(&self, address: IpAddr, lane: Lane, until: Instant) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.lanes().insert(address, lane, until))
+    }
+
+    /// Where new connections went, by lane; nothing where no program chooses.
+    pub fn lane_counters(&self) -> Vec<(&'static str, u64)> {
+        self.active.as_ref().map_or_else(Vec::new, |active| active.lanes().counters())
+    }
+
+    /// Has connections to virtual addresses reach their listeners, through one socket of each.
+    pub fn attach_vips(&mut self, vips: &[Vips], sockets: &[(u32, &TcpListener)]) -> Result<(), Error> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let mut addresses = active.vips.lock().unwrap_or_else(PoisonError::into_inner);
+        for (listener, socket) in sockets {
+            addresses.set_socket(*listener, socket)?;
+        }
+        addresses.publish(vips)?;
+        addresses.attach(&mut active.ebpf)
+    }
+
+    /// Makes these the virtual addresses, as after changed settings; connections go on.
+    pub fn publish_vips(&self, vips: &[Vips]) -> Result<Changes, Error> {
+        self.active.as_ref().map_or(Ok(Changes::default()), |active| active.vips().publish(vips))
+    }
+
+    /// What became of connections to virtual addresses.
+    pub fn vip_counters(&self) -> Vec<(&'static str, u64)> {
+        self.active.as_ref().map_or_else(Vec::new, |active| active.vips().counters())
     }
 
     /// Makes the kernel deny exactly these networks, as after changed settings.
@@ -223,12 +334,18 @@ impl Kernel {
         let Some(active) = &self.active else { return Vec::new() };
         let (deny_v4, deny_v6) = active.publisher.lock().unwrap_or_else(PoisonError::into_inner).fill();
         let (penalty_v4, penalty_v6) = self.penalties().map_or((0, 0), |penalties| penalties.fill());
+        let (lane_v4, lane_v6) = active.lanes().fill();
+        let (vips_v4, vips_v6) = active.vips().fill();
         let of = |name, entries: usize, capacity: u32| (name, entries as u64, u64::from(capacity));
         vec![
             of(edge_ebpf::DENY_V4, deny_v4, edge_ebpf::DENY_CAPACITY),
             of(edge_ebpf::DENY_V6, deny_v6, edge_ebpf::DENY_CAPACITY),
             of(edge_ebpf::PENALTY_V4, penalty_v4, edge_ebpf::PENALTY_CAPACITY),
             of(edge_ebpf::PENALTY_V6, penalty_v6, edge_ebpf::PENALTY_CAPACITY),
+            of(edge_ebpf::LANE_V4, lane_v4, edge_ebpf::LANE_CAPACITY),
+            of(edge_ebpf::LANE_V6, lane_v6, edge_ebpf::LANE_CAPACITY),
+            of(edge_ebpf::VIPS_V4, vips_v4, edge_ebpf::VIP_CAPACITY),
+            of(edge_ebpf::VIPS_V6, vips_v6, edge_ebpf::VIP_CAPACITY),
         ]
     }
 
@@ -250,25 +367,46 @@ impl Kernel {
 }
 
 impl Active {
-    fn start(settings: &settings::Kernel) -> Result<Self, Error> {
+    fn load(settings: &settings::Kernel) -> Result<Self, Error> {
         let debug = LogReader::wanted();
         let mut ebpf = loader::load(&settings.penalty, debug)?;
         let counters = Counters::new(&mut ebpf)?;
         let mut publisher = Publisher::new(&mut ebpf)?;
         let penalties = Mutex::new(Penalties::new(&mut ebpf)?);
+        let lanes = Mutex::new(Lanes::new(&mut ebpf)?);
+        let vips = Mutex::new(VirtualAddresses::new(&mut ebpf)?);
         let samples = Some(SampleReader::new(&mut ebpf)?);
         let log = if debug { Some(LogReader::new(&mut ebpf)?) } else { None };
         // Entries before programs: from its first frame on, a program knows all of them.
         publisher.publish(&settings.deny)?;
-        let (mut attachments, mut links) = (Vec::new(), Vec::new());
-        for interface in &settings.interfaces {
-            let (attachment, link) = loader::attach(&mut ebpf, interface)?;
-            attachments.push(attachment);
-            links.push(link);
-        }
-        let links = Mutex::new(links);
-        Ok(Self { attachments, counters, publisher: Mutex::new(publisher), penalties, log, samples, links, ebpf })
+        let (attachments, publisher, links) = (Vec::new(), Mutex::new(publisher), Mutex::default());
+        Ok(Self { attachments, counters, publisher, penalties, lanes, vips, log, samples, links, ebpf })
     }
+
+    fn attach(&mut self, settings: &settings::Kernel) -> Result<(), Error> {
+        for interface in &settings.interfaces {
+            let (attachment, link) = loader::attach(&mut self.ebpf, interface)?;
+            self.attachments.push(attachment);
+            self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+        }
+        Ok(())
+    }
+
+    // Each call on one of these is one write or read, so a panic leaves nothing half done.
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vips(&self) -> MutexGuard<'_, VirtualAddresses> {
+        self.vips.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A moment on the kernel's clock, in nanoseconds.
+fn monotonic_ns(moment: Instant) -> Result<u64, Error> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(std::io::Error::from).map_err(Error::Clock)?;
+    let left = moment.saturating_duration_since(Instant::now());
+    Ok(u64::try_from((Duration::from(now) + left).as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Drop for Active {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aya::{
     Ebpf,
@@ -12,9 +12,8 @@ use edge_ebpf::{
     GUARDED_PORTS, PENALTY_V4, PENALTY_V6, PORT_WORDS, PenaltyEntry, SourceV4Key, SourceV6Key, VERDICT_DROP,
     VERDICT_OBSERVE, port_bit, port_word,
 };
-use nix::time::{ClockId, clock_gettime};
 
-use super::{Error, loader};
+use super::{Error, loader, monotonic_ns};
 use crate::settings::PenaltyMode;
 
 /// Holds the maps. Addresses are the first of their prefix, as the programs cut them.
@@ -88,11 +87,4 @@ impl Penalties {
     pub(super) fn fill(&self) -> (usize, usize) {
         (self.v4.keys().filter(Result::is_ok).count(), self.v6.keys().filter(Result::is_ok).count())
     }
-}
-
-/// A moment on the kernel's clock, in nanoseconds.
-fn monotonic_ns(moment: Instant) -> Result<u64, Error> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(std::io::Error::from).map_err(Error::Clock)?;
-    let left = moment.saturating_duration_since(Instant::now());
-    Ok(u64::try_from((Duration::from(now) + left).as_nanos()).unwrap_or(u64::MAX))
 }

@@ -77,7 +77,7 @@ impl Judge {
     /// Takes a report, and says what became of its source.
     pub(super) fn hear(&mut self, report: Report, now: Instant) -> Heard {
         let mut heard = Heard::default();
-        let Report { source, good, bad, tokens, reason, is_direct } = report;
+        let Report { source, good, bad, tokens, reason, is_direct, .. } = report;
         let record = match (self.records.get_mut(&source), reason) {
             (Some(record), _) => record,
             // Good tokens of a source that was forgotten meanwhile.
@@ -219,7 +219,15 @@ mod tests {
     /// A report of `bad` tokens, the first of them number `first`, beside good ones.
     fn report(source: Source, good: u32, bad: std::ops::Range<u64>) -> Report {
         let reason = (!bad.is_empty()).then_some(Reason::SignatureInvalid);
-        Report { source, good, bad: (bad.end - bad.start) as u32, tokens: bad.collect(), reason, is_direct: true }
+        Report {
+            source,
+            good,
+            bad: (bad.end - bad.start) as u32,
+            tokens: bad.collect(),
+            reason,
+            is_proven: false,
+            is_direct: true,
+        }
     }
 
     fn judge() -> Judge {

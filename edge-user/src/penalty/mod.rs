@@ -23,7 +23,7 @@ pub use self::sentences::{PenaltyBox, Sentence};
 pub use self::source::Source;
 pub(crate) use self::source::{v4_mask, v6_mask};
 pub use self::tally::{Report, Tally};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Lane};
 use crate::metrics::{Exposition, Kind};
 use crate::settings::{Cidr, Penalty, PenaltyMode};
 
@@ -31,6 +31,8 @@ use crate::settings::{Cidr, Penalty, PenaltyMode};
 const QUEUED_BATCHES: usize = 1024;
 /// Sentences that one generation tells another of.
 const HANDED: usize = 10_000;
+/// How long a source is good for the lanes after a verified token.
+const GOOD_FOR: Duration = Duration::from_secs(600);
 /// How often what is over is forgotten.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,7 @@ pub struct Penalties {
     /// What workers read.
     pub sentences: Arc<PenaltyBox>,
     judge: Mutex<Judge>,
+    has_lanes: bool,
     kernel: Arc<Kernel>,
 }
 
@@ -61,24 +64,25 @@ pub struct Reports(mpsc::Receiver<Vec<Report>>);
 #[derive(Clone)]
 pub struct Feed {
     sentences: Arc<PenaltyBox>,
+    has_lanes: bool,
     to: mpsc::Sender<Vec<Report>>,
 }
 
 impl Feed {
     /// A worker's counts.
     pub fn tally(&self) -> Tally {
-        Tally::new(self.sentences.clone(), self.to.clone())
+        Tally::new(self.sentences.clone(), self.has_lanes, self.to.clone())
     }
 }
 
 impl Penalties {
-    /// By these rules; sources of `trusted` never enter.
-    pub fn new(rules: Penalty, trusted: &[Cidr], kernel: Arc<Kernel>) -> (Arc<Self>, Feed, Reports) {
+    /// By these rules; sources of `trusted` never enter. `has_lanes`: whether good sources are told apart.
+    pub fn new(rules: Penalty, trusted: &[Cidr], has_lanes: bool, kernel: Arc<Kernel>) -> (Arc<Self>, Feed, Reports) {
         let sentences = Arc::new(PenaltyBox::new(rules));
         let (to, reports) = mpsc::channel(QUEUED_BATCHES);
         let judge = Mutex::new(Judge::new(rules, trusted.to_vec()));
-        let feed = Feed { sentences: sentences.clone(), to };
-        (Arc::new(Self { sentences, judge, kernel }), feed, Reports(reports))
+        let feed = Feed { sentences: sentences.clone(), has_lanes, to };
+        (Arc::new(Self { sentences, judge, has_lanes, kernel }), feed, Reports(reports))
     }
 
     /// What is known of the source this address belongs to.
@@ -129,8 +133,11 @@ impl Penalties {
     /// Takes one batch of reports.
     fn hear(&self, reports: Vec<Report>, now: Instant) {
         for report in reports {
-            let source = report.source;
+            let (source, is_proven) = (report.source, report.is_proven);
             let heard = self.judge().hear(report, now);
+            if self.has_lanes {
+                self.choose_lane(source, is_proven, now);
+            }
             if heard.is_new {
                 self.sentences.suspect(source);
             }
@@ -140,6 +147,19 @@ impl Penalties {
             if let Some(sentence) = heard.sentence {
                 self.impose(source, sentence);
             }
+        }
+    }
+
+    /// A source that sent more bad tokens than good ones offends until they are forgotten, whatever else it sent.
+    fn choose_lane(&self, source: Source, is_proven: bool, now: Instant) {
+        let offends = self.judge().record(source).is_some_and(|record| record.bad > record.good);
+        let lane = match (offends, is_proven) {
+            (true, _) => (Lane::Offending, self.sentences.rules().window),
+            (false, true) => (Lane::Good, GOOD_FOR),
+            (false, false) => return,
+        };
+        if let Err(error) = self.kernel.set_lane(source.address(), lane.0, now + lane.1) {
+            tracing::debug!(error = format!("{:#}", anyhow::Error::from(error)), "the kernel did not take a lane");
         }
     }
 

@@ -1,8 +1,9 @@
 //! One worker's counts between two looks of its ticker: no lock, no wait, and for most good requests one load.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -12,6 +13,9 @@ use crate::settings::PenaltyMode;
 
 /// Sources a worker counts between two batches; beyond that their tokens count for nothing, as if they had not come.
 const MAX_SOURCES: usize = 4096;
+
+/// How often the lanes are told that a source is good: well before they forget it.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What one worker saw of one source since its last report.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Report {
     pub tokens: Vec<u64>,
     /// What the last bad one was refused for.
     pub reason: Option<Reason>,
+    /// Whether a verified one came, and the lanes have to know.
+    pub is_proven: bool,
     /// Whether one of the bad ones came over the source's own connection, and not through a trusted proxy.
     pub is_direct: bool,
 }
@@ -35,11 +41,20 @@ pub struct Tally {
     sentences: Arc<PenaltyBox>,
     to: mpsc::Sender<Vec<Report>>,
     counts: HashMap<Source, Report>,
+    /// Sources that the lanes know for good, where there are lanes.
+    proven: Option<Proven>,
+}
+
+/// Sources that were told of lately.
+struct Proven {
+    sources: HashSet<Source>,
+    since: Instant,
 }
 
 impl Tally {
-    pub(super) fn new(sentences: Arc<PenaltyBox>, to: mpsc::Sender<Vec<Report>>) -> Self {
-        Self { sentences, to, counts: HashMap::new() }
+    pub(super) fn new(sentences: Arc<PenaltyBox>, has_lanes: bool, to: mpsc::Sender<Vec<Report>>) -> Self {
+        let proven = has_lanes.then(|| Proven { sources: HashSet::new(), since: Instant::now() });
+        Self { sentences, to, counts: HashMap::new(), proven }
     }
 
     /// What workers read.
@@ -50,6 +65,11 @@ impl Tally {
     /// A token of this address was verified.
     pub fn good(&mut self, address: IpAddr) {
         let source = self.sentences.source(address);
+        if self.proven.as_mut().is_some_and(|proven| proven.is_news(source))
+            && let Some(report) = self.report(source)
+        {
+            report.is_proven = true;
+        }
         if self.sentences.is_suspect(source)
             && let Some(report) = self.report(source)
         {
@@ -87,8 +107,20 @@ impl Tally {
         if self.counts.len() >= MAX_SOURCES && !self.counts.contains_key(&source) {
             return None;
         }
-        let new = || Report { source, good: 0, bad: 0, tokens: Vec::new(), reason: None, is_direct: false };
+        let new =
+            || Report { source, good: 0, bad: 0, tokens: Vec::new(), reason: None, is_proven: false, is_direct: false };
         Some(self.counts.entry(source).or_insert_with(new))
+    }
+}
+
+impl Proven {
+    /// Whether the lanes have to be told of this one, for the first time or again.
+    fn is_news(&mut self, source: Source) -> bool {
+        if self.since.elapsed() > TELL_AGAIN || self.sources.len() >= MAX_SOURCES {
+            self.sources.clear();
+            self.since = Instant::now();
+        }
+        self.sources.insert(source)
     }
 }
 
@@ -100,7 +132,7 @@ mod tests {
     fn tally(rules: Penalty) -> (Tally, Arc<PenaltyBox>, mpsc::Receiver<Vec<Report>>) {
         let sentences = Arc::new(PenaltyBox::new(rules));
         let (to, from) = mpsc::channel(1);
-        (Tally::new(sentences.clone(), to), sentences, from)
+        (Tally::new(sentences.clone(), false, to), sentences, from)
     }
 
     #[test]
@@ -159,6 +191,22 @@ mod tests {
     fn where_penalties_are_off_nothing_is_counted() {
         let (mut tally, _sentences, mut from) = tally(Penalty { mode: PenaltyMode::Off, ..Penalty::default() });
         tally.bad("192.0.2.1".parse().unwrap(), Reason::SignatureInvalid, 7, true);
+        tally.hand_over();
+        assert!(from.try_recv().is_err());
+    }
+
+    #[test]
+    fn lanes_hear_of_a_good_source_once_in_a_while() {
+        let sentences = Arc::new(PenaltyBox::new(Penalty::default()));
+        let (to, mut from) = mpsc::channel(1);
+        let mut tally = Tally::new(sentences, true, to);
+        for _ in 0..9 {
+            tally.good("192.0.2.1".parse().unwrap());
+        }
+        tally.hand_over();
+        let batch = from.try_recv().unwrap();
+        assert_eq!((batch.len(), batch[0].is_proven, batch[0].good), (1, true, 0));
+        tally.good("192.0.2.1".parse().unwrap());
         tally.hand_over();
         assert!(from.try_recv().is_err());
     }

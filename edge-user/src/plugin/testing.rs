@@ -81,7 +81,8 @@ impl Scene {
             head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
         }
         let local = IpAddr::from([127, 0, 0, 1]);
-        let listener = ListenerInfo { label: "127.0.0.1:8000".into(), address: local, port: 8000, tls: false };
+        let listener =
+            ListenerInfo { label: "127.0.0.1:8000".into(), address: local, port: 8000, tls: false, has_vips: false };
         Self {
             head,
             path: "/path".into(),
@@ -90,7 +91,13 @@ impl Scene {
             expects_continue: false,
             client: IpAddr::from([192, 0, 2, 7]),
             now: Now::read(),
-            connection: Connection::new(([192, 0, 2, 7], 1234).into(), local, false, Arc::new(listener), None),
+            connection: Connection::new(
+                ([192, 0, 2, 7], 1234).into(),
+                (local, 8000).into(),
+                false,
+                Arc::new(listener),
+                None,
+            ),
             route: Route {
                 id: uuid::Uuid::from_u128(1),
                 name: Some("route".into()),

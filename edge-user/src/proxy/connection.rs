@@ -23,14 +23,16 @@ pub struct ListenerInfo {
     pub port: u16,
     /// Whether it terminates TLS.
     pub tls: bool,
+    /// Whether virtual addresses lead here.
+    pub has_vips: bool,
 }
 
 impl ListenerInfo {
-    /// The address a connection came to. Only one bound to all addresses has to ask the kernel.
-    pub fn local(&self, tcp: &TcpStream) -> io::Result<IpAddr> {
-        match self.address.is_unspecified() {
-            false => Ok(self.address),
-            true => tcp.local_addr().map(|local| local.ip()),
+    /// The address a connection came to. Only one bound to all addresses, or with virtual ones, has to ask the kernel.
+    pub fn local(&self, tcp: &TcpStream) -> io::Result<SocketAddr> {
+        match self.address.is_unspecified() || self.has_vips {
+            false => Ok(SocketAddr::new(self.address, self.port)),
+            true => tcp.local_addr(),
         }
     }
 }
@@ -53,7 +55,7 @@ pub struct Connection {
     pub trusted: bool,
     /// Where it was accepted.
     pub listener: Arc<ListenerInfo>,
-    /// The listener's port.
+    /// The port it was accepted at.
     pub port: u16,
     /// Whether it is encrypted.
     pub tls: bool,
@@ -69,17 +71,17 @@ impl Connection {
     /// A connection from `peer`, an IPv4 address mapped into IPv6 taken as IPv4.
     pub fn new(
         peer: SocketAddr,
-        local: IpAddr,
+        local: SocketAddr,
         trusted: bool,
         listener: Arc<ListenerInfo>,
         tls_version: Option<&'static str>,
     ) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let (port, tls) = (listener.port, listener.tls);
+        let (port, tls) = (local.port(), listener.tls);
         Self {
             peer,
             peer_text: peer.ip().to_string().into(),
-            local: local.to_canonical(),
+            local: local.ip().to_canonical(),
             serial: NEXT.fetch_add(1, Ordering::Relaxed),
             requests: Cell::new(0),
             ends: Cell::new(false),
@@ -91,6 +93,11 @@ impl Connection {
             sni: None,
             client_certificate: None,
         }
+    }
+
+    /// The address and port it was accepted at, where these may be virtual ones.
+    pub fn virtual_address(&self) -> Option<SocketAddr> {
+        self.listener.has_vips.then(|| SocketAddr::new(self.local, self.port))
     }
 
     /// The peer's address.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, ListenerInfo};
-use super::context::Context;
+use super::context::Context as Request;
 use super::respond::{self, Body, Local};
 use super::{After, Heads, handle};
 use crate::clock::Wait;
@@ -36,17 +36,25 @@ use crate::worker::{Phase, Worker};
 /// How long accepting rests after the process ran out of descriptors (D5).
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// One bound socket of one worker.
+/// The bound sockets of one listener that are one worker's.
 pub struct Bound {
-    /// The socket, listening and non-blocking.
-    pub socket: std::net::TcpListener,
+    /// The sockets, a lane each.
+    pub sockets: Vec<LaneSocket>,
     /// What requests see of it.
     pub info: Arc<ListenerInfo>,
     /// What its connections are.
     pub serves: Serves,
 }
 
-/// What the connections of a socket are, and the TLS rules they come with.
+/// One lane's socket.
+pub struct LaneSocket {
+    /// It listens and is non-blocking.
+    pub socket: std::net::TcpListener,
+    /// How many connections are taken from it before it is the next one's turn.
+    pub share: usize,
+}
+
+/// What the connections of a listener are, and the TLS rules they come with.
 #[derive(Clone)]
 pub enum Serves {
     /// Requests; over TLS where there are rules for it.
@@ -83,28 +91,32 @@ impl Drop for Counted {
     }
 }
 
-/// Accepts on one socket until the drain, then what the kernel has queued by then, then closes it.
+/// Accepts on the sockets of one listener until the drain, then what the kernel has queued by then, then closes them.
 pub fn accept(
     worker: Rc<Worker>,
     bound: Bound,
     mut phase: watch::Receiver<Phase>,
 ) -> io::Result<impl Future<Output = ()>> {
-    let listener = TcpListener::from_std(bound.socket)?;
+    let lane = |lane: LaneSocket| Ok((TcpListener::from_std(lane.socket)?, lane.share));
+    let lanes: Vec<(TcpListener, usize)> = bound.sockets.into_iter().map(lane).collect::<io::Result<_>>()?;
     let (info, serves) = (bound.info, bound.serves);
     worker.listeners.set(worker.listeners.get() + 1);
     Ok(async move {
+        let has_room = || worker.connections.get() < worker.max_connections;
+        let take = |tcp, peer| spawn(&worker, tcp, peer, &info, &serves);
         loop {
-            while worker.connections.get() >= worker.max_connections {
-                // The kernel's queue holds the rest; it is bounded too (D3).
+            while !has_room() {
+                // The kernel's queues hold the rest; they are bounded too (D3).
                 worker.connection_ended.notified().await;
             }
-            let accepted = tokio::select! {
+            let round = tokio::select! {
                 biased;
                 _ = phase.wait_for(|phase| *phase != Phase::Serve) => break,
-                accepted = listener.accept() => accepted,
+                round = poll_fn(|cx| poll_round(&lanes, &has_room, &take, cx)) => round,
             };
-            match accepted {
-                Ok((tcp, peer)) => spawn(&worker, tcp, peer, &info, &serves),
+            match round {
+                // What was taken is served before the next round, or the shares would mean nothing.
+                Ok(()) => tokio::task::yield_now().await,
                 Err(error) => {
                     tracing::warn!(listener = %info.label, %error, "could not accept a connection");
                     tokio::time::sleep(EXHAUSTED).await;
@@ -112,16 +124,44 @@ pub fn accept(
             }
         }
         poll_fn(|cx| {
-            while let Poll::Ready(Ok((tcp, peer))) = listener.poll_accept(cx) {
-                spawn(&worker, tcp, peer, &info, &serves);
+            for (listener, _) in &lanes {
+                while let Poll::Ready(Ok((tcp, peer))) = listener.poll_accept(cx) {
+                    take(tcp, peer);
+                }
             }
             Poll::Ready(())
         })
         .await;
-        drop(listener);
+        drop(lanes);
         worker.listeners.set(worker.listeners.get() - 1);
         worker.connection_ended.notify_waiters();
     })
+}
+
+/// Takes the share of each lane, as far as there are connections. Ready once there was one.
+fn poll_round(
+    lanes: &[(TcpListener, usize)],
+    has_room: &impl Fn() -> bool,
+    take: &impl Fn(TcpStream, SocketAddr),
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let mut any = false;
+    for (listener, share) in lanes {
+        for _ in 0..*share {
+            if !has_room() {
+                return Poll::Ready(Ok(()));
+            }
+            match listener.poll_accept(cx) {
+                Poll::Ready(Ok((tcp, peer))) => {
+                    any = true;
+                    take(tcp, peer);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+    }
+    if any { Poll::Ready(Ok(())) } else { Poll::Pending }
 }
 
 fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, serves: &Serves) {
@@ -243,7 +283,7 @@ async fn refuse_head(
     };
     // Nothing of what could not be read is taken for fields of a request.
     heads.request.clear();
-    let mut context = Context::new(worker, connection);
+    let mut context = Request::new(worker, connection);
     let answer = Local::new(status, reason, message).body(Body::ProxyError).close();
     respond::local(&mut context, &heads.request, &mut heads.response, conn, &answer);
     let _ = poll_fn(|cx| conn.poll_flush(cx)).await;

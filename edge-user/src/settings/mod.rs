@@ -6,6 +6,7 @@ mod cidr;
 mod dns;
 mod identity;
 mod penalty;
+mod ports;
 mod read;
 mod secrets;
 
@@ -17,6 +18,7 @@ pub use cidr::{Cidr, CidrSet};
 pub use dns::{Dns, RecordType};
 pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
 pub use penalty::{Penalty, PenaltyMode};
+pub use ports::PortRange;
 pub(crate) use read::read;
 pub use secrets::Secrets;
 
@@ -84,6 +86,17 @@ pub struct Listener {
     /// `client_ca`: PEM file with the authorities that clients' certificates have to lead to, read at the start.
     /// Default: none, and any certificate is taken that is in its time and whose key the client proves to hold.
     pub client_ca: Option<PathBuf>,
+    /// `vips`: virtual addresses, which reach this listener too: any address of these ranges, at `ports`. Default: none.
+    pub vips: Vec<Cidr>,
+    /// `ports`: of `vips`. Default: the listener's own.
+    pub ports: Vec<PortRange>,
+}
+
+impl Listener {
+    /// Whether connections come to other addresses than its own.
+    pub fn has_vips(&self) -> bool {
+        !self.vips.is_empty()
+    }
 }
 
 /// What a listener takes.
@@ -169,6 +182,11 @@ pub struct Kernel {
     pub interfaces: Vec<String>,
     /// `deny`: sources whose packets are dropped. Default: none.
     pub deny: Vec<Cidr>,
+    /// `lanes`: sockets apart for sources that sent good tokens lately, for unknown ones, and for those that sent bad
+    /// ones, of which each worker takes 8, 3 and 1. Default false.
+    pub lanes: bool,
+    /// Whether a listener has virtual addresses.
+    pub has_vips: bool,
     /// `[kernel.penalty]`
     pub penalty: Penalty,
 }

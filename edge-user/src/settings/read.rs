@@ -13,7 +13,7 @@ use super::penalty::penalty;
 use super::secrets::secrets;
 use super::{
     Admin, Cidr, ClientCertificates, Control, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener,
-    Log, LogTarget, Mode, PairFiles, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
+    Log, LogTarget, Mode, PairFiles, PortRange, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
@@ -70,7 +70,7 @@ pub(crate) fn read_text(
 }
 
 fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&str) -> Option<String>) -> Settings {
-    let settings = Settings {
+    let mut settings = Settings {
         file: String::new(),
         listeners: listeners(&mut reader, base, readable),
         process: section(&mut reader, "process", |r| Process {
@@ -121,6 +121,11 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         echo: reader.object("echo").and_then(echo),
         warnings: Vec::new(),
     };
+    settings.kernel.has_vips = settings.listeners.iter().any(Listener::has_vips);
+    if settings.kernel.mode == KernelMode::Off && (settings.kernel.has_vips || settings.kernel.lanes) {
+        let (key, what) = if settings.kernel.lanes { ("kernel", "`lanes`") } else { ("listeners", "`vips`") };
+        reader.problem(key, format!("{what} without kernel programs"), "another `kernel.mode` than \"off\"");
+    }
     reader.finish();
     settings
 }
@@ -170,6 +175,15 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
             }
         };
         let (client_certificate, client_ca) = clients(&mut section, base, tls && mode == Mode::Http);
+        let vips = section.parsed_list("vips", CIDR, Cidr::parse).unwrap_or_default();
+        let ports = ports(&mut section, address, !vips.is_empty());
+        if let Some(wrong) = address.and_then(|address| vips.iter().find(|range| !can_lead_to(range, address))) {
+            section.problem(
+                "vips",
+                wrong.to_string(),
+                "ranges of the address family of `address`, or `[::]`, which takes both",
+            );
+        }
         let line = section.line();
         section.finish();
         listeners.extend(address.map(|address| Listener {
@@ -180,9 +194,36 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
             pair,
             client_certificate,
             client_ca,
+            vips,
+            ports,
         }));
     }
     listeners
+}
+
+/// Whether connections to this range can reach a socket of this address: the kernel takes one bound to a single IPv6
+/// address for IPv6 alone.
+fn can_lead_to(range: &Cidr, address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified() || address.is_ipv4() == range.address().is_ipv4()
+}
+
+/// The ports of a listener's virtual addresses.
+fn ports(section: &mut Reader<'_>, address: Option<SocketAddr>, has_vips: bool) -> Vec<PortRange> {
+    let is_named = section.has("ports");
+    let ports =
+        section.parsed_list("ports", "a port or a range of them, like \"443\" or \"8000-8099\"", PortRange::parse);
+    if ports.is_some() && !has_vips {
+        section.problem("ports", "it without virtual addresses", "`vips` beside it");
+    }
+    match (ports, address) {
+        (Some(ports), _) => ports,
+        (None, Some(address)) if has_vips && !is_named && address.port() != 0 => vec![PortRange::one(address.port())],
+        (None, Some(_)) if has_vips && !is_named => {
+            section.problem("ports", "nothing, and `address` leaves the port to the system", "the ports of `vips`");
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What a listener asks of its clients. `can_ask`: where it speaks TLS for requests.
@@ -225,6 +266,8 @@ fn kernel(reader: &mut Reader<'_>) -> Kernel {
             })
             .unwrap_or_default(),
         deny: reader.parsed_list("deny", CIDR, Cidr::parse).unwrap_or_default(),
+        lanes: reader.bool("lanes").unwrap_or(false),
+        has_vips: false,
         penalty: section(reader, "penalty", penalty),
     }
 }

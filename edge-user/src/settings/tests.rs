@@ -33,6 +33,8 @@ fn every_value_has_its_default() {
             pair: None,
             client_certificate: ClientCertificates::Off,
             client_ca: None,
+            vips: vec![],
+            ports: vec![],
         }]
     );
     assert_eq!((s.process.user, s.workers.count), (None, 0));
@@ -40,7 +42,14 @@ fn every_value_has_its_default() {
     assert_eq!(s.store.path, dir.path().join("edge.db"));
     assert_eq!(
         s.kernel,
-        Kernel { mode: KernelMode::Auto, interfaces: vec![], deny: vec![], penalty: Penalty::default() }
+        Kernel {
+            mode: KernelMode::Auto,
+            interfaces: vec![],
+            deny: vec![],
+            lanes: false,
+            has_vips: false,
+            penalty: Penalty::default()
+        }
     );
     assert_eq!(
         s.proxy,
@@ -93,8 +102,11 @@ certificate = "tls.crt"
 client_certificate = "require"
 client_ca = "clients.pem"
 key = "/abs/tls.key"
+vips = ["203.0.113.0/24", "2001:db8::/32"]
+ports = ["443", "8000-8099"]
 [process]
 user = "edge"
+control = "/run/edge.sock"
 [workers]
 count = 3
 [entities]
@@ -103,6 +115,16 @@ file = "/etc/kong.yaml"
 mode = "required"
 interfaces = ["eth0"]
 deny = ["203.0.113.0/24", "2001:db8::1"]
+lanes = true
+[kernel.penalty]
+mode = "enforce"
+ratio = 0.9
+distinct_tokens = 9
+window = 30
+ttl = 5.5
+max_ttl = 600
+ipv4_prefix = 24
+ipv6_prefix = 56
 [proxy]
 trusted_ips = ["10.0.0.0/8"]
 expose_reason = true
@@ -176,6 +198,24 @@ secret_file = "secret"
             pair: Some(pair),
             client_certificate: ClientCertificates::Require,
             client_ca: Some(dir.path().join("clients.pem")),
+            vips: vec![Cidr::parse("203.0.113.0/24").unwrap(), Cidr::parse("2001:db8::/32").unwrap()],
+            ports: vec![PortRange::one(443), PortRange::parse("8000-8099").unwrap()],
+        }
+    );
+    assert_eq!(s.process.control, Control::At("/run/edge.sock".into()));
+    assert!(s.kernel.lanes && s.kernel.has_vips);
+    let secs = Duration::from_secs_f64;
+    assert_eq!(
+        s.kernel.penalty,
+        Penalty {
+            mode: PenaltyMode::Enforce,
+            ratio: 0.9,
+            distinct_tokens: 9,
+            window: secs(30.0),
+            ttl: secs(5.5),
+            max_ttl: secs(600.0),
+            ipv4_prefix: 24,
+            ipv6_prefix: 56,
         }
     );
     assert_eq!((s.process.user.as_deref(), s.workers.count), (Some("edge"), 3));
@@ -229,6 +269,42 @@ fn wrong_values_are_problems_with_line_and_path() {
         ),
         ("[timeouts]\nidle = 0", "4: timeouts.idle: found 0, expected an integer between 1 and 2147483647"),
         ("[kernel]\nmode = \"on\"", "4: kernel.mode: found \"on\", expected one of: off, auto, required"),
+        (
+            "[kernel.penalty]\nmode = \"drop\"",
+            "4: kernel.penalty.mode: found \"drop\", expected one of: off, observe, enforce",
+        ),
+        ("[kernel.penalty]\nratio = 0.2", "4: kernel.penalty.ratio: found 0.2, expected a number between 0.5 and 1"),
+        (
+            "[kernel.penalty]\ndistinct_tokens = 1",
+            "4: kernel.penalty.distinct_tokens: found 1, expected an integer between 2 and 1000",
+        ),
+        (
+            "[kernel.penalty]\nttl = 60\nmax_ttl = 9",
+            "5: kernel.penalty.max_ttl: found 9 s, expected at least `ttl`, 60 s",
+        ),
+        ("[kernel.penalty]\nttls = 60", "4: kernel.penalty.ttls: found an unknown field, expected `ttl`"),
+        (
+            "[kernel]\nmode = \"off\"\nlanes = true",
+            "3: kernel: found `lanes` without kernel programs, expected another `kernel.mode` than \"off\"",
+        ),
+        (
+            "vips = [\"203.0.113.0\"]\nports = [\"443\"]\n[kernel]\nmode = \"off\"",
+            "1: listeners: found `vips` without kernel programs, expected another `kernel.mode` than \"off\"",
+        ),
+        (
+            "vips = [\"2001:db8::/32\"]\nports = [\"443\"]",
+            "3: listeners[0].vips: found 2001:db8::/32, \
+             expected ranges of the address family of `address`, or `[::]`, which takes both",
+        ),
+        ("ports = [\"443\"]", "3: listeners[0].ports: found it without virtual addresses, expected `vips` beside it"),
+        (
+            "vips = [\"203.0.113.0\"]",
+            "1: listeners[0].ports: found nothing, and `address` leaves the port to the system, expected the ports of `vips`",
+        ),
+        (
+            "vips = [\"203.0.113.0\"]\nports = [\"443\", \"9-8\"]",
+            "4: listeners[0].ports[1]: found \"9-8\", expected a port or a range of them, like \"443\" or \"8000-8099\"",
+        ),
         (
             "[kernel]\ndeny = [\n\"10.0.0.0/33\"]",
             "5: kernel.deny[0]: found \"10.0.0.0/33\", expected an address or a range like 10.0.0.0/8",

@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub client: SocketAddr,
     /// The listener's address as configured.
     pub listener: &'a str,
+    /// The virtual address it came to, absent at a listener without.
+    pub local: Option<SocketAddr>,
     /// Absent when no request line could be read.
     pub version: Option<Version>,
     /// The TLS version's name, absent in clear text.
@@ -259,6 +261,11 @@ impl AccessWriter {
     fn format(&mut self, record: &Record<'_>) {
         self.begin(record.time, record.request_id, record.client, record.listener);
         let out = &mut self.buffer;
+        if let Some(local) = record.local {
+            out.extend_from_slice(text_key!("local").as_bytes());
+            socket(local, out);
+            out.push(b'"');
+        }
         optional(out, text_key!("version"), record.version.map(Version::number));
         optional(out, text_key!("tls"), record.tls);
         string(out, text_key!("method"), record.method);

@@ -48,12 +48,19 @@ impl Scene {
         head.start_request(b"GET", b"/orders?page=1", Version::Http11);
         head.push(Owner::Peer, b"Host", b"api.example");
         let local = IpAddr::from([127, 0, 0, 1]);
-        let listener = ListenerInfo { label: "127.0.0.1:8443".into(), address: local, port: 8443, tls: true };
+        let listener =
+            ListenerInfo { label: "127.0.0.1:8443".into(), address: local, port: 8443, tls: true, has_vips: false };
         Self {
             scheme,
             facts: Facts::parse(claims.to_string().into_bytes(), "").expect("claims"),
             head,
-            connection: Connection::new(([192, 0, 2, 7], 1234).into(), local, false, Arc::new(listener), None),
+            connection: Connection::new(
+                ([192, 0, 2, 7], 1234).into(),
+                (local, 8443).into(),
+                false,
+                Arc::new(listener),
+                None,
+            ),
             certificates: Vec::new(),
             now: NOW,
         }
