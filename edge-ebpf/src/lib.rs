@@ -1,6 +1,8 @@
 //! The ABI between the kernel programs and userspace: map names, capacities, keys and entries. Nothing else.
 #![no_std]
 
+pub mod rejection;
+
 use core::mem::size_of;
 
 /// The XDP program's name in the object.

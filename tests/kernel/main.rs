@@ -7,6 +7,9 @@ mod frame;
 mod frames;
 mod namespace;
 mod privileges;
+mod reject;
+mod reject_heads;
+mod segment;
 
 /// Fails with plain words where the machine cannot run these tests.
 fn require_root() {

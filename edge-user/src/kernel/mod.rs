@@ -5,6 +5,7 @@ mod counters;
 mod loader;
 mod log;
 mod publisher;
+mod token_hash;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use aya::Ebpf;
 use tracing::{info, warn};
 
 use self::{counters::Counters, publisher::Publisher};
-pub use self::{loader::OBJECT, log::LogReader, publisher::Changes};
+pub use self::{loader::OBJECT, log::LogReader, publisher::Changes, token_hash::reject_key};
 /// Which sources the operator denies, asked in userspace: the kernel only answers earlier, so that no one gets in
 /// without a program who would not have got in otherwise (X1).
 pub use crate::settings::CidrSet as DenyList;
