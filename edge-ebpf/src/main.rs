@@ -1,23 +1,32 @@
 //! The kernel object: maps and program entry points. Verdicts are in a file per hook, named after it.
 #![no_std]
 #![no_main]
+// Bounds and loads that the verifier must see as they are; the compiler is a nightly in any case (xtask/src/ebpf.rs).
+#![feature(asm_experimental_arch)]
 
+mod answer;
+mod bounds;
+mod handshake;
 mod packet;
 mod penalty;
+mod reject;
+mod scan;
+mod segment;
+mod siphash;
 mod stats;
 mod steer;
 mod vip;
 mod xdp;
 
 use aya_ebpf::{
-    macros::{map, sk_lookup, sk_reuseport, xdp as xdp_program},
+    macros::{classifier, map, sk_lookup, sk_reuseport, xdp as xdp_program},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf, SockMap},
-    programs::{SkLookupContext, SkReuseportContext, XdpContext},
+    programs::{SkLookupContext, SkReuseportContext, TcContext, XdpContext},
 };
 use edge_ebpf::{
     COUNTER_SLOTS, DENY_CAPACITY, DenyEntry, LANE_CAPACITY, LANE_SOCKETS_CAPACITY, LaneCounter, LaneEntry, ListenerKey,
     PENALTY_CAPACITY, PORT_WORDS, PenaltyEntry, SAMPLES_BYTES, STEERED_CAPACITY, SourceV4Key, SourceV6Key,
-    SteeredEntry, VIP_CAPACITY, VIP_LISTENERS, VipCounter, VipEntry,
+    SteeredEntry, VIP_CAPACITY, VIP_LISTENERS, VipCounter, VipEntry, rejection,
 };
 
 #[map]
@@ -87,6 +96,47 @@ fn edge_vip(ctx: SkLookupContext) -> u32 {
 #[xdp_program(frags)]
 fn edge_xdp(ctx: XdpContext) -> u32 {
     xdp::verdict(&ctx)
+}
+
+#[map]
+static REJECT_LISTENERS: HashMap<u16, rejection::RejectListener> =
+    HashMap::with_max_entries(rejection::REJECT_LISTENER_CAPACITY, 0);
+
+#[map]
+static REJECTED: LruHashMap<rejection::RejectKey, rejection::RejectEntry> =
+    LruHashMap::with_max_entries(rejection::REJECTED_CAPACITY, 0);
+
+#[map]
+static REJECT_GENERATION: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+static REJECT_KEY: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+
+#[map]
+static REPLIES: Array<rejection::Reply> = Array::with_max_entries(rejection::REPLY_CAPACITY, 0);
+
+#[map]
+static HANDSHAKES: LruHashMap<rejection::HandshakeKey, rejection::HandshakeEntry> =
+    LruHashMap::with_max_entries(rejection::HANDSHAKE_CAPACITY, 0);
+
+#[map]
+static REJECT_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(rejection::REJECT_COUNTER_SLOTS, 0);
+
+/// The programs' own: where a head is read.
+#[map]
+static SCRATCH: PerCpuArray<scan::Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Answers first requests whose token is known to be rejected.
+#[classifier]
+fn edge_reject(ctx: TcContext) -> i32 {
+    reject::verdict(ctx.skb.skb)
+}
+
+/// Notes where the streams of new connections begin.
+#[classifier]
+fn edge_handshake(ctx: TcContext) -> i32 {
+    handshake::note(ctx.skb.skb);
+    reject::NEXT
 }
 
 /// The licence of this package, as the kernel asks for it: no helper that is kept for GPL programs is used.

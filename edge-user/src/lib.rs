@@ -24,6 +24,7 @@ pub mod plugin;
 pub mod proxy;
 pub mod reason;
 pub mod redis;
+pub mod rejection;
 pub mod router;
 pub mod routes;
 pub mod settings;

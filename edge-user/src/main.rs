@@ -186,9 +186,12 @@ fn main() -> ExitCode {
         }
         Command::Why { subject, asked } => return ask(&asked, &Request::Why { subject }),
         Command::Check { config } => match app::check(&config) {
-            Ok(warnings) => {
-                for warning in warnings {
+            Ok(checked) => {
+                for warning in checked.warnings {
                     println!("warning: {warning}");
+                }
+                for note in checked.notes {
+                    println!("note: {note}");
                 }
                 println!("{}: no problems", config.display());
             }

@@ -25,6 +25,7 @@ use crate::proxy::owned::OwnedNames;
 use crate::proxy::service_of;
 use crate::proxy::upstream::Pool;
 use crate::reason::Reason;
+use crate::rejection::{Rejections, Remembered};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog, RefusalRing, SessionRecord};
@@ -74,6 +75,8 @@ pub struct Parts {
     pub verdicts: Arc<VerdictCache>,
     /// Sources the operator denies, where the kernel did not drop them already.
     pub denied: Arc<ArcSwap<DenyList>>,
+    /// Where bad tokens go that the kernel is to refuse.
+    pub rejections: Arc<Rejections>,
     /// Where this worker's refusals are remembered for a while.
     pub recent: RefusalRing,
     /// Where this worker's counts of good and bad tokens go.
@@ -98,6 +101,10 @@ pub struct Worker {
     pub denied: Arc<ArcSwap<DenyList>>,
     /// Sources that may not connect for a while.
     pub penalties: Arc<PenaltyBox>,
+    /// Where bad tokens go that the kernel is to refuse, and those of them that came before.
+    pub rejections: Arc<Rejections>,
+    /// See there.
+    pub remembered: Remembered,
     /// Counters.
     pub metrics: WorkerMetrics,
     /// First-level verdicts.
@@ -138,6 +145,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         access,
         verdicts,
         denied,
+        rejections,
         recent,
         penalties,
         listeners,
@@ -154,6 +162,8 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         has_lanes: settings.kernel.lanes,
         tally: RefCell::new(tally),
         recent,
+        rejections,
+        remembered: Remembered::default(),
         metrics,
         verdicts: verdicts.local(),
         draining: Cell::new(false),

@@ -22,6 +22,7 @@ pub(crate) fn settings(mode: KernelMode, interface: &str, deny: &[&str]) -> sett
         deny: networks(deny),
         lanes: false,
         has_vips: false,
+        rejects: false,
         penalty: settings::Penalty::default(),
     }
 }

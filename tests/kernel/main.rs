@@ -8,6 +8,10 @@ mod frames;
 mod namespace;
 mod penalty;
 mod privileges;
+mod reject;
+mod reject_heads;
+mod rejection;
+mod segment;
 mod steering;
 
 /// Fails with plain words where the machine cannot run these tests.

@@ -19,7 +19,8 @@ const PLACE: &str = "/run/netns";
 
 /// The server's interface, where programs are attached.
 pub(crate) const INTERFACE: &str = "edge0";
-const PEER: &str = "edge1";
+/// The client's.
+pub(crate) const PEER: &str = "edge1";
 
 pub(crate) struct Namespace {
     name: String,

@@ -98,6 +98,7 @@ fn required_does_not_start_without() {
             deny: vec![],
             lanes: false,
             has_vips: false,
+            rejects: false,
             penalty: settings::Penalty::default(),
         })
     };

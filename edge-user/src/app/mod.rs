@@ -38,6 +38,7 @@ use crate::kernel::{self, DenyList, Kernel, Lane, SAMPLE_EVERY, Sample, SampleRe
 use crate::metrics::{self, Exposition, Kind, Registry};
 use crate::penalty::{self, Penalties};
 use crate::plugin::{PLUGINS, PluginEnv};
+use crate::rejection::{self, Rejections};
 use crate::settings::{Level, LogTarget, Mode, PortRange, Settings};
 use crate::state::State;
 use crate::store::Store;
@@ -122,6 +123,10 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     registry.register(move |to: &mut Exposition| collected.collect(to));
     registry.configured(1);
 
+    let (rejections, bad_tokens) = Rejections::new(kernel.clone());
+    control.spawn(rejection::run(rejections.clone(), bad_tokens));
+    let invalidated = rejections.clone();
+    env.plugins.keys().on_change(move || invalidated.invalidate());
     let recent = Arc::new(RecentRefusals::default());
     let (mut threads, lifeline) = (Vec::new(), Lifeline::default());
     let listeners = sockets.per_worker(&settings, &store)?;
@@ -135,6 +140,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
             access: access_log.writer(),
             verdicts: verdicts.clone(),
             denied: denied.clone(),
+            rejections: rejections.clone(),
             recent: recent.ring(),
             penalties: feed.clone(),
             listeners: bound,
@@ -204,6 +210,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
         kernel,
         denied,
         routes: routes.clone(),
+        rejections,
     };
     let reopen = move || {
         for (name, reopened) in [("error", error_log.reopen()), ("access", access_log.reopen())] {
@@ -243,8 +250,16 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks `edge.toml` and the entities without starting anything; gives what an operator should know.
-pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
+/// What a check of a good configuration says.
+pub struct Checked {
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+    /// For which hosts the kernel refuses bad tokens, where a listener wants it.
+    pub notes: Vec<String>,
+}
+
+/// Checks `edge.toml` and the entities without starting anything.
+pub fn check(path: &Path) -> anyhow::Result<Checked> {
     crypto::install();
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, snapshot, _) = load_apart(path, &control)?;
@@ -252,7 +267,8 @@ pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
     if !unreadable.is_empty() {
         return Err(Problems(unreadable).into());
     }
-    Ok(settings.warnings.into_iter().chain(snapshot.warnings).collect())
+    let notes = if settings.kernel.rejects { snapshot.kernel_rejection.report() } else { Vec::new() };
+    Ok(Checked { warnings: settings.warnings.into_iter().chain(snapshot.warnings).collect(), notes })
 }
 
 /// Sends what the parts log, from warnings on, to standard error, for commands that speak on standard output; until the
@@ -385,6 +401,10 @@ fn register(
         to.family("edge_kernel_lane_connections_total", Kind::Counter, "Connections that lanes chose a socket for");
         for (name, count) in kernel.lane_counters() {
             to.sample(&[("lane", name)], count);
+        }
+        to.family("edge_kernel_reject_requests_total", Kind::Counter, "First requests at listeners with kernel_reject");
+        for (name, count) in kernel.reject_counters() {
+            to.sample(&[("result", name)], count);
         }
         to.family("edge_kernel_vip_connections_total", Kind::Counter, "Connections to virtual addresses");
         for (name, count) in kernel.vip_counters() {

@@ -12,6 +12,7 @@ use super::sockets;
 use crate::config::{self, Env};
 use crate::kernel::{DenyList, Kernel};
 use crate::metrics::Registry;
+use crate::rejection::Rejections;
 use crate::settings::Settings;
 use crate::store::Publisher;
 
@@ -38,6 +39,8 @@ pub(super) struct Reloader {
     pub(super) denied: Arc<ArcSwap<DenyList>>,
     /// Follow changed virtual addresses.
     pub(super) routes: LocalRoutes,
+    /// Forgets what the kernel refuses, before and after the configuration changes.
+    pub(super) rejections: Arc<Rejections>,
 }
 
 impl Reloader {
@@ -62,7 +65,9 @@ impl Reloader {
         }
         let generation = snapshot.generation;
         self.env.balancers.activate(snapshot.balancers());
+        self.rejections.invalidate();
         self.publisher.publish(snapshot);
+        self.rejections.invalidate();
         self.registry.configured(generation);
         self.env.plugins.warm();
         if settings.kernel.deny != self.settings.kernel.deny {

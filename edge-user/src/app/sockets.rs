@@ -12,7 +12,7 @@ use crate::control::{Listening, Purpose};
 use crate::kernel::{self, Kernel, Lane, Vips};
 use crate::proxy::connection::ListenerInfo;
 use crate::proxy::listener::{Bound, LaneSocket, Serves, TlsRules};
-use crate::settings::{Listener, Mode, Settings};
+use crate::settings::{KernelReject, Listener, Mode, Settings};
 use crate::store::Store;
 
 /// Connections the kernel queues per socket; `net.core.somaxconn` may lower it.
@@ -126,6 +126,7 @@ impl Sockets {
                 port: address.port(),
                 tls: listener.tls,
                 has_vips: listener.has_vips(),
+                rejects: (listener.kernel_reject != KernelReject::Off).then_some(index as u32),
             });
             let mut bound: Vec<Vec<LaneSocket>> = workers.iter().map(|_| Vec::new()).collect();
             // Another generation may have had more workers or lanes: each of its queues is somebody's.

@@ -9,6 +9,7 @@ mod normal;
 pub mod problem;
 mod protocols;
 pub mod reader;
+pub mod rejection;
 mod resolve;
 mod schema;
 mod scoping;

@@ -17,6 +17,7 @@ use self::parties::{Parties, parties};
 use self::services::Upstreams;
 use super::Env;
 use super::problem::Sink;
+use super::rejection::KernelRejection;
 use super::schema::{Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
 use super::scoping::{Scope, Scoping};
 use super::snapshot::{Protocol, Protocols, Route, Scheme, Service, Snapshot, StreamRoute};
@@ -86,28 +87,31 @@ pub(super) fn resolve(
             plugins: plans.plan(index, service),
         })
         .collect();
+    let criteria: Vec<_> = requests.iter().map(|(_, entity, _)| &entity.criteria).collect();
+    let routes: Vec<Route> = requests
+        .iter()
+        .map(|(index, entity, service)| (entity, service, plans.plan(*index, *service)))
+        .map(|(entity, service, plan)| Route {
+            id: entity.common.id,
+            name: entity.name.as_deref().map(Into::into),
+            label: label(entity.name.as_deref(), entity.common.id),
+            protocols: entity.protocols,
+            https_redirect_status_code: entity.https_redirect_status_code,
+            strip_path: entity.strip_path,
+            preserve_host: entity.preserve_host,
+            request_buffering: entity.request_buffering,
+            response_buffering: entity.response_buffering,
+            service: service_of(*service),
+            credential_names: plan.credential_names(),
+            plugins: plan,
+        })
+        .collect();
     Snapshot {
         generation,
         hash: Box::default(),
-        router: Router::new(requests.iter().map(|(_, entity, _)| &entity.criteria)),
-        routes: requests
-            .iter()
-            .map(|(index, entity, service)| (entity, service, plans.plan(*index, *service)))
-            .map(|(entity, service, plan)| Route {
-                id: entity.common.id,
-                name: entity.name.as_deref().map(Into::into),
-                label: label(entity.name.as_deref(), entity.common.id),
-                protocols: entity.protocols,
-                https_redirect_status_code: entity.https_redirect_status_code,
-                strip_path: entity.strip_path,
-                preserve_host: entity.preserve_host,
-                request_buffering: entity.request_buffering,
-                response_buffering: entity.response_buffering,
-                service: service_of(*service),
-                credential_names: plan.credential_names(),
-                plugins: plan,
-            })
-            .collect(),
+        router: Router::new(criteria.iter().copied()),
+        kernel_rejection: KernelRejection::of(&routes, &criteria),
+        routes,
         stream_router: StreamRouter::new(&stream_routes.iter().map(StreamRoute::criteria).collect::<Vec<_>>()),
         stream_routes,
         consumers,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use super::protocols::{Protocol, Protocols};
+use super::rejection::KernelRejection;
 use crate::balancer::Balancer;
 use crate::plugin::Plugin;
 use crate::plugin::plan::Plan;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub owned_names: Vec<Box<str>>,
     /// Names of the fields in which proxies in front may show a client's certificate.
     pub certificate_names: Vec<Box<str>>,
+    /// For which hosts the kernel may refuse bad tokens.
+    pub kernel_rejection: KernelRejection,
     /// What the operator should know, in words; logged when the snapshot comes into force.
     pub warnings: Vec<String>,
 }
@@ -69,6 +72,7 @@ impl Snapshot {
             plugin_names: Vec::new(),
             owned_names: Vec::new(),
             certificate_names: Vec::new(),
+            kernel_rejection: KernelRejection::default(),
             warnings: Vec::new(),
         }
     }

@@ -122,7 +122,8 @@ impl Shown {
     pub(super) fn connection(&self, https: bool) -> Connection {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let port = if https { 443 } else { 80 };
-        let listener = ListenerInfo { label: "explain".into(), address: local, port, tls: https, has_vips: false };
+        let listener =
+            ListenerInfo { label: "explain".into(), address: local, port, tls: https, has_vips: false, rejects: None };
         let mut connection = Connection::new((local, 0).into(), (local, port).into(), false, Arc::new(listener), None);
         connection.client_certificate = self.certificate.clone();
         connection

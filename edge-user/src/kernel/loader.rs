@@ -43,6 +43,7 @@ pub(super) fn load(penalty: &Penalty, debug: bool) -> Result<Ebpf, Error> {
             Program::Xdp(program) => program.load(),
             Program::SkReuseport(program) => program.load(),
             Program::SkLookup(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
             _ => continue,
         };
         loaded.map_err(|error| classify(error.into()))?;

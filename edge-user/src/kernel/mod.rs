@@ -7,8 +7,10 @@ mod loader;
 mod log;
 mod penalties;
 mod publisher;
+mod rejections;
 mod samples;
 mod status;
+mod token_hash;
 mod vips;
 
 use std::collections::HashSet;
@@ -21,14 +23,19 @@ use aya::programs::xdp::XdpLink;
 use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
-use self::{counters::Counters, lanes::Lanes, penalties::Penalties, publisher::Publisher, vips::VirtualAddresses};
+use self::{
+    counters::Counters, lanes::Lanes, penalties::Penalties, publisher::Publisher, rejections::Rejections,
+    vips::VirtualAddresses,
+};
 pub use self::{
     lanes::{Lane, unsteer},
     loader::OBJECT,
     log::LogReader,
     publisher::Changes,
+    rejections::RejectedToken,
     samples::{Sample, SampleReader},
     status::Program,
+    token_hash::reject_key,
     vips::Vips,
 };
 /// Which sources the operator denies, asked in userspace: the kernel only answers earlier, so that no one gets in
@@ -167,6 +174,7 @@ struct Active {
     penalties: Mutex<Penalties>,
     lanes: Mutex<Lanes>,
     vips: Mutex<VirtualAddresses>,
+    rejections: Mutex<Rejections>,
     log: Option<LogReader>,
     samples: Option<SampleReader>,
     /// Holds the programs and their links.
@@ -253,7 +261,35 @@ impl Kernel {
         active.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
         active.lanes().release();
         active.vips().detach();
+        active.rejections().detach();
         info!("the kernel programs are detached");
+    }
+
+    /// Has the kernel refuse a bad token.
+    pub fn reject(&self, rejected: &RejectedToken<'_>) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.rejections().insert(rejected))
+    }
+
+    /// Whether first requests to this port of a listener are looked at.
+    pub fn arm(&self, port: u16, listener: u32, armed: bool) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.rejections().arm(port, listener, armed))
+    }
+
+    /// From here on rejected tokens of other generations count no more.
+    pub fn set_reject_generation(&self, generation: u64) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.rejections().set_generation(generation))
+    }
+
+    /// Takes the programs off that refuse tokens.
+    pub fn detach_rejections(&self) {
+        if let Some(active) = &self.active {
+            active.rejections().detach();
+        }
+    }
+
+    /// What became of first requests; nothing where no program looks at them.
+    pub fn reject_counters(&self) -> Vec<(&'static str, u64)> {
+        self.active.as_ref().map_or_else(Vec::new, |active| active.rejections().counters())
     }
 
     /// Has connections of a listener choose among these sockets: as many of each lane, one for each worker.
@@ -336,6 +372,7 @@ impl Kernel {
         let (penalty_v4, penalty_v6) = self.penalties().map_or((0, 0), |penalties| penalties.fill());
         let (lane_v4, lane_v6) = active.lanes().fill();
         let (vips_v4, vips_v6) = active.vips().fill();
+        let (rejected, rejected_capacity) = active.rejections().fill();
         let of = |name, entries: usize, capacity: u32| (name, entries as u64, u64::from(capacity));
         vec![
             of(edge_ebpf::DENY_V4, deny_v4, edge_ebpf::DENY_CAPACITY),
@@ -344,6 +381,7 @@ impl Kernel {
             of(edge_ebpf::PENALTY_V6, penalty_v6, edge_ebpf::PENALTY_CAPACITY),
             of(edge_ebpf::LANE_V4, lane_v4, edge_ebpf::LANE_CAPACITY),
             of(edge_ebpf::LANE_V6, lane_v6, edge_ebpf::LANE_CAPACITY),
+            of(edge_ebpf::rejection::REJECTED, rejected, rejected_capacity),
             of(edge_ebpf::VIPS_V4, vips_v4, edge_ebpf::VIP_CAPACITY),
             of(edge_ebpf::VIPS_V6, vips_v6, edge_ebpf::VIP_CAPACITY),
         ]
@@ -375,12 +413,13 @@ impl Active {
         let penalties = Mutex::new(Penalties::new(&mut ebpf)?);
         let lanes = Mutex::new(Lanes::new(&mut ebpf)?);
         let vips = Mutex::new(VirtualAddresses::new(&mut ebpf)?);
+        let rejections = Mutex::new(Rejections::new(&mut ebpf)?);
         let samples = Some(SampleReader::new(&mut ebpf)?);
         let log = if debug { Some(LogReader::new(&mut ebpf)?) } else { None };
         // Entries before programs: from its first frame on, a program knows all of them.
         publisher.publish(&settings.deny)?;
         let (attachments, publisher, links) = (Vec::new(), Mutex::new(publisher), Mutex::default());
-        Ok(Self { attachments, counters, publisher, penalties, lanes, vips, log, samples, links, ebpf })
+        Ok(Self { attachments, counters, publisher, penalties, lanes, vips, rejections, log, samples, links, ebpf })
     }
 
     fn attach(&mut self, settings: &settings::Kernel) -> Result<(), Error> {
@@ -388,6 +427,10 @@ impl Active {
             let (attachment, link) = loader::attach(&mut self.ebpf, interface)?;
             self.attachments.push(attachment);
             self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+            if settings.rejects {
+                let mut rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
+                rejections.attach(&mut self.ebpf, interface)?;
+            }
         }
         Ok(())
     }
@@ -395,6 +438,10 @@ impl Active {
     // Each call on one of these is one write or read, so a panic leaves nothing half done.
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rejections(&self) -> MutexGuard<'_, Rejections> {
+        self.rejections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn vips(&self) -> MutexGuard<'_, VirtualAddresses> {

@@ -237,6 +237,11 @@ pub struct Refusal<'a> {
 }
 
 impl Refusal<'_> {
+    /// The token, as it came. For nothing that is written down.
+    pub fn token(&self) -> &[u8] {
+        self.detail.token()
+    }
+
     /// What the error log adds, built when it is asked for. Never the token.
     pub fn detail(&self) -> String {
         self.detail.text(self.reason)

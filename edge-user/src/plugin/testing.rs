@@ -81,8 +81,14 @@ impl Scene {
             head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
         }
         let local = IpAddr::from([127, 0, 0, 1]);
-        let listener =
-            ListenerInfo { label: "127.0.0.1:8000".into(), address: local, port: 8000, tls: false, has_vips: false };
+        let listener = ListenerInfo {
+            label: "127.0.0.1:8000".into(),
+            address: local,
+            port: 8000,
+            tls: false,
+            has_vips: false,
+            rejects: None,
+        };
         Self {
             head,
             path: "/path".into(),

@@ -25,6 +25,8 @@ pub struct ListenerInfo {
     pub tls: bool,
     /// Whether virtual addresses lead here.
     pub has_vips: bool,
+    /// Its number, where the kernel refuses bad tokens for it.
+    pub rejects: Option<u32>,
 }
 
 impl ListenerInfo {

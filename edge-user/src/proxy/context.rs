@@ -45,6 +45,8 @@ impl RequestId {
 pub struct Context<'a> {
     /// Where it runs.
     pub worker: &'a Rc<Worker>,
+    /// The generation of rejected tokens that was in force before anything else of it was looked at.
+    pub generation: u64,
     /// How it came in.
     pub connection: &'a Connection,
     /// Its id.
@@ -94,6 +96,7 @@ impl<'a> Context<'a> {
     pub fn new(worker: &'a Rc<Worker>, connection: &'a Connection) -> Self {
         Self {
             worker,
+            generation: 0,
             connection,
             request_id: worker.next_request_id(),
             started: Instant::now(),

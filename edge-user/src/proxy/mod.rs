@@ -33,8 +33,9 @@ use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known, Owner, Version};
-use crate::plugin::{Access, Plugin, Request, request_size_limiting};
+use crate::plugin::{self, Access, Plugin, Request, request_size_limiting};
 use crate::reason::Reason;
+use crate::rejection::{self, Rejected};
 use crate::router;
 use crate::worker::{View, Worker};
 
@@ -63,9 +64,11 @@ pub async fn handle<D: Downstream>(
     upgrade: bool,
     down: &mut D,
 ) -> After {
+    let generation = worker.rejections.generation();
     let view = worker.view();
     connection.requests.set(connection.requests.get() + 1);
     let mut context = Context::new(worker, connection);
+    context.generation = generation;
     let in_time = {
         // Pinned where it is made: it is large, and a move would copy it for each request.
         let mut phases = pin!(run(&view, &mut context, heads, upgrade, down));
@@ -185,6 +188,21 @@ fn https_required<'a>(route: &Route, target: &Target) -> Local<'a> {
     }
 }
 
+/// The listener's number and the token, where the kernel is to refuse it from here on.
+fn for_the_kernel(
+    view: &View,
+    context: &Context<'_>,
+    head: &Head,
+    refusal: &plugin::Refusal<'_>,
+) -> Option<(u32, Box<[u8]>)> {
+    let listener = context.connection.listener.rejects?;
+    let fingerprint = refusal.bad_token.filter(|_| rejection::is_for_the_kernel(refusal.reason))?;
+    let is_wanted = head.version() == Version::Http11
+        && context.worker.remembered.comes_again(fingerprint)
+        && view.snapshot.kernel_rejection.allows(&context.host);
+    is_wanted.then(|| (listener, refusal.token().into()))
+}
+
 fn penalized<'a>(context: &Context<'_>) -> Local<'a> {
     let penalties = &context.worker.penalties;
     let sentence = penalties.of(penalties.source(context.client));
@@ -254,7 +272,19 @@ async fn access<'a, D: Downstream>(
                     context.worker.note_bad(context, refusal.reason, token);
                 }
                 context.worker.note_refusal(context, &refusal);
-                return Err(Stop::Answer(refusal.into()));
+                let token = for_the_kernel(view, context, head, &refusal);
+                let answer = Local::from(refusal);
+                if let Some((listener, token)) = token {
+                    context.worker.rejections.tell(Rejected {
+                        listener,
+                        port: context.connection.port,
+                        host: context.host.as_slice().into(),
+                        token,
+                        generation: context.generation,
+                        reply: respond::kernel_reply(&answer),
+                    });
+                }
+                return Err(Stop::Answer(answer));
             }
             Access::Answer(answer) => return Err(Stop::Answer(answer.into())),
         }

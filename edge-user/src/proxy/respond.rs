@@ -170,6 +170,33 @@ pub fn local<D: Downstream>(
     context.response_bytes += if bodiless { 0 } else { text.len() as u64 };
 }
 
+/// The whole of a plugin's refusal as the kernel sends it, before it ends the connection: what `local` sends, but for the
+/// date and the request's id, which differ from request to request.
+pub fn kernel_reply(answer: &Local<'_>) -> Vec<u8> {
+    let text: Cow<'_, [u8]> = match &answer.body {
+        Body::Raw(bytes, _) => Cow::Borrowed(bytes),
+        _ => plugin_body(&answer.message).into(),
+    };
+    let (status, phrase) = (answer.status, reason_phrase(answer.status));
+    let mut reply =
+        format!("HTTP/1.1 {status} {phrase}\r\nContent-Type: {}\r\n", Form::Json.content_type()).into_bytes();
+    for (known, value) in &answer.fields {
+        reply.extend_from_slice(known.spelling().as_bytes());
+        reply.extend_from_slice(b": ");
+        reply.extend_from_slice(value);
+        reply.extend_from_slice(b"\r\n");
+    }
+    let rest = format!("Server: edge\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+    reply.extend_from_slice(rest.as_bytes());
+    reply.extend_from_slice(&text);
+    reply
+}
+
+/// The body of a plugin's refusal.
+fn plugin_body(message: &str) -> Vec<u8> {
+    format!("{{\"message\":{}}}", json_string(message)).into_bytes()
+}
+
 /// What the route's plugins make of a response's fields: those set in the access phase, then each plugin in turn.
 pub fn plugin_fields(context: &Context<'_>, request: &Head, response: &mut Head, is_proxied: bool) {
     for (name, value) in &context.notes.reply {
@@ -259,8 +286,7 @@ fn body_text<'a>(context: &Context<'_>, request: &Head, answer: &'a Local<'_>) -
         return (*content_type, Cow::Borrowed(bytes));
     }
     if answer.body == Body::Plugin {
-        let text = format!("{{\"message\":{}}}", json_string(message));
-        return (Some(Form::Json.content_type()), text.into_bytes().into());
+        return (Some(Form::Json.content_type()), plugin_body(message).into());
     }
     let accepted = request.get(Known::Accept).and_then(Form::of);
     let form = match &answer.body {

@@ -102,6 +102,16 @@ impl HostPattern {
         Some(Self { kind, text: text.into_bytes().into(), port })
     }
 
+    /// The host, where it is no wildcard.
+    pub fn exact(&self) -> Option<&str> {
+        std::str::from_utf8(&self.text).ok().filter(|_| self.kind == HostKind::Exact)
+    }
+
+    /// Whether it is for this host at one port or another.
+    pub fn is_for(&self, host: &[u8]) -> bool {
+        Self { port: None, ..self.clone() }.matches(host, 0)
+    }
+
     pub(super) fn matches(&self, host: &[u8], port: u16) -> bool {
         let length = self.text.len();
         let part = match self.kind {

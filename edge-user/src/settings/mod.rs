@@ -86,6 +86,9 @@ pub struct Listener {
     /// `client_ca`: PEM file with the authorities that clients' certificates have to lead to, read at the start.
     /// Default: none, and any certificate is taken that is in its time and whose key the client proves to hold.
     pub client_ca: Option<PathBuf>,
+    /// `kernel_reject`: `off` (default) or `first`, in clear text alone: bad tokens that come again are refused in the
+    /// kernel, where they stand in the first request of a connection.
+    pub kernel_reject: KernelReject,
     /// `vips`: virtual addresses, which reach this listener too: any address of these ranges, at `ports`. Default: none.
     pub vips: Vec<Cidr>,
     /// `ports`: of `vips`. Default: the listener's own.
@@ -117,6 +120,16 @@ pub enum ClientCertificates {
     Request,
     /// Yes, or the handshake fails.
     Require,
+}
+
+/// Whether the kernel refuses requests with bad tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KernelReject {
+    /// No.
+    #[default]
+    Off,
+    /// Those that are the first of their connection.
+    First,
 }
 
 /// Where a certificate and its key are.
@@ -187,6 +200,8 @@ pub struct Kernel {
     pub lanes: bool,
     /// Whether a listener has virtual addresses.
     pub has_vips: bool,
+    /// Whether a listener has `kernel_reject`.
+    pub rejects: bool,
     /// `[kernel.penalty]`
     pub penalty: Penalty,
 }

@@ -12,8 +12,8 @@ use super::identity::identity;
 use super::penalty::penalty;
 use super::secrets::secrets;
 use super::{
-    Admin, Cidr, ClientCertificates, Control, Echo, Entities, Issuers, Kernel, KernelMode, Level, Limits, Listener,
-    Log, LogTarget, Mode, PairFiles, PortRange, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
+    Admin, Cidr, ClientCertificates, Control, Echo, Entities, Issuers, Kernel, KernelMode, KernelReject, Level, Limits,
+    Listener, Log, LogTarget, Mode, PairFiles, PortRange, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
@@ -122,6 +122,11 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         warnings: Vec::new(),
     };
     settings.kernel.has_vips = settings.listeners.iter().any(Listener::has_vips);
+    settings.kernel.rejects = settings.listeners.iter().any(|one| one.kernel_reject != KernelReject::Off);
+    if settings.kernel.rejects && (settings.kernel.mode == KernelMode::Off || settings.kernel.interfaces.is_empty()) {
+        let expected = "`kernel.interfaces`, and another `kernel.mode` than \"off\"";
+        reader.problem("listeners", "`kernel_reject` without kernel programs on interfaces", expected);
+    }
     if settings.kernel.mode == KernelMode::Off && (settings.kernel.has_vips || settings.kernel.lanes) {
         let (key, what) = if settings.kernel.lanes { ("kernel", "`lanes`") } else { ("listeners", "`vips`") };
         reader.problem(key, format!("{what} without kernel programs"), "another `kernel.mode` than \"off\"");
@@ -184,6 +189,7 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
                 "ranges of the address family of `address`, or `[::]`, which takes both",
             );
         }
+        let kernel_reject = kernel_reject(&mut section, mode, tls);
         let line = section.line();
         section.finish();
         listeners.extend(address.map(|address| Listener {
@@ -194,11 +200,27 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
             pair,
             client_certificate,
             client_ca,
+            kernel_reject,
             vips,
             ports,
         }));
     }
     listeners
+}
+
+/// Whether the kernel refuses requests at a listener.
+fn kernel_reject(section: &mut Reader<'_>, mode: Mode, tls: bool) -> KernelReject {
+    const KEY: &str = "kernel_reject";
+    let words = [("off", KernelReject::Off), ("first", KernelReject::First)];
+    let wanted = section.word(KEY, &words).unwrap_or_default();
+    if wanted != KernelReject::Off && (tls || mode != Mode::Http) {
+        section.problem(
+            KEY,
+            "it where the kernel cannot read requests: TLS ends in userspace, and streams are none",
+            "a listener in clear text, as behind a TLS terminator",
+        );
+    }
+    wanted
 }
 
 /// Whether connections to this range can reach a socket of this address: the kernel takes one bound to a single IPv6
@@ -268,6 +290,7 @@ fn kernel(reader: &mut Reader<'_>) -> Kernel {
         deny: reader.parsed_list("deny", CIDR, Cidr::parse).unwrap_or_default(),
         lanes: reader.bool("lanes").unwrap_or(false),
         has_vips: false,
+        rejects: false,
         penalty: section(reader, "penalty", penalty),
     }
 }

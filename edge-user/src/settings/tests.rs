@@ -33,6 +33,7 @@ fn every_value_has_its_default() {
             pair: None,
             client_certificate: ClientCertificates::Off,
             client_ca: None,
+            kernel_reject: KernelReject::Off,
             vips: vec![],
             ports: vec![],
         }]
@@ -48,6 +49,7 @@ fn every_value_has_its_default() {
             deny: vec![],
             lanes: false,
             has_vips: false,
+            rejects: false,
             penalty: Penalty::default()
         }
     );
@@ -95,6 +97,7 @@ fn every_value_can_be_set() {
         r#"
 [[listeners]]
 address = "0.0.0.0:8000"
+kernel_reject = "first"
 [[listeners]]
 address = "[::]:8443"
 tls = true
@@ -194,16 +197,18 @@ secret_file = "secret"
             address: "[::]:8443".parse().unwrap(),
             mode: Mode::Http,
             tls: true,
-            line: 4,
+            line: 5,
             pair: Some(pair),
             client_certificate: ClientCertificates::Require,
             client_ca: Some(dir.path().join("clients.pem")),
+            kernel_reject: KernelReject::Off,
             vips: vec![Cidr::parse("203.0.113.0/24").unwrap(), Cidr::parse("2001:db8::/32").unwrap()],
             ports: vec![PortRange::one(443), PortRange::parse("8000-8099").unwrap()],
         }
     );
     assert_eq!(s.process.control, Control::At("/run/edge.sock".into()));
-    assert!(s.kernel.lanes && s.kernel.has_vips);
+    assert!(s.kernel.lanes && s.kernel.has_vips && s.kernel.rejects);
+    assert_eq!(s.listeners[0].kernel_reject, KernelReject::First);
     let secs = Duration::from_secs_f64;
     assert_eq!(
         s.kernel.penalty,
@@ -295,6 +300,17 @@ fn wrong_values_are_problems_with_line_and_path() {
             "vips = [\"2001:db8::/32\"]\nports = [\"443\"]",
             "3: listeners[0].vips: found 2001:db8::/32, \
              expected ranges of the address family of `address`, or `[::]`, which takes both",
+        ),
+        ("kernel_reject = \"kept\"", "3: listeners[0].kernel_reject: found \"kept\", expected one of: off, first"),
+        (
+            "kernel_reject = \"first\"",
+            "1: listeners: found `kernel_reject` without kernel programs on interfaces, \
+             expected `kernel.interfaces`, and another `kernel.mode` than \"off\"",
+        ),
+        (
+            "tls = true\nkernel_reject = \"first\"\n[kernel]\ninterfaces = [\"eth0\"]",
+            "4: listeners[0].kernel_reject: found it where the kernel cannot read requests: TLS ends in userspace, \
+             and streams are none, expected a listener in clear text, as behind a TLS terminator",
         ),
         ("ports = [\"443\"]", "3: listeners[0].ports: found it without virtual addresses, expected `vips` beside it"),
         (

@@ -24,7 +24,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -133,6 +133,16 @@ struct Shared {
     /// Where fetches run; nothing in a program that only checks a configuration.
     control: Option<Handle>,
     policy: FetchPolicy,
+    /// Whom changed verdicts concern.
+    changes: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Shared {
+    fn verdicts_change(&self) {
+        if let Some(hook) = self.changes.get() {
+            hook();
+        }
+    }
 }
 
 /// One source of keys, shared by every validator with the same settings and kept across reloads.
@@ -367,9 +377,11 @@ impl KeySource {
             return false;
         }
         let epoch = old.epoch + 1;
+        self.shared.verdicts_change();
         self.set.store(Arc::new(KeySet { keys, issuer, epoch }));
         // After the set: whoever sees the new epoch finds the new set.
         self.epoch.store(epoch, Ordering::Release);
+        self.shared.verdicts_change();
         true
     }
 
@@ -408,7 +420,13 @@ impl KeySources {
     /// No sources yet. Fetches will run on `control`; without it none is ever made.
     pub fn new(http: HttpClient, state: State, control: impl Into<Option<Handle>>, policy: FetchPolicy) -> Self {
         let control = control.into();
-        Self { shared: Arc::new(Shared { http, state, control, policy }), sources: DashMap::new() }
+        let changes = OnceLock::new();
+        Self { shared: Arc::new(Shared { http, state, control, policy, changes }), sources: DashMap::new() }
+    }
+
+    /// Has this called, once for all, before and after other keys come into force.
+    pub fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.changes.set(Box::new(hook));
     }
 
     /// The source of these settings; it asks nobody before `warm` or the first missing key.

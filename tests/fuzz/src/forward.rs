@@ -84,8 +84,14 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
         assert!(!named.contains(name) || Known::of(name) != Known::Other, "`Connection` names it");
     }
     let local = [127, 0, 0, 1].into();
-    let listener =
-        Arc::new(ListenerInfo { label: "l".into(), address: local, port: PORT, tls: false, has_vips: false });
+    let listener = Arc::new(ListenerInfo {
+        label: "l".into(),
+        address: local,
+        port: PORT,
+        tls: false,
+        has_vips: false,
+        rejects: None,
+    });
     let connection = Connection::new(([192, 0, 2, 1], 1024).into(), (local, PORT).into(), trusted, listener, None);
     let original = target.original_path(head);
     let matched = if route.strip_path { found.matched } else { 0 };

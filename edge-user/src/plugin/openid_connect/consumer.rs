@@ -109,6 +109,11 @@ impl Mapping {
         Some(Caller { consumer: Some(Arc::clone(consumer)), is_anonymous: true, ..Caller::default() })
     }
 
+    /// Whether somebody stands in for callers that cannot be told.
+    pub(super) fn has_anonymous(&self) -> bool {
+        self.anonymous.is_some()
+    }
+
     /// The status where nobody stands in for a caller: 401 where `anonymous` names a consumer that does not exist.
     pub(super) fn status(&self, status: u16, reason: Reason) -> u16 {
         if self.anonymous.is_some() && is_of_mapping(reason) { 401 } else { status }

@@ -154,6 +154,26 @@ impl OpenidConnect {
         &self.validator
     }
 
+    /// By which rules each bad bearer token in `Authorization` is refused in the same words; or why they are not all.
+    pub fn refuses_alike(&self) -> Result<[u8; 32], &'static str> {
+        if !self.run_on_preflight {
+            return Err("that lets preflights pass");
+        }
+        if !self.places.is_authorization_alone() {
+            return Err("that takes tokens elsewhere than in `Authorization`");
+        }
+        if self.schemes != Schemes::Bearer {
+            return Err("that takes DPoP");
+        }
+        if self.flows.are_any() || self.validator.remote().is_some() {
+            return Err("with other `auth_methods` than `bearer`");
+        }
+        if self.mapping.has_anonymous() {
+            return Err("with `anonymous`");
+        }
+        Ok(*self.validator.id())
+    }
+
     /// The access phase. A request whose issuer is being asked gives the worker back and is judged again.
     pub async fn access<'a>(&'a self, request: &mut Request<'_>) -> Access<'a> {
         if !self.run_on_preflight && request.head.method() == b"OPTIONS" {

@@ -35,6 +35,11 @@ impl<'a> Detail<'a> {
         Self { validator, token, now, fault }
     }
 
+    /// The token.
+    pub(in crate::plugin) fn token(&self) -> &[u8] {
+        &self.token
+    }
+
     /// The text: claims that decided, quoted and cut.
     pub(in crate::plugin) fn text(&self, reason: Reason) -> String {
         if let Some(fault) = &self.fault {

@@ -39,6 +39,11 @@ enum Type {
 }
 
 impl Places {
+    /// Whether tokens stand in `Authorization` and nowhere else.
+    pub(in super::super) fn is_authorization_alone(&self) -> bool {
+        matches!(self.fields, Fields::Authorization) && !self.query && !self.body && self.cookie.is_none()
+    }
+
     /// Reads the three settings; problems go to the reader's sink.
     pub(in super::super) fn parse(config: &mut Reader<'_>) -> Self {
         const WORDS: [(&str, Type); 4] =

@@ -37,6 +37,12 @@ pub(super) struct Flows {
 }
 
 impl Flows {
+    /// Whether there is more than a token that is sent and verified.
+    pub(super) fn are_any(&self) -> bool {
+        let Self { grants, exchange, legacy, id_tokens, users } = self;
+        grants.is_some() || exchange.is_some() || legacy.is_some() || id_tokens.is_some() || users.is_some()
+    }
+
     /// Whether some credential may stand in the body, or what goes along; it must be collected first then.
     pub(super) fn reads_body(&self) -> bool {
         let args = [

@@ -48,8 +48,14 @@ impl Scene {
         head.start_request(b"GET", b"/orders?page=1", Version::Http11);
         head.push(Owner::Peer, b"Host", b"api.example");
         let local = IpAddr::from([127, 0, 0, 1]);
-        let listener =
-            ListenerInfo { label: "127.0.0.1:8443".into(), address: local, port: 8443, tls: true, has_vips: false };
+        let listener = ListenerInfo {
+            label: "127.0.0.1:8443".into(),
+            address: local,
+            port: 8443,
+            tls: true,
+            has_vips: false,
+            rejects: None,
+        };
         Self {
             scheme,
             facts: Facts::parse(claims.to_string().into_bytes(), "").expect("claims"),

@@ -1,0 +1,466 @@
+//! Ethernet, IP and TCP headers of one segment: read from a socket buffer, turned round, resized, summed up.
+//!
+//! Only the plain case: no VLAN tag, no IP option, fragment or extension header, no TCP option but timestamps.
+
+use core::{mem::size_of, ptr};
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+    },
+    helpers::generated::{bpf_csum_diff, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skc_lookup_tcp},
+};
+use edge_ebpf::rejection::HandshakeKey;
+
+use crate::packet::Wire;
+
+/// Destination, source, type (IEEE 802.3).
+pub(crate) const ETHERNET_BYTES: usize = 14;
+/// Type fields as `__sk_buff` has them: in network byte order, in a host integer.
+pub(crate) const PROTOCOL_IPV4: u32 = 0x0800_u16.to_be() as u32;
+pub(crate) const PROTOCOL_IPV6: u32 = 0x86dd_u16.to_be() as u32;
+
+/// `PACKET_HOST` of linux/if_packet.h: the frame is for this host's hardware address.
+pub(crate) const TO_THIS_HOST: u32 = 0;
+
+const TCP: u8 = 6;
+/// What a fresh datagram starts with (RFC 1340).
+const TIME_TO_LIVE: u8 = 64;
+
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const PSH: u8 = 0x08;
+pub(crate) const ACK: u8 = 0x10;
+pub(crate) const URG: u8 = 0x20;
+
+/// A TCP header without options, in bytes (RFC 9293, 3.1).
+pub(crate) const BARE_TCP_BYTES: usize = 20;
+/// The same with timestamps, aligned as all large systems do (RFC 7323, appendix A).
+pub(crate) const STAMPED_TCP_BYTES: usize = 32;
+/// Twice "no operation", then the option's kind and length.
+const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
+
+/// Reads a header at an offset from the frame's start, wherever its bytes are kept.
+#[inline(always)]
+pub(crate) fn load<T: Wire>(skb: *mut __sk_buff, offset: usize, header: &mut T) -> Option<()> {
+    let to = ptr::from_mut(header).cast();
+    // SAFETY: the helper writes that many bytes or fails; `Wire` takes any.
+    let code = unsafe { bpf_skb_load_bytes(skb.cast(), offset as u32, to, size_of::<T>() as u32) };
+    (code == 0).then_some(())
+}
+
+/// Writes the first bytes of a header at an offset from the frame's start.
+#[inline(always)]
+pub(crate) fn store<T: Wire>(skb: *mut __sk_buff, offset: usize, header: &T, bytes: usize) -> Option<()> {
+    // SAFETY: callers name at most the header's size.
+    let code = unsafe { bpf_skb_store_bytes(skb, offset as u32, ptr::from_ref(header).cast(), bytes as u32, 0) };
+    (code == 0).then_some(())
+}
+
+/// The one's complement sum of these bytes, a multiple of four and at most 512, added to another sum (RFC 1071).
+#[inline(always)]
+pub(crate) fn sum<T: Wire>(value: &T, bytes: usize, start: u32) -> u32 {
+    // SAFETY: callers name at most the value's size; the helper reads only.
+    unsafe { bpf_csum_diff(ptr::null_mut(), 0, ptr::from_ref(value).cast_mut().cast(), bytes as u32, start) as u32 }
+}
+
+/// A sum folded into 16 bits.
+#[inline(always)]
+fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+/// The 16-bit words of an address, added up.
+#[inline(always)]
+fn words<const N: usize>(bytes: &[u8; N]) -> u64 {
+    bytes.as_chunks::<2>().0.iter().map(|word| u64::from(u16::from_ne_bytes(*word))).sum()
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Ethernet {
+    destination: [u8; 6],
+    source: [u8; 6],
+    ethertype: [u8; 2],
+}
+
+// SAFETY: bytes.
+unsafe impl Wire for Ethernet {}
+
+impl Ethernet {
+    pub(crate) const EMPTY: Self = Self { destination: [0; 6], source: [0; 6], ethertype: [0; 2] };
+
+    /// The type field as `__sk_buff` has it.
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> u32 {
+        u32::from(u16::from_ne_bytes(self.ethertype))
+    }
+
+    #[inline(always)]
+    pub(crate) fn turn(&mut self) {
+        (self.destination, self.source) = (self.source, self.destination);
+    }
+}
+
+/// An IP header without options or extensions.
+pub(crate) trait Ip: Wire {
+    const EMPTY: Self;
+    const BYTES: usize = size_of::<Self>();
+    /// How many bytes of TCP follow, if nothing but TCP does.
+    fn segment_bytes(&self) -> Option<u32>;
+    /// Exchanges the addresses, and forgets what routers on the way here marked.
+    fn turn(&mut self);
+    /// Lets this many bytes of TCP follow.
+    fn resize(&mut self, segment_bytes: u32);
+    /// The sum of the addresses, for the pseudo header.
+    fn address_sum(&self) -> u64;
+    /// Source and destination as [`HandshakeKey`] has them.
+    fn addresses(&self) -> ([u8; 16], [u8; 16]);
+    /// The socket that a segment between these ports is for: null, or a reference that must be released.
+    fn socket(&self, skb: *mut __sk_buff, tcp: &Tcp) -> *mut bpf_sock;
+}
+
+#[repr(C, align(4))]
+#[derive(Clone, Copy)]
+pub(crate) struct Ipv4 {
+    version_and_words: u8,
+    service: u8,
+    total_bytes_be: [u8; 2],
+    identification: [u8; 2],
+    fragment: [u8; 2],
+    time_to_live: u8,
+    protocol: u8,
+    checksum: [u8; 2],
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+const _: () = assert!(Ipv4::BYTES == 20);
+
+// SAFETY: bytes; the alignment is for the helpers that sum words up, and the kernel's copy knows none.
+unsafe impl Wire for Ipv4 {}
+
+impl Ip for Ipv4 {
+    const EMPTY: Self = Self {
+        version_and_words: 0,
+        service: 0,
+        total_bytes_be: [0; 2],
+        identification: [0; 2],
+        fragment: [0; 2],
+        time_to_live: 0,
+        protocol: 0,
+        checksum: [0; 2],
+        source: [0; 4],
+        destination: [0; 4],
+    };
+
+    #[inline(always)]
+    fn segment_bytes(&self) -> Option<u32> {
+        // "More fragments" and the offset; "don't fragment" is welcome (RFC 791, 3.1).
+        let fragmented = self.fragment[0] & 0x3f != 0 || self.fragment[1] != 0;
+        if self.version_and_words != 0x45 || self.protocol != TCP || fragmented {
+            return None;
+        }
+        u32::from(u16::from_be_bytes(self.total_bytes_be)).checked_sub(Self::BYTES as u32)
+    }
+
+    #[inline(always)]
+    fn turn(&mut self) {
+        (self.source, self.destination) = (self.destination, self.source);
+        self.service = 0;
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, segment_bytes: u32) {
+        self.total_bytes_be = ((Self::BYTES as u32 + segment_bytes) as u16).to_be_bytes();
+        self.time_to_live = TIME_TO_LIVE;
+        self.checksum = [0; 2];
+        self.checksum = (!fold(u64::from(sum(self, Self::BYTES, 0)))).to_ne_bytes();
+    }
+
+    #[inline(always)]
+    fn address_sum(&self) -> u64 {
+        words(&self.source) + words(&self.destination)
+    }
+
+    #[inline(always)]
+    fn addresses(&self) -> ([u8; 16], [u8; 16]) {
+        (mapped(self.source), mapped(self.destination))
+    }
+
+    #[inline(always)]
+    fn socket(&self, skb: *mut __sk_buff, tcp: &Tcp) -> *mut bpf_sock {
+        let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+            saddr: u32::from_ne_bytes(self.source),
+            daddr: u32::from_ne_bytes(self.destination),
+            sport: u16::from_ne_bytes(tcp.source_port_be),
+            dport: u16::from_ne_bytes(tcp.destination_port_be),
+        };
+        let mut tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv4 } };
+        look_up(skb, &mut tuple, size_of_val(&ipv4))
+    }
+}
+
+#[inline(always)]
+fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+#[repr(C, align(4))]
+#[derive(Clone, Copy)]
+pub(crate) struct Ipv6 {
+    version_class_and_flow: [u8; 4],
+    payload_bytes_be: [u8; 2],
+    next_header: u8,
+    hop_limit: u8,
+    source: [u8; 16],
+    destination: [u8; 16],
+}
+const _: () = assert!(Ipv6::BYTES == 40);
+
+// SAFETY: as for `Ipv4`.
+unsafe impl Wire for Ipv6 {}
+
+impl Ip for Ipv6 {
+    const EMPTY: Self = Self {
+        version_class_and_flow: [0; 4],
+        payload_bytes_be: [0; 2],
+        next_header: 0,
+        hop_limit: 0,
+        source: [0; 16],
+        destination: [0; 16],
+    };
+
+    #[inline(always)]
+    fn segment_bytes(&self) -> Option<u32> {
+        if self.version_class_and_flow[0] >> 4 != 6 || self.next_header != TCP {
+            return None;
+        }
+        Some(u32::from(u16::from_be_bytes(self.payload_bytes_be)))
+    }
+
+    #[inline(always)]
+    fn turn(&mut self) {
+        (self.source, self.destination) = (self.destination, self.source);
+        self.version_class_and_flow = [0x60, 0, 0, 0];
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, segment_bytes: u32) {
+        self.payload_bytes_be = (segment_bytes as u16).to_be_bytes();
+        self.hop_limit = TIME_TO_LIVE;
+    }
+
+    #[inline(always)]
+    fn address_sum(&self) -> u64 {
+        words(&self.source) + words(&self.destination)
+    }
+
+    #[inline(always)]
+    fn addresses(&self) -> ([u8; 16], [u8; 16]) {
+        (self.source, self.destination)
+    }
+
+    #[inline(always)]
+    fn socket(&self, skb: *mut __sk_buff, tcp: &Tcp) -> *mut bpf_sock {
+        let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: address_words(&self.source),
+            daddr: address_words(&self.destination),
+            sport: u16::from_ne_bytes(tcp.source_port_be),
+            dport: u16::from_ne_bytes(tcp.destination_port_be),
+        };
+        let mut tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv6 } };
+        look_up(skb, &mut tuple, size_of_val(&ipv6))
+    }
+}
+
+#[inline(always)]
+fn address_words(address: &[u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
+}
+
+/// Unlike `bpf_sk_lookup_tcp`, this one also finds connections whose handshake is not finished.
+#[inline(always)]
+fn look_up(skb: *mut __sk_buff, tuple: &mut bpf_sock_tuple, bytes: usize) -> *mut bpf_sock {
+    /// `BPF_F_CURRENT_NETNS`.
+    const THIS_NAMESPACE: u64 = -1_i64 as u64;
+    // SAFETY: the helper reads that many bytes; callers name the size of the family they filled in.
+    unsafe { bpf_skc_lookup_tcp(skb.cast(), tuple, bytes as u32, THIS_NAMESPACE, 0) }
+}
+
+/// A TCP header, with room for timestamps behind it.
+#[repr(C, align(4))]
+#[derive(Clone, Copy)]
+pub(crate) struct Tcp {
+    pub(crate) source_port_be: [u8; 2],
+    pub(crate) destination_port_be: [u8; 2],
+    sequence_be: [u8; 4],
+    acknowledgement_be: [u8; 4],
+    words: u8,
+    pub(crate) flags: u8,
+    window: [u8; 2],
+    checksum: [u8; 2],
+    urgent: [u8; 2],
+    timestamps: Timestamps,
+}
+const _: () = assert!(size_of::<Tcp>() == STAMPED_TCP_BYTES);
+
+// SAFETY: as for `Ipv4`.
+unsafe impl Wire for Tcp {}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Timestamps {
+    lead: [u8; 4],
+    value: [u8; 4],
+    echo: [u8; 4],
+}
+
+// SAFETY: bytes.
+unsafe impl Wire for Timestamps {}
+
+/// Who completes the checksum of a segment that is made from another one.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Checksum {
+    /// It must be whole.
+    Whole,
+    /// The kernel or a device adds the segment to the pseudo header's sum (`CHECKSUM_PARTIAL`).
+    Partial,
+}
+
+impl Tcp {
+    const EMPTY: Self = Self {
+        source_port_be: [0; 2],
+        destination_port_be: [0; 2],
+        sequence_be: [0; 4],
+        acknowledgement_be: [0; 4],
+        words: 0,
+        flags: 0,
+        window: [0; 2],
+        checksum: [0; 2],
+        urgent: [0; 2],
+        timestamps: Timestamps { lead: [0; 4], value: [0; 4], echo: [0; 4] },
+    };
+
+    /// The length with all options.
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> u32 {
+        u32::from(self.words >> 4) * 4
+    }
+
+    #[inline(always)]
+    pub(crate) fn sequence(&self) -> u32 {
+        u32::from_be_bytes(self.sequence_be)
+    }
+
+    #[inline(always)]
+    pub(crate) fn acknowledgement(&self) -> u32 {
+        u32::from_be_bytes(self.acknowledgement_be)
+    }
+
+    /// Whether this header is as long as it says, and one that can be answered.
+    #[inline(always)]
+    pub(crate) fn is_plain<const BYTES: usize>(&self) -> bool {
+        self.bytes() == BYTES as u32 && (BYTES == BARE_TCP_BYTES || self.timestamps.lead == TIMESTAMPS)
+    }
+
+    /// Reads the bytes behind the header proper.
+    #[inline(always)]
+    pub(crate) fn load_timestamps(&mut self, skb: *mut __sk_buff, header_offset: usize) -> Option<()> {
+        load(skb, header_offset + BARE_TCP_BYTES, &mut self.timestamps)
+    }
+
+    /// The header of an answer. Its timestamp is the last one of ours that the client saw, which no later one
+    /// precedes (RFC 7323, 5.3).
+    #[inline(always)]
+    pub(crate) fn turn(&mut self) {
+        (self.source_port_be, self.destination_port_be) = (self.destination_port_be, self.source_port_be);
+        (self.sequence_be, self.acknowledgement_be) = (self.acknowledgement_be, self.sequence_be);
+        (self.timestamps.value, self.timestamps.echo) = (self.timestamps.echo, self.timestamps.value);
+    }
+
+    #[inline(always)]
+    pub(crate) fn acknowledge(&mut self, number: u32) {
+        self.acknowledgement_be = number.to_be_bytes();
+    }
+
+    /// Sums up a segment of this header, its first `BYTES` bytes, and a payload.
+    #[inline(always)]
+    pub(crate) fn seal<I: Ip, const BYTES: usize>(&mut self, ip: &I, payload: Payload, checksum: Checksum) {
+        let segment_bytes = (BYTES as u32 + payload.bytes) as u16;
+        let pseudo = ip.address_sum() + u64::from(u16::from(TCP).to_be()) + u64::from(segment_bytes.to_be());
+        self.urgent = [0; 2];
+        self.checksum = [0; 2];
+        let sealed = match checksum {
+            Checksum::Whole => !fold(pseudo + u64::from(sum(self, BYTES, payload.sum))),
+            Checksum::Partial => fold(pseudo),
+        };
+        self.checksum = sealed.to_ne_bytes();
+    }
+}
+
+/// What follows a TCP header: its length and sum.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload {
+    pub(crate) bytes: u32,
+    pub(crate) sum: u32,
+}
+
+impl Payload {
+    pub(crate) const NONE: Self = Self { bytes: 0, sum: 0 };
+}
+
+/// One segment's headers. Timestamps are not read yet.
+pub(crate) struct Segment<I> {
+    pub(crate) ip: I,
+    pub(crate) tcp: Tcp,
+    pub(crate) payload_bytes: u32,
+}
+
+impl<I: Ip> Segment<I> {
+    pub(crate) const TCP_OFFSET: usize = ETHERNET_BYTES + I::BYTES;
+
+    /// Reads the headers; nothing where the frame is not plain TCP, or not wholly one segment.
+    #[inline(always)]
+    pub(crate) fn read(skb: *mut __sk_buff) -> Option<Self> {
+        let mut ip = I::EMPTY;
+        load(skb, ETHERNET_BYTES, &mut ip)?;
+        let segment_bytes = ip.segment_bytes()?;
+        // SAFETY: the context is valid while the program runs.
+        let frame_bytes = unsafe { (*skb).len };
+        // On a device without Ethernet headers these would be other bytes, which do not add up; nor do padded frames.
+        if frame_bytes != Self::TCP_OFFSET as u32 + segment_bytes {
+            return None;
+        }
+        let mut tcp = Tcp::EMPTY;
+        let mut header = [0; BARE_TCP_BYTES];
+        load(skb, Self::TCP_OFFSET, &mut header)?;
+        tcp.fill(header);
+        let payload_bytes = segment_bytes.checked_sub(tcp.bytes())?;
+        Some(Self { ip, tcp, payload_bytes })
+    }
+}
+
+impl Tcp {
+    #[inline(always)]
+    fn fill(&mut self, header: [u8; BARE_TCP_BYTES]) {
+        // SAFETY: a `Tcp` is bytes, and begins with these.
+        unsafe { *ptr::from_mut(self).cast() = header }
+    }
+}
+
+/// The connection's key, from the addresses and ports of its two ends.
+#[inline(always)]
+pub(crate) fn handshake_key(client: End, server: End) -> HandshakeKey {
+    HandshakeKey { client: client.0, server: server.0, client_port_be: client.1, server_port_be: server.1 }
+}
+
+/// An address and a port, in network byte order.
+pub(crate) type End = ([u8; 16], [u8; 2]);

@@ -1,0 +1,154 @@
+//! Rejected tokens in clear text: what the kernel is told of them, and the programs that answer.
+
+use std::collections::HashMap as Map;
+use std::time::Instant;
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, PerCpuArray},
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions},
+    },
+};
+use edge_ebpf::rejection::{
+    HANDSHAKE_PROGRAM, REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECT_PROGRAM, REJECTED,
+    REJECTED_CAPACITY, REPLIES, REPLY_BYTES, REPLY_CAPACITY, RejectCounter, RejectEntry, RejectKey, RejectListener,
+    Reply,
+};
+use tracing::{info, warn};
+
+use super::{Error, loader, monotonic_ns, reject_key};
+use crate::crypto;
+
+/// One token that the kernel is to refuse.
+pub struct RejectedToken<'a> {
+    /// The listener's number.
+    pub listener: u32,
+    /// The value of `Host` as it came.
+    pub host: &'a [u8],
+    /// The token as it came.
+    pub token: &'a [u8],
+    /// The generation under which it was proven bad.
+    pub generation: u64,
+    /// When it may be looked at again.
+    pub until: Instant,
+    /// The whole answer.
+    pub reply: &'a [u8],
+}
+
+/// Holds the maps and the programs' links.
+pub(super) struct Rejections {
+    listeners: HashMap<MapData, u16, RejectListener>,
+    rejected: HashMap<MapData, RejectKey, RejectEntry>,
+    generations: Array<MapData, u64>,
+    replies: Array<MapData, Reply>,
+    counters: PerCpuArray<MapData, u64>,
+    key: [u64; 2],
+    /// Where each answer stands.
+    places: Map<Box<[u8]>, u32>,
+    links: Vec<SchedClassifierLink>,
+}
+
+impl Rejections {
+    /// Takes over the maps and gives the programs their key.
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        let key = [u64::from_ne_bytes(crypto::random()), u64::from_ne_bytes(crypto::random())];
+        let mut keys: Array<MapData, [u64; 2]> = loader::take_map(ebpf, REJECT_KEY)?;
+        keys.set(0, key, 0)?;
+        Ok(Self {
+            listeners: loader::take_map(ebpf, REJECT_LISTENERS)?,
+            rejected: loader::take_map(ebpf, REJECTED)?,
+            generations: loader::take_map(ebpf, REJECT_GENERATION)?,
+            replies: loader::take_map(ebpf, REPLIES)?,
+            counters: loader::take_map(ebpf, REJECT_COUNTERS)?,
+            key,
+            places: Map::new(),
+            links: Vec::new(),
+        })
+    }
+
+    /// Puts both programs on an interface: natively, or on the older kernels' qdisc.
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, interface: &str) -> Result<(), Error> {
+        for (name, direction) in [(REJECT_PROGRAM, TcAttachType::Ingress), (HANDSHAKE_PROGRAM, TcAttachType::Egress)] {
+            let program = ebpf.program_mut(name).ok_or(Error::Object { name })?;
+            let program: &mut SchedClassifier = program.try_into().map_err(|_| Error::Object { name })?;
+            let failed = |source: ProgramError| Error::Attach { interface: interface.to_owned(), source };
+            let link = TcAttachOptions::TcxOrder(LinkOrder::default());
+            let id = match program.attach_with_options(interface, direction, link) {
+                Ok(id) => id,
+                // Before Linux 6.6.
+                Err(error @ ProgramError::SyscallError(_)) => {
+                    let reason = loader::chain(&error);
+                    info!(interface, program = name, reason, "no tcx: attaching to the clsact qdisc");
+                    // It is there already where somebody else uses it.
+                    let _ = tc::qdisc_add_clsact(interface);
+                    // What a killed process left behind passes everything by now, and only costs time.
+                    let _ = tc::qdisc_detach_program(interface, direction, name);
+                    let filter = TcAttachOptions::Netlink(NlOptions::default());
+                    program.attach_with_options(interface, direction, filter).map_err(failed)?
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            self.links.push(program.take_link(id).map_err(failed)?);
+        }
+        info!(interface, "programs of kernel_reject attached");
+        Ok(())
+    }
+
+    /// Takes them off.
+    pub(super) fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// Whether requests to this port are looked at.
+    pub(super) fn arm(&mut self, port: u16, listener: u32, armed: bool) -> Result<(), Error> {
+        Ok(self.listeners.insert(port, RejectListener { armed: u32::from(armed), listener }, 0)?)
+    }
+
+    /// From here on entries of other generations count no more.
+    pub(super) fn set_generation(&mut self, generation: u64) -> Result<(), Error> {
+        self.generations.set(0, generation, 0)?;
+        // Nobody reads the answers of other generations.
+        self.places.clear();
+        Ok(())
+    }
+
+    /// Has the kernel refuse a token. An answer for which there is no room leaves the token to userspace.
+    pub(super) fn insert(&mut self, rejected: &RejectedToken<'_>) -> Result<(), Error> {
+        let Some(reply) = self.place(rejected.reply)? else { return Ok(()) };
+        let key = reject_key(self.key, rejected.listener, rejected.host, rejected.token);
+        let expires_ns = monotonic_ns(rejected.until)?;
+        Ok(self.rejected.insert(key, RejectEntry { generation: rejected.generation, expires_ns, reply, pad: 0 }, 0)?)
+    }
+
+    fn place(&mut self, reply: &[u8]) -> Result<Option<u32>, Error> {
+        if let Some(place) = self.places.get(reply) {
+            return Ok(Some(*place));
+        }
+        let place = self.places.len() as u32;
+        let mut bytes = [0; REPLY_BYTES as usize];
+        let Some(room) = bytes.get_mut(..reply.len()).filter(|_| place < REPLY_CAPACITY) else {
+            warn!(bytes = reply.len(), "no room for an answer of kernel_reject: userspace gives it");
+            return Ok(None);
+        };
+        room.copy_from_slice(reply);
+        self.replies.set(place, Reply { length: reply.len() as u32, pad: 0, bytes }, 0)?;
+        self.places.insert(reply.into(), place);
+        Ok(Some(place))
+    }
+
+    /// What became of first requests, by name.
+    pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
+        let sum = |counter: RejectCounter| {
+            let values = self.counters.get(&counter.index(), 0).ok()?;
+            Some((counter.name(), values.iter().sum()))
+        };
+        RejectCounter::ALL.into_iter().filter_map(sum).collect()
+    }
+
+    /// Tokens, and as many as there may be.
+    pub(super) fn fill(&self) -> (usize, u32) {
+        (self.rejected.keys().filter(Result::is_ok).count(), REJECTED_CAPACITY)
+    }
+}
