@@ -8,6 +8,9 @@ use core::mem::size_of;
 
 pub use steering::*;
 
+/// Counts the layouts of the maps that may outlive a process: raised whenever one of them changes.
+pub const ABI: u32 = 1;
+
 /// The XDP program's name in the object.
 pub const XDP_PROGRAM: &str = "edge_xdp";
 
@@ -98,8 +101,8 @@ pub struct PenaltyEntry {
     pub frames: u64,
     /// [`VERDICT_DROP`] or [`VERDICT_OBSERVE`]; anything else passes.
     pub verdict: u32,
-    /// Named, so that no byte is uninitialised.
-    pub pad: u32,
+    /// Userspace's own note of why, which the kernel does not read.
+    pub note: u32,
 }
 const _: () = assert!(size_of::<PenaltyEntry>() == 24);
 

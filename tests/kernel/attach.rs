@@ -20,6 +20,8 @@ pub(crate) fn settings(mode: KernelMode, interface: &str, deny: &[&str]) -> sett
         mode,
         interfaces: vec![interface.to_owned()],
         deny: networks(deny),
+        pin: None,
+        pin_owner: None,
         lanes: false,
         has_vips: false,
         rejects: false,

@@ -7,6 +7,7 @@ mod frame;
 mod frames;
 mod namespace;
 mod penalty;
+mod pins;
 mod privileges;
 mod reject;
 mod reject_heads;

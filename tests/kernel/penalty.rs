@@ -45,7 +45,7 @@ impl Program {
             .unwrap();
         let xdp: &mut Xdp = ebpf.program_mut(XDP_PROGRAM).unwrap().try_into().unwrap();
         xdp.load().unwrap();
-        let entry = |verdict, expires_ns| PenaltyEntry { expires_ns, frames: 0, verdict, pad: 0 };
+        let entry = |verdict, expires_ns| PenaltyEntry { expires_ns, frames: 0, verdict, note: 0 };
         let mut v4: HashMap<_, SourceV4Key, PenaltyEntry> = ebpf.map_mut(PENALTY_V4).unwrap().try_into().unwrap();
         v4.insert([203, 0, 113, 7], entry(VERDICT_DROP, u64::MAX), 0).unwrap();
         v4.insert([203, 0, 113, 8], entry(VERDICT_OBSERVE, u64::MAX), 0).unwrap();
@@ -181,8 +181,8 @@ fn a_penalized_client_cannot_connect_for_a_while() {
     assert!(reaches("10.9.0.3", "10.9.0.1", port) && reaches("fd00:9::3", "fd00:9::1", port));
 
     let long = Instant::now() + Duration::from_secs(600);
-    kernel.penalize("10.9.0.3".parse().unwrap(), long, PenaltyMode::Enforce).unwrap();
-    kernel.penalize("fd00:9::".parse().unwrap(), long, PenaltyMode::Enforce).unwrap();
+    kernel.penalize("10.9.0.3".parse().unwrap(), long, PenaltyMode::Enforce, 1).unwrap();
+    kernel.penalize("fd00:9::".parse().unwrap(), long, PenaltyMode::Enforce, 1).unwrap();
     assert!(!reaches("10.9.0.3", "10.9.0.1", port) && !reaches("fd00:9::3", "fd00:9::1", port));
     assert!(reaches("10.9.0.2", "10.9.0.1", port), "the neighbour is dropped");
     assert!(reaches("10.9.0.3", "10.9.0.1", other), "a port that is not the edge's is closed");
@@ -197,11 +197,11 @@ fn a_penalized_client_cannot_connect_for_a_while() {
     kernel.release("10.9.0.3".parse().unwrap()).unwrap();
     assert!(reaches("10.9.0.3", "10.9.0.1", port));
     let soon = Instant::now() + Duration::from_millis(400);
-    kernel.penalize("10.9.0.3".parse().unwrap(), soon, PenaltyMode::Enforce).unwrap();
+    kernel.penalize("10.9.0.3".parse().unwrap(), soon, PenaltyMode::Enforce, 1).unwrap();
     // The client repeats its SYN after a second: until then this one fails, and the next one passes.
     assert!(!reaches("10.9.0.3", "10.9.0.1", port));
     assert!(reaches("10.9.0.3", "10.9.0.1", port));
-    kernel.penalize("10.9.0.3".parse().unwrap(), long, PenaltyMode::Observe).unwrap();
+    kernel.penalize("10.9.0.3".parse().unwrap(), long, PenaltyMode::Observe, 1).unwrap();
     assert!(reaches("10.9.0.3", "10.9.0.1", port));
     assert!(count(&kernel, "would_penalize") >= 1);
 }
@@ -214,7 +214,7 @@ fn a_full_map_forgets_and_goes_on() {
     let long = Instant::now() + Duration::from_secs(600);
     for n in 0..edge_ebpf::PENALTY_CAPACITY + 1000 {
         let address = std::net::Ipv4Addr::from(0x0b00_0000 + n).into();
-        kernel.penalize(address, long, PenaltyMode::Enforce).unwrap();
+        kernel.penalize(address, long, PenaltyMode::Enforce, 1).unwrap();
     }
     let maps = kernel.maps();
     let (_, entries, capacity) = maps.iter().find(|(name, ..)| *name == PENALTY_V4).unwrap();

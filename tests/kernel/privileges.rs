@@ -96,6 +96,8 @@ fn required_does_not_start_without() {
             mode,
             interfaces: vec![],
             deny: vec![],
+            pin: None,
+            pin_owner: None,
             lanes: false,
             has_vips: false,
             rejects: false,
@@ -120,6 +122,54 @@ fn maps_are_written_and_read_after_privileges_are_gone() {
     assert!(kernel.is_active());
     with_capabilities(&[], || drop(kernel));
     assert_eq!(host.program(INTERFACE), None);
+}
+
+/// An edge of an ordinary user in a namespace with an interface, asked once; what it logged.
+fn ordinary(capabilities: &str, mode: &str) -> (Namespace, edge_tests::edge::Edge) {
+    let host = host();
+    let upstream = host.run(edge_tests::upstream::Upstream::start);
+    let entities = serde_json::json!({"_format_version": "3.0", "services": [
+        {"name": "up", "url": upstream.url(), "routes": [{"name": "all", "paths": ["/"]}]}]});
+    let edge = edge_tests::edge::Setup::new(entities.to_string())
+        .within(host.name())
+        .listener("address = \"127.0.0.1:8000\"")
+        .section(&format!("[kernel]\nmode = \"{mode}\"\ninterfaces = [\"{INTERFACE}\"]\nlanes = true"))
+        .folder_mode(0o777)
+        .as_user("nobody", capabilities)
+        .start();
+    let answer = host.run(|| edge.ask(edge_tests::wire::get("/", &[])));
+    assert_eq!(answer.status(), 200);
+    (host, edge)
+}
+
+/// X5: nobody needs root. With the three capabilities the programs run, and afterwards none is left.
+#[test]
+fn an_ordinary_user_with_three_capabilities_runs_the_programs() {
+    let (host, edge) = ordinary("+bpf,+net_admin,+perfmon", "required");
+    assert_eq!(host.program(INTERFACE), Some("xdp"));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", edge.pid())).unwrap();
+    for set in ["CapEff:", "CapPrm:", "CapAmb:"] {
+        let line = status.lines().find(|line| line.starts_with(set)).unwrap();
+        assert!(line.ends_with("0000000000000000"), "{line}");
+    }
+    let output = edge.command(&["kernel", "status"]);
+    let status = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(status.contains(&format!("attached     {INTERFACE}: XDP, native")), "{status}");
+    for program in [edge_ebpf::XDP_PROGRAM, edge_ebpf::LANE_PROGRAM, edge_ebpf::VIP_PROGRAM] {
+        assert!(status.contains(&format!("program      {program}: ")), "{status}");
+    }
+    edge.stop();
+    assert_eq!(host.program(INTERFACE), None);
+}
+
+/// X1: with none it serves as well, and says once what it lacks.
+#[test]
+fn an_ordinary_user_without_capabilities_serves_without_programs() {
+    let (host, edge) = ordinary("", "auto");
+    let line = edge.logged("no kernel program runs");
+    assert!(line.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"), "{line}");
+    assert_eq!(host.program(INTERFACE), None);
+    edge.stop();
 }
 
 /// Not a test: what `a_user_namespace_is_told_apart` runs in one.

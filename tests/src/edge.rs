@@ -41,6 +41,7 @@ pub struct Setup {
     workers: Option<usize>,
     folder_mode: Option<u32>,
     namespace: Option<String>,
+    privileges: Vec<String>,
 }
 
 impl Setup {
@@ -121,6 +122,15 @@ impl Setup {
         self
     }
 
+    /// As this user from the start, with these capabilities alone, as setpriv(1) writes them: `+bpf,+net_admin`.
+    pub fn as_user(mut self, user: &str, capabilities: &str) -> Self {
+        self.privileges = ["--reuid", user, "--clear-groups"].map(Into::into).to_vec();
+        if !capabilities.is_empty() {
+            self.privileges.extend(["--inh-caps", capabilities, "--ambient-caps", capabilities].map(Into::into));
+        }
+        self
+    }
+
     /// A listener with more lines of its section.
     pub fn listener(mut self, lines: &str) -> Self {
         self.listeners.push(format!("[[listeners]]\n{lines}\n"));
@@ -174,7 +184,9 @@ impl Setup {
         let admin = SocketAddr::from(([127, 0, 0, 1], 0));
         self.write(dir.path(), admin)?;
         let listeners = self.listeners.len().max(1);
-        let edge = Edge::spawn(Place { dir, environment: self.environment, namespace: self.namespace }, &[])?;
+        let place =
+            Place { dir, environment: self.environment, namespace: self.namespace, privileges: self.privileges };
+        let edge = Edge::spawn(place, &[])?;
         ensure!(edge.listeners.len() >= listeners, "not all listeners in:\n{}", edge.error.text());
         Ok(edge)
     }
@@ -185,6 +197,7 @@ struct Place {
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
     namespace: Option<String>,
+    privileges: Vec<String>,
 }
 
 /// A running edge; ended when dropped.
@@ -212,6 +225,7 @@ impl Edge {
         };
         // The edge must not outlive a test that was killed.
         let mut child = command
+            .args(&place.privileges)
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary())
             .arg("run")

@@ -113,6 +113,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     let kernel = Arc::new(kernel);
     let (penalties, feed, reports) =
         Penalties::new(settings.kernel.penalty, &settings.proxy.trusted_ips, lanes > 1, kernel.clone());
+    penalties.restore();
     penalties.adopt(std::mem::take(&mut generation.sentences));
     control.spawn(penalty::run(penalties.clone(), reports));
     let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
@@ -238,6 +239,9 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
         "stopping: no new connections, the open ones end"
     );
     operator.close();
+    if end == Phase::Drain {
+        operator.kernel.end();
+    }
     phase.send_replace(end);
     for thread in threads {
         failed |= !matches!(thread.join(), Ok(Ok(())));

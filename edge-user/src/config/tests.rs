@@ -1,3 +1,4 @@
+mod rejection;
 mod routes;
 mod streams;
 

@@ -172,14 +172,17 @@ impl Operator {
         Verdict {
             source: source.to_string(),
             verdict: verdict.to_owned(),
-            because: format!(
-                "{} proven bad tokens (at least {} different), {} good{through}; the last for {}; penalty number {}",
-                sentence.bad,
-                sentence.distinct_tokens,
-                sentence.good,
-                sentence.reason.code(),
-                sentence.offence,
-            ),
+            because: match sentence.bad {
+                0 => format!("kept from before a restart; the last bad token for {}", sentence.reason.code()),
+                _ => format!(
+                    "{} proven bad tokens (at least {} different), {} good{through}; the last for {}; penalty number {}",
+                    sentence.bad,
+                    sentence.distinct_tokens,
+                    sentence.good,
+                    sentence.reason.code(),
+                    sentence.offence,
+                ),
+            },
             since_secs: Some(now.saturating_duration_since(sentence.since).as_secs()),
             left_secs: Some(sentence.until.saturating_duration_since(now).as_secs()),
             dropped: frames.map(|frames| Dropped { frames }),

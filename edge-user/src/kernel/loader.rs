@@ -8,12 +8,13 @@ use std::{error::Error as StdError, io};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapError},
-    programs::{Program, ProgramError, Xdp, XdpMode, xdp::XdpLink},
+    programs::{Program, ProgramError, Xdp, XdpMode},
 };
 use caps::{CapSet, Capability};
 use edge_ebpf::{PENALTY_V4_MASK, PENALTY_V6_MASK, SourceV4Key, SourceV6Key, XDP_PROGRAM};
 use tracing::{debug, info};
 
+use super::pins::{self, Held, Pins};
 use super::{Attachment, Error, XdpVariant};
 use crate::penalty::{v4_mask, v6_mask};
 use crate::settings::Penalty;
@@ -25,14 +26,18 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_BPF_OBJECT"));
 /// which it refuses to add an offset that it knows as a range to a packet pointer.
 const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 
-/// Loads maps and programs; nothing is attached yet. `debug` lets the programs log.
-pub(super) fn load(penalty: &Penalty, debug: bool) -> Result<Ebpf, Error> {
+/// Loads maps and programs; nothing is attached yet. `debug` lets the programs log. `pins`: where maps are kept.
+pub(super) fn load(penalty: &Penalty, pins: Option<&Pins>, debug: bool) -> Result<Ebpf, Error> {
     check_capabilities()?;
     // Constants to the verifier: below the level, the logging code is not even there.
     let level: u8 = if debug { aya_log::Level::Debug as u8 } else { 0 };
     let v4_mask: SourceV4Key = v4_mask(penalty.ipv4_prefix).to_be_bytes();
     let v6_mask: SourceV6Key = v6_mask(penalty.ipv6_prefix).to_be_bytes();
-    let mut ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for name in pins.iter().flat_map(|_| pins::MAPS) {
+        loader.map_pin_path(name, pins.map(|pins| pins.map(name)).unwrap_or_default());
+    }
+    let mut ebpf = loader
         .override_global(aya_log::LEVEL, &level, true)
         .override_global(PENALTY_V4_MASK, &v4_mask, true)
         .override_global(PENALTY_V6_MASK, &v6_mask, true)
@@ -51,9 +56,12 @@ pub(super) fn load(penalty: &Penalty, debug: bool) -> Result<Ebpf, Error> {
     Ok(ebpf)
 }
 
-/// Attaches the XDP program to an interface.
-pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<(Attachment, XdpLink), Error> {
+/// Attaches the XDP program to an interface, in the place of one that was left there.
+pub(super) fn attach(ebpf: &mut Ebpf, pins: Option<&Pins>, interface: &str) -> Result<(Attachment, Held), Error> {
     let program = xdp(ebpf)?;
+    if let Some(adopted) = pins.and_then(|pins| pins.adopt(program, interface)) {
+        return Ok(adopted);
+    }
     let failed = |source| Error::Attach { interface: interface.to_owned(), source };
     // With EINVAL aya would try netlink, whose attachments outlive the process. That is the answer of kernels that know
     // no links; ours do, or they had refused a program with `frags`, which is the younger of the two.
@@ -71,7 +79,12 @@ pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<(Attachment, Xd
         }
     };
     let link = program.take_link(id).map_err(failed)?;
-    Ok((Attachment { interface: interface.to_owned(), variant }, link))
+    let attachment = Attachment { interface: interface.to_owned(), variant };
+    let held = match pins {
+        Some(pins) => pins.keep(&attachment, link)?,
+        None => Held::of(link),
+    };
+    Ok((attachment, held))
 }
 
 /// Takes a map out of the object, as the type the ABI says it is.

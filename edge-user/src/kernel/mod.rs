@@ -6,6 +6,7 @@ mod lanes;
 mod loader;
 mod log;
 mod penalties;
+mod pins;
 mod publisher;
 mod rejections;
 mod samples;
@@ -19,12 +20,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use aya::programs::xdp::XdpLink;
 use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
 use self::{
-    counters::Counters, lanes::Lanes, penalties::Penalties, publisher::Publisher, rejections::Rejections,
+    counters::Counters,
+    lanes::Lanes,
+    penalties::Penalties,
+    pins::{Held, Pins},
+    publisher::Publisher,
+    rejections::Rejections,
     vips::VirtualAddresses,
 };
 pub use self::{
@@ -97,6 +102,15 @@ pub enum Error {
     /// The kernel's clock cannot be read.
     #[error("reading the kernel's clock")]
     Clock(#[source] std::io::Error),
+    /// Nothing can be kept there.
+    #[error("keeping kernel programs and maps at {}", path.display())]
+    Pin {
+        /// `kernel.pin`, or below it.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// A listening socket, or the network namespace, does not tell what is asked of it.
     #[error("asking for a socket's address or the network namespace")]
     Socket(#[source] std::io::Error),
@@ -178,7 +192,8 @@ struct Active {
     log: Option<LogReader>,
     samples: Option<SampleReader>,
     /// Holds the programs and their links.
-    links: Mutex<Vec<XdpLink>>,
+    pins: Option<Pins>,
+    links: Mutex<Vec<Held>>,
     ebpf: Ebpf,
 }
 
@@ -216,7 +231,7 @@ pub fn load(settings: &settings::Kernel) -> Result<Kernel, Error> {
 
 /// Whether this process may load the programs here: loads them, attaches nothing, and lets them go.
 pub fn try_load() -> Result<(), Error> {
-    loader::load(&settings::Penalty::default(), false).map(drop)
+    loader::load(&settings::Penalty::default(), None, false).map(drop)
 }
 
 impl Kernel {
@@ -258,7 +273,8 @@ impl Kernel {
     /// of the work from here on.
     pub fn detach(&self) {
         let Some(active) = &self.active else { return };
-        active.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // A program that is kept is replaced where it is.
+        active.links.lock().unwrap_or_else(PoisonError::into_inner).retain(Held::is_pinned);
         active.lanes().release();
         active.vips().detach();
         active.rejections().detach();
@@ -290,6 +306,18 @@ impl Kernel {
     /// What became of first requests; nothing where no program looks at them.
     pub fn reject_counters(&self) -> Vec<(&'static str, u64)> {
         self.active.as_ref().map_or_else(Vec::new, |active| active.rejections().counters())
+    }
+
+    /// Takes off interfaces what would outlive the process: it ends, and no other takes over.
+    pub fn end(&self) {
+        let Some(active) = &self.active else { return };
+        let links = std::mem::take(&mut *active.links.lock().unwrap_or_else(PoisonError::into_inner));
+        links.into_iter().for_each(Held::end);
+    }
+
+    /// Penalties that an earlier process left: addresses, when they are free, and the notes they came with.
+    pub fn kept_penalties(&self) -> Result<Vec<(IpAddr, Instant, u32)>, Error> {
+        self.penalties().map_or(Ok(Vec::new()), |mut penalties| penalties.kept())
     }
 
     /// Has connections of a listener choose among these sockets: as many of each lane, one for each worker.
@@ -341,8 +369,9 @@ impl Kernel {
     }
 
     /// Drops new connections of a source until then, or counts them alone. `address`: the first of its prefix.
-    pub fn penalize(&self, address: IpAddr, until: Instant, mode: PenaltyMode) -> Result<(), Error> {
-        self.penalties().map_or(Ok(()), |mut penalties| penalties.insert(address, until, mode))
+    /// `note`: the caller's own, for `kept_penalties`.
+    pub fn penalize(&self, address: IpAddr, until: Instant, mode: PenaltyMode, note: u32) -> Result<(), Error> {
+        self.penalties().map_or(Ok(()), |mut penalties| penalties.insert(address, until, mode, note))
     }
 
     /// Lets a source connect again.
@@ -407,7 +436,9 @@ impl Kernel {
 impl Active {
     fn load(settings: &settings::Kernel) -> Result<Self, Error> {
         let debug = LogReader::wanted();
-        let mut ebpf = loader::load(&settings.penalty, debug)?;
+        let pins =
+            settings.pin.as_deref().map(|path| Pins::prepare(path, settings.pin_owner.as_deref())).transpose()?;
+        let mut ebpf = loader::load(&settings.penalty, pins.as_ref(), debug)?;
         let counters = Counters::new(&mut ebpf)?;
         let mut publisher = Publisher::new(&mut ebpf)?;
         let penalties = Mutex::new(Penalties::new(&mut ebpf)?);
@@ -419,18 +450,34 @@ impl Active {
         // Entries before programs: from its first frame on, a program knows all of them.
         publisher.publish(&settings.deny)?;
         let (attachments, publisher, links) = (Vec::new(), Mutex::new(publisher), Mutex::default());
-        Ok(Self { attachments, counters, publisher, penalties, lanes, vips, rejections, log, samples, links, ebpf })
+        Ok(Self {
+            attachments,
+            counters,
+            publisher,
+            penalties,
+            lanes,
+            vips,
+            rejections,
+            log,
+            samples,
+            pins,
+            links,
+            ebpf,
+        })
     }
 
     fn attach(&mut self, settings: &settings::Kernel) -> Result<(), Error> {
         for interface in &settings.interfaces {
-            let (attachment, link) = loader::attach(&mut self.ebpf, interface)?;
+            let (attachment, link) = loader::attach(&mut self.ebpf, self.pins.as_ref(), interface)?;
             self.attachments.push(attachment);
             self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
             if settings.rejects {
                 let mut rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
                 rejections.attach(&mut self.ebpf, interface)?;
             }
+        }
+        if let Some(pins) = &self.pins {
+            pins.clean(&self.links.lock().unwrap_or_else(PoisonError::into_inner));
         }
         Ok(())
     }

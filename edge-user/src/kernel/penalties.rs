@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aya::{
     Ebpf,
@@ -46,13 +46,19 @@ impl Penalties {
     }
 
     /// Drops new connections of this source, or counts them, until then.
-    pub(super) fn insert(&mut self, address: IpAddr, until: Instant, mode: PenaltyMode) -> Result<(), Error> {
+    pub(super) fn insert(
+        &mut self,
+        address: IpAddr,
+        until: Instant,
+        mode: PenaltyMode,
+        note: u32,
+    ) -> Result<(), Error> {
         let verdict = match mode {
             PenaltyMode::Off => return Ok(()),
             PenaltyMode::Observe => VERDICT_OBSERVE,
             PenaltyMode::Enforce => VERDICT_DROP,
         };
-        let entry = PenaltyEntry { expires_ns: monotonic_ns(until)?, frames: 0, verdict, pad: 0 };
+        let entry = PenaltyEntry { expires_ns: monotonic_ns(until)?, frames: 0, verdict, note };
         match address {
             IpAddr::V4(v4) => self.v4.insert(v4.octets(), entry, 0)?,
             IpAddr::V6(v6) => self.v6.insert(v6.octets(), entry, 0)?,
@@ -81,6 +87,21 @@ impl Penalties {
             IpAddr::V6(v6) => self.v6.get(&v6.octets(), 0),
         };
         entry.ok().map(|entry| entry.frames)
+    }
+
+    /// What an earlier process left: addresses, when they are free, and its notes. What is over goes.
+    pub(super) fn kept(&mut self) -> Result<Vec<(IpAddr, Instant, u32)>, Error> {
+        let now = Instant::now();
+        let now_ns = monotonic_ns(now)?;
+        let v4 = self.v4.iter().flatten().map(|(key, entry)| (IpAddr::from(key), entry));
+        let v6 = self.v6.iter().flatten().map(|(key, entry)| (IpAddr::from(key), entry));
+        let all: Vec<(IpAddr, PenaltyEntry)> = v4.chain(v6).collect();
+        let (kept, over): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, entry)| entry.expires_ns > now_ns);
+        for (address, _) in over {
+            self.remove(address)?;
+        }
+        let until = |entry: PenaltyEntry| now + Duration::from_nanos(entry.expires_ns - now_ns);
+        Ok(kept.into_iter().map(|(address, entry)| (address, until(entry), entry.note)).collect())
     }
 
     /// Entries of each family.

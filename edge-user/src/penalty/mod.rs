@@ -25,6 +25,7 @@ pub(crate) use self::source::{v4_mask, v6_mask};
 pub use self::tally::{Report, Tally};
 use crate::kernel::{Kernel, Lane};
 use crate::metrics::{Exposition, Kind};
+use crate::reason::Reason;
 use crate::settings::{Cidr, Penalty, PenaltyMode};
 
 /// Batches of reports that may wait for the task: some twenty a second and worker.
@@ -130,6 +131,41 @@ impl Penalties {
         }
     }
 
+    /// Takes over what an earlier process left in the kernel.
+    pub fn restore(&self) {
+        let kept = match self.kernel.kept_penalties() {
+            Ok(kept) => kept,
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                return tracing::warn!(error = format!("{error:#}"), "penalties that were kept cannot be read");
+            }
+        };
+        let now = Instant::now();
+        for (address, until, note) in kept {
+            let source = self.sentences.source(address);
+            let reason = note.checked_sub(1).and_then(|index| Reason::ALL.get(index as usize).copied());
+            let is_ours = source.address() == address && self.sentences.rules().mode != PenaltyMode::Off;
+            let sentence = reason.filter(|_| is_ours).map(|reason| Sentence {
+                since: now,
+                until,
+                reason,
+                good: 0,
+                bad: 0,
+                distinct_tokens: 0,
+                offence: 1,
+                is_direct: true,
+            });
+            match sentence {
+                Some(sentence) if self.judge().adopt(source, &sentence, now) => {
+                    self.sentences.suspect(source);
+                    self.enforce(source, sentence);
+                }
+                // What userspace does not know of must not be dropped either.
+                _ => drop(self.kernel.release(address)),
+            }
+        }
+    }
+
     /// Takes one batch of reports.
     fn hear(&self, reports: Vec<Report>, now: Instant) {
         for report in reports {
@@ -170,7 +206,7 @@ impl Penalties {
         }
         // One that came through a trusted proxy alone connects from there: the kernel sees the proxy.
         if sentence.is_direct
-            && let Err(error) = self.kernel.penalize(source.address(), sentence.until, mode)
+            && let Err(error) = self.kernel.penalize(source.address(), sentence.until, mode, note_of(sentence.reason))
         {
             // Userspace closes what the kernel does not drop.
             tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "the kernel did not take a penalty");
@@ -227,6 +263,11 @@ impl Penalties {
         to.sample(&[("state", "counted")], self.judge().len());
         self.sentences.collect(to);
     }
+}
+
+/// How the kernel's entries remember a reason.
+fn note_of(reason: Reason) -> u32 {
+    reason.index() as u32 + 1
 }
 
 /// Judges what workers report, until the process ends.

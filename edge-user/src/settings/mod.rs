@@ -195,6 +195,11 @@ pub struct Kernel {
     pub interfaces: Vec<String>,
     /// `deny`: sources whose packets are dropped. Default: none.
     pub deny: Vec<Cidr>,
+    /// `pin`: a directory on a bpf file system where programs on interfaces, denied and penalized sources outlive a
+    /// process that was killed. Default: none, and nothing does.
+    pub pin: Option<PathBuf>,
+    /// Who may end what is kept there: `process.user`.
+    pub pin_owner: Option<String>,
     /// `lanes`: sockets apart for sources that sent good tokens lately, for unknown ones, and for those that sent bad
     /// ones, of which each worker takes 8, 3 and 1. Default false.
     pub lanes: bool,

@@ -85,7 +85,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         entities: section(&mut reader, "entities", |r| Entities {
             file: resolve_path(base, r.string("file").unwrap_or("kong.yaml")),
         }),
-        kernel: section(&mut reader, "kernel", kernel),
+        kernel: section(&mut reader, "kernel", |r| kernel(r, base)),
         proxy: section(&mut reader, "proxy", |r| Proxy {
             trusted_ips: r.parsed_list("trusted_ips", CIDR, Cidr::parse).unwrap_or_default(),
             expose_reason: r.bool("expose_reason").unwrap_or(false),
@@ -121,6 +121,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         echo: reader.object("echo").and_then(echo),
         warnings: Vec::new(),
     };
+    settings.kernel.pin_owner.clone_from(&settings.process.user);
     settings.kernel.has_vips = settings.listeners.iter().any(Listener::has_vips);
     settings.kernel.rejects = settings.listeners.iter().any(|one| one.kernel_reject != KernelReject::Off);
     if settings.kernel.rejects && (settings.kernel.mode == KernelMode::Off || settings.kernel.interfaces.is_empty()) {
@@ -271,7 +272,7 @@ fn clients(section: &mut Reader<'_>, base: &Path, can_ask: bool) -> (ClientCerti
     (asks, ca)
 }
 
-fn kernel(reader: &mut Reader<'_>) -> Kernel {
+fn kernel(reader: &mut Reader<'_>, base: &Path) -> Kernel {
     let modes = [("off", KernelMode::Off), ("auto", KernelMode::Auto), ("required", KernelMode::Required)];
     // IFNAMSIZ: 15 bytes and a NUL; `/` and white space are refused by the kernel (dev_valid_name).
     let is_interface = |text: &str| {
@@ -288,6 +289,8 @@ fn kernel(reader: &mut Reader<'_>) -> Kernel {
             })
             .unwrap_or_default(),
         deny: reader.parsed_list("deny", CIDR, Cidr::parse).unwrap_or_default(),
+        pin: reader.string("pin").map(|path| resolve_path(base, path)),
+        pin_owner: None,
         lanes: reader.bool("lanes").unwrap_or(false),
         has_vips: false,
         rejects: false,

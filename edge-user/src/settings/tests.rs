@@ -47,6 +47,8 @@ fn every_value_has_its_default() {
             mode: KernelMode::Auto,
             interfaces: vec![],
             deny: vec![],
+            pin: None,
+            pin_owner: None,
             lanes: false,
             has_vips: false,
             rejects: false,
