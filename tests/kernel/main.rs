@@ -9,6 +9,7 @@ mod namespace;
 mod penalty;
 mod pins;
 mod privileges;
+mod programs;
 mod reject;
 mod reject_heads;
 mod rejection;

@@ -75,7 +75,8 @@ fn auto_names_what_is_missing_once() {
     check(&[bpf, perfmon], Some("CAP_NET_ADMIN"));
     check(&[bpf, net], Some("CAP_PERFMON"));
     check(&[bpf, net, perfmon], None);
-    check(&[Capability::CAP_SYS_ADMIN], None);
+    check(&[Capability::CAP_SYS_ADMIN], Some("CAP_NET_ADMIN"));
+    check(&[Capability::CAP_SYS_ADMIN, net], None);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use crate::{ebpf, process, test};
+use crate::{ebpf, kernel, process, test};
 
-/// Run every check: format, lints, the other crypto library, all tests
+/// Run every check: format, lints, the other crypto library, all tests, other kernels
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -22,5 +22,10 @@ pub(crate) fn run(_: &Args) -> Result<()> {
             .args(["clippy", "--release", "--package", "edge-user", "--features", "aws-lc"])
             .args(["--", "-D", "warnings"]),
     )?;
-    test::run(&test::Args::default())
+    test::run(&test::Args::default())?;
+    if process::am_root() {
+        return kernel::run_matrix();
+    }
+    process::step("leaving out the other kernels, which need root: run `cargo xtask kernel --matrix`");
+    Ok(())
 }

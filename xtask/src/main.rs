@@ -6,6 +6,7 @@ mod demo;
 mod ebpf;
 mod fuzz;
 mod kernel;
+mod matrix;
 mod process;
 mod setup;
 mod test;

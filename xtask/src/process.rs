@@ -11,10 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Programs that Debian packages bring: one line each.
-const PACKAGES: [(&str, &[&str]); 15] = [
+const PACKAGES: [(&str, &[&str]); 24] = [
+    ("busybox", &["busybox-static"]),
     ("cc", &["gcc", "libc6-dev"]),
     ("c++", &["g++"]),
     ("chrt", &["util-linux"]),
+    ("cpio", &["cpio"]),
     ("curl", &["curl", "ca-certificates"]),
     ("h2load", &["nghttp2-client"]),
     ("haproxy", &["haproxy"]),
@@ -22,11 +24,18 @@ const PACKAGES: [(&str, &[&str]); 15] = [
     ("jq", &["jq"]),
     ("nginx", &["nginx"]),
     ("npm", &["npm"]),
+    ("mount", &["mount"]),
     ("openssl", &["openssl"]),
     ("python3", &["python3"]),
+    ("qemu-system-x86_64", &["qemu-system-x86"]),
     ("redis-server", &["redis-server"]),
     ("setpriv", &["util-linux"]),
+    ("strip", &["binutils"]),
     ("taskset", &["util-linux"]),
+    ("tc", &["iproute2"]),
+    ("umount", &["mount"]),
+    ("unshare", &["util-linux"]),
+    ("xz", &["xz-utils"]),
 ];
 
 /// The workspace root, wherever `cargo xtask` was called.

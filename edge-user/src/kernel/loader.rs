@@ -100,10 +100,10 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
 
 fn check_capabilities() -> Result<(), Error> {
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    if has(Capability::CAP_SYS_ADMIN) {
-        return Ok(()); // stands for the others (capabilities(7))
-    }
-    let missing: Vec<String> = NEEDED.iter().filter(|need| !has(**need)).map(ToString::to_string).collect();
+    // It stands for the others (capabilities(7)), but before Linux 6.9 not for this one.
+    let stands_in = |need: Capability| need != Capability::CAP_NET_ADMIN && has(Capability::CAP_SYS_ADMIN);
+    let missing: Vec<String> =
+        NEEDED.iter().filter(|need| !has(**need) && !stands_in(**need)).map(ToString::to_string).collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::Capabilities { missing: missing.join(", ") }) }
 }
 
