@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Ask for `/route-0/…` to so many in turn, and want `X-Route` to say which one answered
     #[arg(long, default_value_t = 0)]
     routes: usize,
+    /// The address to come from; connections are then opened without waiting, for their SYNs may be dropped
+    #[arg(long)]
+    source: Option<Ipv4Addr>,
     /// Stop after so many answers
     #[arg(long)]
     requests: Option<u64>,
@@ -201,17 +204,25 @@ impl<'a> Load<'a> {
     /// Opens the connection where it is not open; each has a source address of its own, so that ports last.
     fn open(&self, index: usize) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        if self.args.close {
+        if let Some(source) = self.args.source {
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+            socket.set_nonblocking(true)?;
+        } else if self.args.close {
             let source = Ipv4Addr::from(0x7f00_0101 + index as u32);
             // Without a port yet: the kernel chooses one for the pair of addresses.
             socket.set_reuse_address(true)?;
             socket.bind(&SocketAddr::from((source, 0)).into())?;
         }
-        socket.connect(&self.args.address.into())?;
+        match socket.connect(&self.args.address.into()) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+            connected => connected?,
+        }
         socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let socket = TcpStream::from(socket);
-        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let mut interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        interest.set(EpollFlags::EPOLLOUT, self.args.source.is_some());
         self.epoll.add(socket.as_fd(), EpollEvent::new(interest, index as u64))?;
         Ok(socket)
     }
@@ -298,8 +309,12 @@ impl Connection {
             None => {
                 if !self.outgoing.is_empty() {
                     // A request fits the socket's buffer.
-                    socket.write_all(&self.outgoing)?;
-                    self.outgoing.clear();
+                    match socket.write_all(&self.outgoing) {
+                        Ok(()) => self.outgoing.clear(),
+                        // Not connected yet.
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(e) => return Err(e),
+                    }
                 }
             }
             Some(session) => {

@@ -11,6 +11,7 @@ mod measure;
 mod peers;
 mod process;
 mod reload;
+mod storm;
 mod table;
 mod tokens;
 
@@ -32,12 +33,27 @@ enum Bench {
     Grpc(Grpc),
     /// One token in 10,000 hands, strange kids, a rotation, and floods of bad tokens
     Tokens(Tokens),
+    /// Storms of bad tokens with and without kernel programs; needs root
+    Storm(Storm),
     /// The upstream of the gRPC calls
     #[command(hide = true)]
     GrpcUpstream(grpc::Upstream),
     /// The load generator (one thread)
     #[command(hide = true)]
     Load(load::Args),
+}
+
+#[derive(clap::Args)]
+struct Storm {
+    /// Where keys, tokens, configurations, logs and the table `storm.md` are written
+    #[arg(long)]
+    folder: PathBuf,
+    /// Rounds of the measurements of CPU time
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
 }
 
 #[derive(clap::Args)]
@@ -124,6 +140,7 @@ fn main() -> Result<()> {
         Bench::Kill(args) => kill::run(&args.folder),
         Bench::Grpc(args) => grpc::run(&args.folder, args.rounds, args.calls),
         Bench::Tokens(args) => tokens::run(&args.folder, args.seconds),
+        Bench::Storm(args) => storm::run(&args.folder, args.rounds, args.seconds),
         Bench::GrpcUpstream(args) => grpc::upstream(&args),
         Bench::Load(args) => load::run(&args),
     }

@@ -72,21 +72,34 @@ impl Load {
     }
 }
 
-#[test]
-fn upgrades_under_load_lose_no_request() {
+/// So many upgrades one after the other, with so many requests before and after each; how many there were in all.
+fn upgrade_under_load(upgrades: usize, requests: usize) -> usize {
     let upstream = Upstream::start();
     let mut edge = Setup::new(open(&upstream.url())).start();
     let (address, admin) = (edge.address(), edge.admin());
     let load = Load::start(address);
-    for _ in 0..4 {
-        load.more(300);
+    for _ in 0..upgrades {
+        load.more(requests);
         let next = edge.upgrade().unwrap();
         assert_eq!((next.address(), next.admin()), (address, admin));
-        load.more(300);
+        load.more(requests);
         retires(std::mem::replace(&mut edge, next));
     }
-    load.more(100);
-    assert!(load.end() >= 2_500);
+    load.end()
+}
+
+#[test]
+fn upgrades_under_load_lose_no_request() {
+    assert!(upgrade_under_load(4, 300) >= 2_400);
+}
+
+/// `cargo nextest run --release -p edge-tests --run-ignored only twenty_upgrades`
+#[test]
+#[ignore = "takes a minute or two"]
+fn twenty_upgrades_lose_none_of_two_hundred_thousand_requests() {
+    let requests = upgrade_under_load(20, 5_000);
+    println!("{requests} requests over 20 upgrades, none failed");
+    assert!(requests >= 200_000);
 }
 
 /// A request under way, a kept connection and a client that just sends again: none is cut.

@@ -16,17 +16,7 @@ use edge_user::{
 use crate::namespace::{Hosts, INTERFACE, Namespace, enter};
 
 pub(crate) fn settings(mode: KernelMode, interface: &str, deny: &[&str]) -> settings::Kernel {
-    settings::Kernel {
-        mode,
-        interfaces: vec![interface.to_owned()],
-        deny: networks(deny),
-        pin: None,
-        pin_owner: None,
-        lanes: false,
-        has_vips: false,
-        rejects: false,
-        penalty: settings::Penalty::default(),
-    }
+    settings::Kernel { mode, interfaces: vec![interface.to_owned()], deny: networks(deny), ..Default::default() }
 }
 
 pub(crate) fn networks(texts: &[&str]) -> Vec<Cidr> {

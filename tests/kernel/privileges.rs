@@ -92,19 +92,7 @@ fn required_does_not_start_without() {
     assert!(matches!(unknown(KernelMode::Required), Err(Error::Attach { interface, .. }) if interface == "eth99"));
     assert!(!unknown(KernelMode::Auto).unwrap().is_active());
 
-    let nowhere = |mode| {
-        kernel::start(&settings::Kernel {
-            mode,
-            interfaces: vec![],
-            deny: vec![],
-            pin: None,
-            pin_owner: None,
-            lanes: false,
-            has_vips: false,
-            rejects: false,
-            penalty: settings::Penalty::default(),
-        })
-    };
+    let nowhere = |mode| kernel::start(&settings::Kernel { mode, ..Default::default() });
     assert!(matches!(nowhere(KernelMode::Required), Err(Error::NoInterface)));
     assert!(!nowhere(KernelMode::Auto).unwrap().is_active());
 }

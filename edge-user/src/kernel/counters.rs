@@ -19,12 +19,17 @@ impl Counters {
         Ok(Self { map: loader::take_map(ebpf, COUNTERS)? })
     }
 
-    /// Every counter that can be read, by name: one that cannot is left out, since a made-up value would be worse.
+    /// Every counter that can be read, by name.
     pub(super) fn read(&self) -> Vec<(&'static str, u64)> {
-        let sum = |counter: Counter| {
-            let values = self.map.get(&counter.index(), 0).ok()?;
-            Some((counter.name(), values.iter().sum()))
-        };
-        Counter::ALL.into_iter().filter_map(sum).collect()
+        sums(&self.map, Counter::ALL.map(|counter| (counter.index(), counter.name())))
     }
+}
+
+/// The sums of these places of a map, by name: one that cannot be read is left out, since a made-up value would be worse.
+pub(super) fn sums<const N: usize>(
+    map: &PerCpuArray<MapData, u64>,
+    places: [(u32, &'static str); N],
+) -> Vec<(&'static str, u64)> {
+    let sum = |(index, name): (u32, &'static str)| Some((name, map.get(&index, 0).ok()?.iter().sum()));
+    places.into_iter().filter_map(sum).collect()
 }

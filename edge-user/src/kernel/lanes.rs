@@ -13,7 +13,7 @@ use edge_ebpf::{
     LANE_V6, LANES, LaneCounter, LaneEntry, ListenerKey, STEERED, SourceV4Key, SourceV6Key, SteeredEntry, slot,
 };
 
-use super::{Error, loader, monotonic_ns};
+use super::{Error, counters::sums, loader, monotonic_ns};
 
 /// By what is known of a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,11 +112,7 @@ impl Lanes {
 
     /// Where connections went, by name.
     pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
-        let sum = |counter: LaneCounter| {
-            let values = self.counters.get(&counter.index(), 0).ok()?;
-            Some((counter.name(), values.iter().sum()))
-        };
-        LaneCounter::ALL.into_iter().filter_map(sum).collect()
+        sums(&self.counters, LaneCounter::ALL.map(|counter| (counter.index(), counter.name())))
     }
 
     /// Entries of each family.

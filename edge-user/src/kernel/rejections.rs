@@ -18,7 +18,7 @@ use edge_ebpf::rejection::{
 };
 use tracing::{info, warn};
 
-use super::{Error, loader, monotonic_ns, reject_key};
+use super::{Error, counters::sums, loader, monotonic_ns, reject_key};
 use crate::crypto;
 
 /// One token that the kernel is to refuse.
@@ -140,11 +140,7 @@ impl Rejections {
 
     /// What became of first requests, by name.
     pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
-        let sum = |counter: RejectCounter| {
-            let values = self.counters.get(&counter.index(), 0).ok()?;
-            Some((counter.name(), values.iter().sum()))
-        };
-        RejectCounter::ALL.into_iter().filter_map(sum).collect()
+        sums(&self.counters, RejectCounter::ALL.map(|counter| (counter.index(), counter.name())))
     }
 
     /// Tokens, and as many as there may be.

@@ -17,7 +17,7 @@ use edge_ebpf::{
     VIP_PROGRAM, VIP_SOCKETS, VIPS_V4, VIPS_V6, VipCounter, VipEntry, port_bit, vip_port_word,
 };
 
-use super::{Changes, Error, loader};
+use super::{Changes, Error, counters::sums, loader};
 use crate::settings::{Cidr, PortRange};
 
 /// The virtual addresses of one listener.
@@ -128,11 +128,7 @@ impl VirtualAddresses {
 
     /// What became of look-ups, by name.
     pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
-        let sum = |counter: VipCounter| {
-            let values = self.counters.get(&counter.index(), 0).ok()?;
-            Some((counter.name(), values.iter().sum()))
-        };
-        VipCounter::ALL.into_iter().filter_map(sum).collect()
+        sums(&self.counters, VipCounter::ALL.map(|counter| (counter.index(), counter.name())))
     }
 
     /// Prefixes of each family.

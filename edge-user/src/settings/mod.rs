@@ -187,7 +187,7 @@ pub struct Entities {
 }
 
 /// `[kernel]`
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Kernel {
     /// `mode`: `off`, `auto` (default) or `required`.
     pub mode: KernelMode,
@@ -212,11 +212,12 @@ pub struct Kernel {
 }
 
 /// Whether the kernel object is loaded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum KernelMode {
     /// Never.
     Off,
     /// Where the system lets us; otherwise a warning names what is missing.
+    #[default]
     Auto,
     /// Or the edge does not start.
     Required,

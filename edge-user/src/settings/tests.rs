@@ -41,20 +41,7 @@ fn every_value_has_its_default() {
     assert_eq!((s.process.user, s.workers.count), (None, 0));
     assert_eq!(s.entities.file, dir.path().join("kong.yaml"));
     assert_eq!(s.store.path, dir.path().join("edge.db"));
-    assert_eq!(
-        s.kernel,
-        Kernel {
-            mode: KernelMode::Auto,
-            interfaces: vec![],
-            deny: vec![],
-            pin: None,
-            pin_owner: None,
-            lanes: false,
-            has_vips: false,
-            rejects: false,
-            penalty: Penalty::default()
-        }
-    );
+    assert_eq!(s.kernel, Kernel { mode: KernelMode::Auto, ..Default::default() });
     assert_eq!(
         s.proxy,
         Proxy {

@@ -1,0 +1,329 @@
+//! Bad tokens in storms, between two network namespaces: what good clients feel, and what the machine spends.
+//!
+//! The client's side has core 0, the edge core 1, as everywhere in this bench. Good requests come from one address at a
+//! fixed rate, the storm from another: on kept connections and on new ones, in clear text and over TLS, every bad token
+//! another one; so penalties can tell them. Needs root.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use edge_tests::certs;
+use edge_tests::mint::{self, Key, encode, flip, with};
+use edge_tests::parties::say;
+use serde_json::{Value, json};
+
+use crate::measure::output;
+use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
+
+const SERVER: &str = "edge-bench-server";
+const CLIENT: &str = "edge-bench-client";
+const CLEAR: &str = "10.9.0.1:8000";
+const TLS: &str = "10.9.0.1:8443";
+const GOOD: &str = "10.9.0.2";
+const BAD: &str = "10.9.0.3";
+const ISSUER: &str = "http://127.0.0.1:8180/bench/auth";
+const AUDIENCE: &str = "https://api.example.com";
+/// Good requests a second.
+const RATE: &str = "1000";
+/// Different tokens of a storm.
+const TOKENS: usize = 20_000;
+
+/// Runs all of it.
+pub(crate) fn run(folder: &Path, rounds: usize, seconds: f64) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let bench = Bench { folder: folder.to_owned(), seconds };
+    bench.write()?;
+    let _net = Net::make()?;
+    bench.nothing(rounds)?;
+    bench.first(rounds)?;
+    bench.storms()
+}
+
+/// Two namespaces and what joins them; gone when dropped.
+struct Net;
+
+impl Net {
+    fn make() -> Result<Self> {
+        drop(Self);
+        for name in [SERVER, CLIENT] {
+            ip(&["netns", "add", name])?;
+            ip(&["-n", name, "link", "set", "lo", "up"])?;
+        }
+        let net = Self;
+        ip(&["link", "add", "edge0", "netns", SERVER, "type", "veth", "peer", "name", "edge1", "netns", CLIENT])?;
+        for (name, interface, addresses) in [(SERVER, "edge0", &["10.9.0.1/24"][..]), (CLIENT, "edge1", &[])] {
+            ip(&["-n", name, "link", "set", interface, "up"])?;
+            addresses.iter().try_for_each(|address| ip(&["-n", name, "address", "add", address, "dev", interface]))?;
+        }
+        for address in [GOOD, BAD] {
+            ip(&["-n", CLIENT, "address", "add", &format!("{address}/24"), "dev", "edge1"])?;
+        }
+        Ok(net)
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for name in [SERVER, CLIENT] {
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let done = Command::new("ip").args(arguments).output().context("`ip` of iproute2")?;
+    ensure!(done.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
+/// A command within a namespace, on a core.
+fn within(namespace: &str, core: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let inner = pinned(core, program);
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(inner.get_program()).args(inner.get_args());
+    command
+}
+
+/// What the storm consists of.
+#[derive(Clone, Copy)]
+struct Storm {
+    name: &'static str,
+    address: &'static str,
+    is_new: bool,
+}
+
+const STORMS: [Storm; 4] = [
+    Storm { name: "kept connections", address: CLEAR, is_new: false },
+    Storm { name: "new connections", address: CLEAR, is_new: true },
+    Storm { name: "TLS, kept connections", address: TLS, is_new: false },
+    Storm { name: "TLS, new connections", address: TLS, is_new: true },
+];
+
+/// How the edge stands against it.
+#[derive(Clone, Copy)]
+struct Stand {
+    name: &'static str,
+    mode: &'static str,
+    penalty: &'static str,
+    reject: &'static str,
+}
+
+const OFF: Stand = Stand { name: "off", mode: "off", penalty: "off", reject: "off" };
+const OBSERVE: Stand = Stand { name: "observe", mode: "required", penalty: "observe", reject: "off" };
+const ENFORCE: Stand = Stand { name: "enforce", mode: "required", penalty: "enforce", reject: "off" };
+const FIRST: Stand = Stand { name: "first", mode: "required", penalty: "off", reject: "first" };
+
+struct Bench {
+    folder: PathBuf,
+    seconds: f64,
+}
+
+impl Bench {
+    /// Tokens, keys and entities.
+    fn write(&self) -> Result<()> {
+        let write = |name: &str, text: &str| fs::write(self.folder.join(name), text);
+        write("issuer.pem", mint::RSA_A)?;
+        let key = Key::rsa(mint::RSA_A, "unnamed", "RS256");
+        let header = with(key.header(), json!({"kid": null}));
+        let claims = mint::claims(ISSUER, AUDIENCE);
+        let good = key.sign(&header, &claims);
+        write("good", &good)?;
+        write("bad_one", &flip(&good))?;
+        let (head, _) = good.rsplit_once('.').context("a JWT has three parts")?;
+        let random = || -> Result<String> {
+            let mut bytes = [0; 256];
+            ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).ok().context("randomness")?;
+            Ok(format!("{head}.{}", encode(&bytes)))
+        };
+        write("bad_many", &(0..TOKENS).map(|_| random()).collect::<Result<Vec<_>>>()?.join("\n"))?;
+        let pair = certs::pair(&["localhost", "10.9.0.1"]);
+        write("root.crt", certs::root())?;
+        write("tls.crt", &pair.certificate)?;
+        write("tls.key", &pair.key)?;
+        let config = json!({"issuer": ISSUER, "auth_methods": ["bearer"], "audience_required": [AUDIENCE]});
+        let plugins = json!([{"name": "openid-connect", "config": config}]);
+        let routes = json!([{"name": "all", "paths": ["/"], "plugins": plugins}]);
+        let services = json!([{"name": "up", "url": "http://127.0.0.1:8181", "routes": routes}]);
+        write("storm.yaml", &json!({"_format_version": "3.0", "services": services}).to_string())?;
+        Ok(())
+    }
+
+    /// An edge that serves, its keys fetched.
+    fn edge(&self, stand: Stand) -> Result<Running> {
+        let Stand { mode, penalty, reject, .. } = stand;
+        let config = self.folder.join("storm.toml");
+        let text = format!(
+            "[[listeners]]\naddress = \"{CLEAR}\"\nkernel_reject = \"{reject}\"\n\
+             [[listeners]]\naddress = \"{TLS}\"\ntls = true\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n\
+             [workers]\ncount = 1\n[entities]\nfile = \"storm.yaml\"\n[process]\ncontrol = \"off\"\n\
+             [kernel]\nmode = \"{mode}\"\ninterfaces = [\"edge0\"]\n[kernel.penalty]\nmode = \"{penalty}\"\nttl = 600\n\
+             [log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"storm.db\"\n\
+             [echo]\naddress = \"127.0.0.1:8181\"\n[identity]\naddress = \"127.0.0.1:8180\"\n\
+             [[identity.servers]]\nname = \"bench\"\naudience = \"{AUDIENCE}\"\nsigning_key = \"issuer.pem\"\n"
+        );
+        fs::write(&config, text)?;
+        let mut command = within(SERVER, PROXY_CORE, edge_tests::edge::binary());
+        command.args(["run", "--config"]).arg(&config);
+        let edge = Running::start(command, &self.folder.join("storm.log"), &[])?;
+        for _ in 0..100 {
+            let asked = self.load(CLEAR, GOOD, "good", &["--requests", "5", "--connections", "1", "--seconds", "1"]);
+            if asked.is_ok_and(|answer| answer["requests"] == 5 && answer["unlike_2xx"] == 0) {
+                return Ok(edge);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        anyhow::bail!("the edge does not serve:\n{}", fs::read_to_string(self.folder.join("storm.log"))?)
+    }
+
+    fn generator(&self, address: &str, source: &str, tokens: &str, more: &[&str]) -> Result<Command> {
+        let mut command = within(CLIENT, LOAD_CORE, std::env::current_exe()?);
+        command.arg("load").arg(address).args(["--source", source]).arg("--tokens").arg(self.folder.join(tokens));
+        if address == TLS {
+            command.arg("--tls").arg(self.folder.join("root.crt"));
+        }
+        command.args(more);
+        Ok(command)
+    }
+
+    fn load(&self, address: &str, source: &str, tokens: &str, more: &[&str]) -> Result<Value> {
+        output(&mut self.generator(address, source, tokens, more)?)
+    }
+
+    /// What a good request costs the machine where there is nothing to reject.
+    fn nothing(&self, rounds: usize) -> Result<()> {
+        let measure = |stand| -> Result<f64> {
+            let _edge = self.edge(stand)?;
+            self.cost(CLEAR, "good", &["--rate", "8000", "--connections", "32"])
+        };
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            costs[0].push(measure(OFF)?);
+            costs[1].push(measure(Stand { penalty: "enforce", reject: "first", ..FIRST })?);
+        }
+        let [off, on] = costs.map(median);
+        say(&format!(
+            "nothing to reject, machine CPU per good request: {off:.1} us without programs, {on:.1} us with them ({:+.1} %)",
+            (on / off - 1.0) * 100.0
+        ));
+        Ok(())
+    }
+
+    /// What a bad first request costs the machine, the client's part included.
+    fn first(&self, rounds: usize) -> Result<()> {
+        let measure = |stand| -> Result<f64> {
+            let _edge = self.edge(stand)?;
+            // Proven bad twice, and told.
+            self.load(CLEAR, BAD, "bad_one", &["--requests", "20", "--close", "--connections", "1"])?;
+            thread::sleep(Duration::from_millis(200));
+            self.cost(CLEAR, "bad_one", &["--rate", "4000", "--close", "--connections", "64"])
+        };
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            costs[0].push(measure(OFF)?);
+            costs[1].push(measure(FIRST)?);
+        }
+        let [off, on] = costs.map(median);
+        say(&format!(
+            "a bad token on a new connection, machine CPU with the client's: {off:.1} us in userspace, {on:.1} us in the kernel \
+             ({:.2})",
+            on / off
+        ));
+        Ok(())
+    }
+
+    /// Machine CPU per answer in microseconds, above what the machine spends idle.
+    fn cost(&self, address: &str, tokens: &str, more: &[&str]) -> Result<f64> {
+        let idle = busy_per_second(Duration::from_secs(1))?;
+        let seconds = self.seconds.to_string();
+        let before = busy_us()?;
+        let started = std::time::Instant::now();
+        let answer = self.load(address, GOOD, tokens, &[more, &["--seconds", &seconds]].concat())?;
+        let spent = busy_us()? - before - idle * started.elapsed().as_secs_f64();
+        let answers = answer["requests"].as_f64().unwrap_or(0.0);
+        ensure!(answers > 0.0 && answer["errors"] == 0, "{answer}");
+        Ok(spent / answers)
+    }
+
+    /// The chart: good requests beside growing storms.
+    fn storms(&self) -> Result<()> {
+        let mut table = String::from(
+            "| storm | bad/s | kernel | good p50 / p99, us | good answered of 1,000/s |\n|---|---|---|---|---|\n",
+        );
+        for storm in STORMS {
+            for rate in
+                if storm.address == TLS && storm.is_new { [0, 500, 2000, 5000] } else { [0, 2000, 8000, 20_000] }
+            {
+                for stand in [OFF, OBSERVE, ENFORCE] {
+                    let line = self.point(storm, rate, stand)?;
+                    say(&line);
+                    writeln!(table, "{line}")?;
+                }
+            }
+        }
+        fs::write(self.folder.join("storm.md"), table)?;
+        Ok(())
+    }
+
+    fn point(&self, storm: Storm, rate: u32, stand: Stand) -> Result<String> {
+        let _edge = self.edge(stand)?;
+        let seconds = (self.seconds + 3.0).to_string();
+        let rate_text = rate.to_string();
+        let mut more = vec!["--rate", &rate_text, "--connections", "256", "--seconds", &seconds];
+        if storm.is_new {
+            more.push("--close");
+        }
+        let raging = match rate {
+            0 => None,
+            _ => {
+                let mut generator = self.generator(storm.address, BAD, "bad_many", &more)?;
+                Some(thread::spawn(move || output(&mut generator)))
+            }
+        };
+        // Until the penalty, where there is one, is in force.
+        thread::sleep(Duration::from_millis(1500));
+        let duration = self.seconds.to_string();
+        let good =
+            self.load(storm.address, GOOD, "good", &["--rate", RATE, "--connections", "16", "--seconds", &duration])?;
+        drop(raging.map(thread::JoinHandle::join));
+        let of = |name: &str| good[name].as_f64().unwrap_or(0.0);
+        let answered = (of("requests") - of("unlike_2xx")) / self.seconds;
+        Ok(format!(
+            "| {} | {rate} | {} | {:.0} / {:.0} | {answered:.0} |",
+            storm.name,
+            stand.name,
+            of("p50"),
+            of("p99")
+        ))
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Time all CPUs have spent on anything but idling, in microseconds (proc(5), `/proc/stat`: ticks of 10 ms).
+fn busy_us() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("/proc/stat is empty")?;
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    let busy: f64 = ticks
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| ![3, 4].contains(index) && *index < 8)
+        .map(|(_, ticks)| ticks)
+        .sum();
+    Ok(busy * 10_000.0)
+}
+
+fn busy_per_second(wait: Duration) -> Result<f64> {
+    let before = busy_us()?;
+    thread::sleep(wait);
+    Ok((busy_us()? - before) / wait.as_secs_f64())
+}
