@@ -53,7 +53,7 @@ fn send_with<I: Ip, const TCP_BYTES: usize>(
     // SAFETY: an entry of a map of replies.
     let bytes = unsafe { &(*reply).bytes };
     let mut ethernet = Ethernet::EMPTY;
-    load(skb, 0, &mut ethernet).ok_or(Failure::Untouched)?;
+    load(skb, 0, &mut ethernet, ETHERNET_BYTES).ok_or(Failure::Untouched)?;
     // SAFETY: the context is valid while the program runs.
     if ethernet.protocol() != unsafe { (*skb).protocol } {
         return Err(Failure::Untouched);

@@ -8,7 +8,6 @@ mod readable;
 mod reload;
 mod sockets;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -39,7 +38,7 @@ use crate::metrics::{self, Exposition, Kind, Registry};
 use crate::penalty::{self, Penalties};
 use crate::plugin::{PLUGINS, PluginEnv};
 use crate::rejection::{self, Rejections};
-use crate::settings::{Level, LogTarget, Mode, PortRange, Settings};
+use crate::settings::{Level, LogTarget, Mode, Settings};
 use crate::state::State;
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog, AccessWriter, ErrorLog, KernelRecord, RecentRefusals};
@@ -132,7 +131,8 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     let (mut threads, lifeline) = (Vec::new(), Lifeline::default());
     let listeners = sockets.per_worker(&settings, &store)?;
     let addresses = listeners.addresses;
-    kernel.guard(&guarded_ports(&addresses, &settings)).context("the kernel's ports")?;
+    let own_ports: Vec<u16> = addresses.iter().map(|(address, ..)| address.port()).collect();
+    kernel.guard(&sockets::guarded_ports(&own_ports, &settings)).context("the kernel's ports")?;
     for (index, bound) in listeners.workers.into_iter().enumerate() {
         let parts = Parts {
             settings: settings.clone(),
@@ -211,6 +211,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
         kernel,
         denied,
         routes: routes.clone(),
+        own_ports,
         rejections,
     };
     let reopen = move || {
@@ -315,13 +316,6 @@ fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
     let keys = KeySources::new(http, state, control.handle().clone(), policy);
     PluginEnv::new(keys, control.handle().clone()).with_secrets(settings.secrets.key.as_ref())
-}
-
-/// The ports at which a connection is the edge's.
-fn guarded_ports(addresses: &[(std::net::SocketAddr, Mode, bool)], settings: &Settings) -> HashSet<u16> {
-    let own = addresses.iter().map(|(address, ..)| address.port());
-    let virtual_ports = settings.listeners.iter().flat_map(|listener| &listener.ports).flat_map(PortRange::iter);
-    own.chain(virtual_ports).collect()
 }
 
 /// Writes what the kernel dropped to the access log, one line a sample.

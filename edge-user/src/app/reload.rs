@@ -39,6 +39,8 @@ pub(super) struct Reloader {
     pub(super) denied: Arc<ArcSwap<DenyList>>,
     /// Follow changed virtual addresses.
     pub(super) routes: LocalRoutes,
+    /// The ports of the listeners themselves.
+    pub(super) own_ports: Vec<u16>,
     /// Forgets what the kernel refuses, before and after the configuration changes.
     pub(super) rejections: Arc<Rejections>,
 }
@@ -92,6 +94,9 @@ impl Reloader {
                 Err(error) => tracing::error!("virtual addresses not changed: {:#}", anyhow::Error::from(error)),
             }
             self.routes.set(&in_force);
+            if let Err(error) = self.kernel.guard(&sockets::guarded_ports(&self.own_ports, &in_force)) {
+                tracing::error!("penalties do not follow changed ports: {:#}", anyhow::Error::from(error));
+            }
         }
         if settings != in_force {
             tracing::warn!(

@@ -1,5 +1,6 @@
 //! Every socket the process listens on, bound before privileges are dropped, or taken over from the running edge.
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::control::{Listening, Purpose};
 use crate::kernel::{self, Kernel, Lane, Vips};
 use crate::proxy::connection::ListenerInfo;
 use crate::proxy::listener::{Bound, LaneSocket, Serves, TlsRules};
-use crate::settings::{KernelReject, Listener, Mode, Settings};
+use crate::settings::{KernelReject, Listener, Mode, PortRange, Settings};
 use crate::store::Store;
 
 /// Connections the kernel queues per socket; `net.core.somaxconn` may lower it.
@@ -151,6 +152,12 @@ pub(super) fn vips(settings: &Settings) -> Vec<Vips> {
         ports: listener.ports.clone(),
     };
     numbered.map(vips).collect()
+}
+
+/// The ports at which a connection is the edge's: those of its listeners and of their virtual addresses.
+pub(super) fn guarded_ports(own: &[u16], settings: &Settings) -> HashSet<u16> {
+    let virtual_ports = settings.listeners.iter().flat_map(|listener| &listener.ports).flat_map(PortRange::iter);
+    own.iter().copied().chain(virtual_ports).collect()
 }
 
 /// So many sockets on the same address: the kernel spreads connections over them.

@@ -58,6 +58,13 @@ impl Operator {
         self.lock().duplicate()
     }
 
+    /// Puts right what a generation that does not serve has left in maps that both have.
+    pub(super) fn serve_on(&self) {
+        if let Err(error) = self.kernel.restore_deny(&self.settings.load().kernel.deny) {
+            tracing::error!("kernel deny-list not restored: {:#}", anyhow::Error::from(error));
+        }
+    }
+
     /// Closes the duplicates: a socket that nobody accepts from must not be open.
     pub fn close(&self) {
         *self.lock() = Listening::default();

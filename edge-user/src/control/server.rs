@@ -117,10 +117,12 @@ fn hand_over(stream: &mut UnixStream, operator: &Operator) -> io::Result<()> {
         Ok(true) => Ok(()),
         Ok(false) => {
             tracing::warn!("the other generation ended before it served: this one serves on");
+            operator.serve_on();
             Ok(())
         }
         Err(error) => {
             tracing::warn!(%error, "the other generation did not say that it serves: this one serves on");
+            operator.serve_on();
             Err(error)
         }
     }

@@ -363,6 +363,14 @@ impl Kernel {
         active.publisher.lock().unwrap_or_else(PoisonError::into_inner).publish(deny)
     }
 
+    /// The same where another process may have written meanwhile: a generation that shared the maps and did not serve.
+    pub fn restore_deny(&self, deny: &[Cidr]) -> Result<Changes, Error> {
+        let Some(active) = &self.active else { return Ok(Changes::default()) };
+        let mut publisher = active.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        publisher.look();
+        publisher.publish(deny)
+    }
+
     /// Makes these the ports at which penalties count, and no others.
     pub fn guard(&self, ports: &HashSet<u16>) -> Result<(), Error> {
         self.penalties().map_or(Ok(()), |mut penalties| penalties.guard(ports))

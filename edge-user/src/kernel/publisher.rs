@@ -33,13 +33,18 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Takes over the maps, and knows what an earlier process left in them.
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let v4: LpmTrie<MapData, SourceV4Key, DenyEntry> = loader::take_map(ebpf, DENY_V4)?;
-        let v6: LpmTrie<MapData, SourceV6Key, DenyEntry> = loader::take_map(ebpf, DENY_V6)?;
+        let (v4, v6) = (loader::take_map(ebpf, DENY_V4)?, loader::take_map(ebpf, DENY_V6)?);
+        let mut this = Self { v4, v6, published: HashSet::new() };
+        this.look();
+        Ok(this)
+    }
+
+    /// Takes what stands in the maps for published, whoever wrote it.
+    pub(super) fn look(&mut self) {
         let network = |address: IpAddr, bits: u32| Cidr::parse(&format!("{address}/{bits}"));
-        let left_v4 = v4.keys().flatten().filter_map(|key| network(key.data().into(), key.prefix_len()));
-        let left_v6 = v6.keys().flatten().filter_map(|key| network(key.data().into(), key.prefix_len()));
-        let published = left_v4.chain(left_v6).collect();
-        Ok(Self { v4, v6, published })
+        let v4 = self.v4.keys().flatten().filter_map(|key| network(key.data().into(), key.prefix_len()));
+        let v6 = self.v6.keys().flatten().filter_map(|key| network(key.data().into(), key.prefix_len()));
+        self.published = v4.chain(v6).collect();
     }
 
     /// Makes the kernel deny exactly these networks. What cannot fit is refused before anything changes; after another
