@@ -223,6 +223,15 @@ fn a_full_map_forgets_and_goes_on() {
     assert_eq!(kernel.penalty_frames(last), Some(0));
 }
 
+/// Where nothing is to be dropped no packet pays for a program.
+#[test]
+fn without_penalties_and_denied_sources_nothing_is_attached() {
+    let hosts = Hosts::new();
+    let kernel = start(&hosts, PenaltyMode::Off, 1);
+    assert!(kernel.is_active() && kernel.attachments().is_empty());
+    assert_eq!(hosts.server.program(INTERFACE), None);
+}
+
 #[test]
 fn the_kernel_tells_of_its_programs() {
     let hosts = Hosts::new();

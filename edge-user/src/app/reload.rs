@@ -75,7 +75,12 @@ impl Reloader {
         if settings.kernel.deny != self.settings.kernel.deny {
             self.denied.store(Arc::new(DenyList::new(&settings.kernel.deny)));
             match self.kernel.publish_deny(&settings.kernel.deny) {
-                Ok(changes) => tracing::info!(?changes, "kernel deny-list changed"),
+                Ok(changes) => {
+                    tracing::info!(?changes, "kernel deny-list changed");
+                    if self.kernel.is_active() && self.kernel.attachments().is_empty() {
+                        tracing::warn!("nothing was denied at the start: until the next one userspace refuses alone");
+                    }
+                }
                 Err(error) => tracing::error!("kernel deny-list not changed: {:#}", anyhow::Error::from(error)),
             }
         }

@@ -475,10 +475,14 @@ impl Active {
     }
 
     fn attach(&mut self, settings: &settings::Kernel) -> Result<(), Error> {
+        // On some devices, virtual ones above all, a program costs every packet more than its own time.
+        let drops = !settings.deny.is_empty() || settings.penalty.mode != PenaltyMode::Off;
         for interface in &settings.interfaces {
-            let (attachment, link) = loader::attach(&mut self.ebpf, self.pins.as_ref(), interface)?;
-            self.attachments.push(attachment);
-            self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+            if drops {
+                let (attachment, link) = loader::attach(&mut self.ebpf, self.pins.as_ref(), interface)?;
+                self.attachments.push(attachment);
+                self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+            }
             if settings.rejects {
                 let mut rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
                 rejections.attach(&mut self.ebpf, interface)?;

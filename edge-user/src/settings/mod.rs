@@ -191,7 +191,8 @@ pub struct Entities {
 pub struct Kernel {
     /// `mode`: `off`, `auto` (default) or `required`.
     pub mode: KernelMode,
-    /// `interfaces`: where XDP is attached. Default: none.
+    /// `interfaces`: where XDP is attached, unless nothing is denied and penalties are off; and where `kernel_reject`
+    /// looks at requests. Default: none.
     pub interfaces: Vec<String>,
     /// `deny`: sources whose packets are dropped. Default: none.
     pub deny: Vec<Cidr>,
