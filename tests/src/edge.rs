@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::wire::{Client, Message};
 
 /// How long a start, a reload or a line in a log may take.
-pub const READY: Duration = Duration::from_secs(20);
+pub const READY: Duration = Duration::from_secs(60);
 
 /// The binary under test: `EDGE_BIN`, else the one beside the test's own.
 pub fn binary() -> PathBuf {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{setsockopt, sockopt::SetStruct};
+use nix::{libc, setsockopt_impl};
 use socket2::{Domain, Socket, Type};
 
 use super::tls;
@@ -18,6 +20,15 @@ use crate::store::Store;
 
 /// Connections the kernel queues per socket; `net.core.somaxconn` may lower it.
 const BACKLOG: i32 = 4096;
+
+/// How long a connection may stay without a byte before it is accepted nevertheless, at listeners with
+/// `kernel_reject`: until then a request that the kernel refuses costs userspace nothing at all.
+const DEFER_SECS: i32 = 5;
+
+/// `TCP_DEFER_ACCEPT` (tcp(7)), in seconds; 0 is off.
+#[derive(Clone)]
+struct DeferAccept;
+setsockopt_impl!(DeferAccept, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32, SetStruct<'_, i32>);
 
 /// The bound sockets.
 pub(super) struct Sockets {
@@ -81,6 +92,10 @@ impl Sockets {
             let purpose = Purpose::Listener(address, same);
             let place = || format!("[[listeners]] address {address}");
             let bound = share(address, inherited.take(purpose), sockets_of(listener)).with_context(place)?;
+            let defer_secs = if listener.kernel_reject == KernelReject::Off { 0 } else { DEFER_SECS };
+            for socket in &bound.1 {
+                setsockopt(socket, DeferAccept, &defer_secs).with_context(place)?;
+            }
             listening.keep(purpose, &bound.1).with_context(place)?;
             listeners.push(bound);
         }
