@@ -42,12 +42,12 @@ pub(crate) const STAMPED_TCP_BYTES: usize = 32;
 /// Twice "no operation", then the option's kind and length.
 const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
 
-/// Reads a header at an offset from the frame's start, wherever its bytes are kept.
+/// Reads the first bytes of a header at an offset from the frame's start, wherever its bytes are kept.
 #[inline(always)]
-pub(crate) fn load<T: Wire>(skb: *mut __sk_buff, offset: usize, header: &mut T) -> Option<()> {
+pub(crate) fn load<T: Wire>(skb: *mut __sk_buff, offset: usize, header: &mut T, bytes: usize) -> Option<()> {
     let to = ptr::from_mut(header).cast();
-    // SAFETY: the helper writes that many bytes or fails; `Wire` takes any.
-    let code = unsafe { bpf_skb_load_bytes(skb.cast(), offset as u32, to, size_of::<T>() as u32) };
+    // SAFETY: callers name at most the header's size; the helper writes that many bytes or fails, and `Wire` takes any.
+    let code = unsafe { bpf_skb_load_bytes(skb.cast(), offset as u32, to, bytes as u32) };
     (code == 0).then_some(())
 }
 
@@ -374,7 +374,7 @@ impl Tcp {
     /// Reads the bytes behind the header proper.
     #[inline(always)]
     pub(crate) fn load_timestamps(&mut self, skb: *mut __sk_buff, header_offset: usize) -> Option<()> {
-        load(skb, header_offset + BARE_TCP_BYTES, &mut self.timestamps)
+        load(skb, header_offset + BARE_TCP_BYTES, &mut self.timestamps, size_of::<Timestamps>())
     }
 
     /// The header of an answer. Its timestamp is the last one of ours that the client saw, which no later one
@@ -431,7 +431,7 @@ impl<I: Ip> Segment<I> {
     #[inline(always)]
     pub(crate) fn read(skb: *mut __sk_buff) -> Option<Self> {
         let mut ip = I::EMPTY;
-        load(skb, ETHERNET_BYTES, &mut ip)?;
+        load(skb, ETHERNET_BYTES, &mut ip, I::BYTES)?;
         let segment_bytes = ip.segment_bytes()?;
         // SAFETY: the context is valid while the program runs.
         let frame_bytes = unsafe { (*skb).len };
@@ -440,19 +440,9 @@ impl<I: Ip> Segment<I> {
             return None;
         }
         let mut tcp = Tcp::EMPTY;
-        let mut header = [0; BARE_TCP_BYTES];
-        load(skb, Self::TCP_OFFSET, &mut header)?;
-        tcp.fill(header);
+        load(skb, Self::TCP_OFFSET, &mut tcp, BARE_TCP_BYTES)?;
         let payload_bytes = segment_bytes.checked_sub(tcp.bytes())?;
         Some(Self { ip, tcp, payload_bytes })
-    }
-}
-
-impl Tcp {
-    #[inline(always)]
-    fn fill(&mut self, header: [u8; BARE_TCP_BYTES]) {
-        // SAFETY: a `Tcp` is bytes, and begins with these.
-        unsafe { *ptr::from_mut(self).cast() = header }
     }
 }
 

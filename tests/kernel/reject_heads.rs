@@ -39,7 +39,7 @@ impl Connection {
     fn new(address: &str) -> Self {
         let namespace = Namespace::new();
         let mut programs = Programs::load();
-        programs.attach_link(&namespace, "lo");
+        programs.attach_newest(&namespace, "lo");
         programs.reject(HOST, TOKEN);
         let listener = namespace.run(|| TcpListener::bind((address, 0)).unwrap());
         let server = listener.local_addr().unwrap();
