@@ -8,6 +8,7 @@ mod frames;
 mod namespace;
 mod privileges;
 mod reject;
+mod reject_fuzz;
 mod reject_heads;
 mod segment;
 

@@ -32,6 +32,7 @@ use nix::{libc, setsockopt_impl, sys::socket::setsockopt};
 
 use crate::{
     namespace::{Hosts, INTERFACE, Namespace, PEER},
+    reject_fuzz::Random,
     segment::{ETHERNET_BYTES, Wire, checksum},
 };
 
@@ -458,7 +459,7 @@ fn a_storm_of_rejected_connections_leaves_no_connection() {
 #[test]
 fn both_sides_compute_one_hash() {
     let (hosts, mut programs, server) = start(Accept::Deferred);
-    let mut random = crate::reject_heads::Random::new(0x5eed);
+    let mut random = Random::new(0x5eed);
     for round in 0..200 {
         let length = if round < 70 { round + 1 } else { 1 + random.below(4096) };
         let token = random.token(length);
