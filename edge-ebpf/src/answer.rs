@@ -93,8 +93,9 @@ fn send_with<I: Ip, const TCP_BYTES: usize>(
     write::<I, TCP_BYTES>(skb, &ethernet, ip, tcp)
 }
 
-/// Finds out who completes the checksum, as no field tells. A frame whose checksum is still to come cannot be cut
-/// before the end of the checksum, which any other frame can: this one is no longer needed as it is.
+/// Finds out who completes the checksum, as no field tells: cuts the frame, no longer needed as it is, within the
+/// checksum. The kernel refuses that while the checksum is still to be completed (`__bpf_skb_min_len`). Where it cuts, the
+/// checksum must be whole: it was before, or this kernel takes back a promise to complete it (stable ones since late 2026).
 #[inline(always)]
 fn checksum<I: Ip>(skb: *mut __sk_buff) -> Result<Checksum, Failure> {
     /// `checksum` of a TCP header (RFC 9293, 3.1).

@@ -1,11 +1,12 @@
 //! The kernel object: maps and program entry points. Verdicts are in a file per hook, named after it.
 #![no_std]
 #![no_main]
-// Bounds and loads that the verifier must see as they are; the compiler is a nightly in any case (xtask/src/ebpf.rs).
+// Some bounds and loads must reach the verifier as they are. Any compiler that can build `core` takes the feature.
 #![feature(asm_experimental_arch)]
 
 mod answer;
 mod bounds;
+mod bytes;
 mod handshake;
 mod packet;
 mod penalty;

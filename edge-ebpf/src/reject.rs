@@ -93,8 +93,8 @@ fn rejection<I: Ip>(
 ) -> Result<(*const Reply, u32), RejectCounter> {
     let found = read_head(skb, segment).ok_or(RejectCounter::NotJudged)?;
     let key = RejectKey { token_hash: found.token_hash, host_hash: found.host_hash, listener, pad: 0 };
-    // SAFETY: integers. An entry that gives way to another in this moment may show that one's: then both are rejected
-    // ones, and the answer is of the same kind.
+    // SAFETY: integers. An entry that gives way to another one in this very moment shows that one's: then at worst a token
+    // that was rejected until the last change is rejected once more.
     let entry = unsafe { REJECTED.get(key) }.ok_or(RejectCounter::Unknown)?;
     if !is_current(entry) {
         return Err(RejectCounter::Stale);

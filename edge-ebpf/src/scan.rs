@@ -12,7 +12,12 @@ use core::{arch::asm, ffi::c_void, ptr};
 use aya_ebpf::helpers::generated::bpf_loop;
 use edge_ebpf::rejection::{FIELDS, HEAD_BYTES, HOST_BYTES};
 
-use crate::siphash::SipHash;
+use crate::{
+    bytes::{
+        CASE, HIGH, ONES, begins, begins_in_any_case, equal, first, lower, not_name, not_target, token68, unprintable,
+    },
+    siphash::SipHash,
+};
 
 /// Any position in a head fits, and any that a step reaches beyond; a power of two, so that a mask bounds it.
 const ROOM_BYTES: usize = 2 * HEAD_BYTES as usize;
@@ -20,7 +25,7 @@ const _: () = assert!(ROOM_BYTES.is_power_of_two());
 const WORD_BYTES: u64 = 8;
 /// How many words of a value one step reads.
 const STRIDE_WORDS: u64 = 4;
-/// Each step takes eight bytes, or ends the target, a name or a value.
+/// Each step takes at least eight bytes, or ends the target, a name, a value or the head.
 const STEPS: u32 = HEAD_BYTES / WORD_BYTES as u32 + 2 * FIELDS + 4;
 
 /// Where one request is read: a slot of a per-CPU map.
@@ -191,107 +196,6 @@ fn word(scratch: *const Scratch, position: u64) -> u64 {
         );
     }
     word
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x80 * ONES;
-/// The difference between upper and lower case.
-const CASE: u64 = 0x20 * ONES;
-
-/// In these, each byte of the result has its highest bit set where the condition holds, and no other bit. Bytes must be
-/// ASCII.
-#[inline(always)]
-const fn at_least(word: u64, byte: u8) -> u64 {
-    ((word | HIGH) - ONES * byte as u64) & HIGH
-}
-
-#[inline(always)]
-const fn equal(word: u64, byte: u8) -> u64 {
-    !((word ^ (ONES * byte as u64)) + (HIGH - ONES)) & HIGH
-}
-
-#[inline(always)]
-const fn between(word: u64, first: u8, last: u8) -> u64 {
-    at_least(word, first) & !at_least(word, last + 1)
-}
-
-#[inline(always)]
-const fn alphanumeric(word: u64) -> u64 {
-    between(word | CASE, b'a', b'z') | between(word, b'0', b'9')
-}
-
-/// Bytes that are not printable ASCII: line ends, tabs, controls, and whatever is beyond.
-#[inline(always)]
-const fn unprintable(word: u64) -> u64 {
-    (word | !at_least(word, b' ') | ((word & !HIGH) + ONES)) & HIGH
-}
-
-/// Bytes that end a field name: all but letters, digits, `-` and `_`. More may stand there (RFC 9110, 5.6.2), but do not.
-#[inline(always)]
-const fn not_name(word: u64) -> u64 {
-    let ascii = word & !HIGH;
-    let name = alphanumeric(ascii) | equal(ascii, b'-') | equal(ascii, b'_');
-    (word | !name) & HIGH
-}
-
-/// Bytes that end a target: all that a path and query may not hold (RFC 3986, 3.3 and 3.4).
-#[inline(always)]
-const fn not_target(word: u64) -> u64 {
-    let ascii = word & !HIGH;
-    // `!`, `$` to `;`, `=`, `?` to `Z`, `[`, `]`, `_`, `a` to `z`, `~`.
-    let most = equal(ascii, b'!') | between(ascii, b'$', b';') | between(ascii, b'?', b'[');
-    let rest = equal(ascii, b'=') | equal(ascii, b']') | equal(ascii, b'_') | equal(ascii, b'~');
-    (word | !(most | rest | between(ascii, b'a', b'z'))) & HIGH
-}
-
-/// Bytes of a token before its padding (RFC 9110, 11.2).
-#[inline(always)]
-const fn token68(ascii: u64) -> u64 {
-    // `-`, `.` and `/` stand in a row, and the digits follow.
-    let most = between(ascii | CASE, b'a', b'z') | between(ascii, b'-', b'9');
-    most | equal(ascii, b'_') | equal(ascii, b'~') | equal(ascii, b'+')
-}
-
-/// The place of the first byte that is set, 0 to 7.
-#[inline(always)]
-const fn first(mask: u64) -> u64 {
-    let lowest = (mask & mask.wrapping_neg()) >> 7;
-    // The multiplication moves the place into the highest byte; BPF has no instruction that counts zeroes.
-    lowest.wrapping_mul(0x0001_0203_0405_0607) >> 56
-}
-
-/// Up to eight bytes as a word.
-const fn text(bytes: &[u8]) -> u64 {
-    let mut word = 0;
-    let mut index = bytes.len();
-    while index > 0 {
-        index -= 1;
-        word = word << 8 | bytes[index] as u64;
-    }
-    word
-}
-
-/// The bits that this many bytes take.
-const fn mask(bytes: usize) -> u64 {
-    if bytes == 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 }
-}
-
-/// Whether a word begins with this text, byte for byte.
-#[inline(always)]
-const fn begins(word: u64, expected: &[u8]) -> bool {
-    word & mask(expected.len()) == text(expected)
-}
-
-/// The bit that upper and lower case differ in, where this text has a letter.
-const fn letters(expected: &[u8]) -> u64 {
-    let word = text(expected);
-    (between(word | CASE, b'a', b'z') >> 2) & mask(expected.len())
-}
-
-/// Whether a word begins with this text, given in lower case, in any case.
-#[inline(always)]
-const fn begins_in_any_case(word: u64, expected: &[u8]) -> bool {
-    (word | letters(expected)) & mask(expected.len()) == text(expected)
 }
 
 const CRLF: &[u8] = b"\r\n";
@@ -521,10 +425,4 @@ unsafe extern "C" fn host_step(_index: u32, context: *mut Context) -> i64 {
     host.hash.word(lower(word(scratch, host.position)));
     host.position += WORD_BYTES;
     CONTINUE
-}
-
-/// Printable ASCII in lower case.
-#[inline(always)]
-const fn lower(word: u64) -> u64 {
-    word | between(word, b'A', b'Z') >> 2
 }

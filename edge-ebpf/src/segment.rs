@@ -374,7 +374,7 @@ impl Tcp {
     /// Reads the bytes behind the header proper.
     #[inline(always)]
     pub(crate) fn load_timestamps(&mut self, skb: *mut __sk_buff, header_offset: usize) -> Option<()> {
-        load(skb, header_offset + BARE_TCP_BYTES, &mut self.timestamps, STAMPED_TCP_BYTES - BARE_TCP_BYTES)
+        load(skb, header_offset + BARE_TCP_BYTES, &mut self.timestamps, size_of::<Timestamps>())
     }
 
     /// The header of an answer. Its timestamp is the last one of ours that the client saw, which no later one

@@ -11,6 +11,7 @@ mod pins;
 mod privileges;
 mod programs;
 mod reject;
+mod reject_fuzz;
 mod reject_heads;
 mod rejection;
 mod segment;
