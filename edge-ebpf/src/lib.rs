@@ -114,32 +114,18 @@ unsafe impl aya::Pod for PenaltyEntry {}
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// `CLOCK_MONOTONIC` time, in nanoseconds.
-    pub time_ns: u64,
     /// The frame's source, network byte order; IPv4 mapped into IPv6 (RFC 4291, 2.5.5.2).
     pub source: [u8; 16],
     /// What became of it: a [`Counter`].
     pub counter: u32,
-    /// The interface it came in by.
-    pub interface: u32,
 }
-/// Bytes of a [`Sample`].
-pub const SAMPLE_BYTES: usize = size_of::<Sample>();
-const _: () = assert!(SAMPLE_BYTES == 32);
+const _: () = assert!(size_of::<Sample>() == 20);
 
 impl Sample {
     /// The sample in these bytes of the ring buffer; nothing where there are not as many.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let (time, rest) = bytes.split_first_chunk()?;
-        let (source, rest) = rest.split_first_chunk()?;
-        let (counter, rest) = rest.split_first_chunk()?;
-        let interface = rest.first_chunk()?;
-        Some(Self {
-            time_ns: u64::from_ne_bytes(*time),
-            source: *source,
-            counter: u32::from_ne_bytes(*counter),
-            interface: u32::from_ne_bytes(*interface),
-        })
+        let (source, rest) = bytes.split_first_chunk()?;
+        Some(Self { source: *source, counter: u32::from_ne_bytes(*rest.first_chunk()?) })
     }
 }
 

@@ -1,8 +1,9 @@
-//! Bounds-checked header reads.
+//! Bounds-checked header reads, and addresses of both families in one form.
 
 use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::{helpers::generated::bpf_xdp_load_bytes, programs::XdpContext};
+use edge_ebpf::{SourceV4Key, SourceV6Key};
 
 /// Types for which any bytes are a value, so that they may be read from a frame.
 ///
@@ -33,4 +34,11 @@ fn read_beyond<T: Wire>(ctx: &XdpContext, offset: usize) -> Option<T> {
     let code = unsafe { bpf_xdp_load_bytes(ctx.ctx, offset as u32, value.as_mut_ptr().cast(), size_of::<T>() as u32) };
     // SAFETY: it succeeded, so the bytes are there; `Wire` takes any.
     if code == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// An IPv4 address as IPv6 writes it (RFC 4291, 2.5.5.2).
+#[inline(always)]
+pub(crate) fn mapped(address: SourceV4Key) -> SourceV6Key {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use edge_ebpf::rejection::HandshakeKey;
 
-use crate::packet::Wire;
+use crate::packet::{Wire, mapped};
 
 /// Destination, source, type (IEEE 802.3).
 pub(crate) const ETHERNET_BYTES: usize = 14;
@@ -204,12 +204,6 @@ impl Ip for Ipv4 {
         let mut tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv4 } };
         look_up(skb, &mut tuple, size_of_val(&ipv4))
     }
-}
-
-#[inline(always)]
-fn mapped(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
 #[repr(C, align(4))]

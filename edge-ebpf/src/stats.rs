@@ -1,6 +1,5 @@
 //! Per-CPU counters, and samples of what they count: no two CPUs write the same slot, so a plain addition is exact.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use edge_ebpf::{Counter, SAMPLE_EVERY, Sample, SourceV6Key};
 
 use crate::{COUNTERS, SAMPLES};
@@ -13,15 +12,13 @@ pub(crate) fn count(counter: Counter) {
 
 /// Counts one frame of this source that does not go on, or would not, and samples some of them.
 #[inline(always)]
-pub(crate) fn count_drop(counter: Counter, source: SourceV6Key, interface: u32) {
+pub(crate) fn count_drop(counter: Counter, source: SourceV6Key) {
     if next(counter) % SAMPLE_EVERY != 0 {
         return;
     }
     // Full where nobody reads: the counters are exact nevertheless.
     if let Some(mut slot) = SAMPLES.reserve::<Sample>(0) {
-        // SAFETY: a helper without arguments.
-        let time_ns = unsafe { bpf_ktime_get_ns() };
-        slot.write(Sample { time_ns, source, counter: counter.index(), interface });
+        slot.write(Sample { source, counter: counter.index() });
         slot.submit(0);
     }
 }

@@ -10,7 +10,7 @@ use edge_ebpf::{Counter, SourceV4Key, SourceV6Key, VERDICT_DROP};
 
 use crate::{
     DENY_V4, DENY_V6,
-    packet::read,
+    packet::{mapped, read},
     penalty,
     stats::{count, count_drop},
 };
@@ -46,9 +46,7 @@ pub(crate) fn verdict(ctx: &XdpContext) -> u32 {
         None => pass(Counter::Malformed),
         Some(Judged::Passed(counter)) => pass(counter),
         Some(Judged::Marked(counter, source)) => {
-            // SAFETY: the context of this frame.
-            let interface = unsafe { (*ctx.ctx).ingress_ifindex };
-            count_drop(counter, source, interface);
+            count_drop(counter, source);
             match counter {
                 Counter::WouldPenalize => xdp_action::XDP_PASS,
                 _ => xdp_action::XDP_DROP,
@@ -97,12 +95,17 @@ fn judge_v4(ctx: &XdpContext, offset: usize) -> Option<Judged> {
         return None;
     }
     let source: SourceV4Key = *header[IPV4_SOURCE_OFFSET..].first_chunk()?;
-    let counter = match DENY_V4.get(Key::new(32, source)) {
-        Some(entry) if entry.verdict == VERDICT_DROP => {
-            debug!(ctx, "dropped a frame of denied source {:i}", source);
-            Some(Counter::DeniedV4)
-        }
-        _ => penalty::judge_v4(ctx, offset, &header, source),
+    let penalty = penalty::judge_v4(ctx, offset, &header, source);
+    // A flood of what is dropped for a penalty does not pay for the trie.
+    let counter = match penalty {
+        Some(Counter::Penalized) => penalty,
+        _ => match DENY_V4.get(Key::new(32, source)) {
+            Some(entry) if entry.verdict == VERDICT_DROP => {
+                debug!(ctx, "dropped a frame of denied source {:i}", source);
+                Some(Counter::DeniedV4)
+            }
+            _ => penalty,
+        },
     };
     Some(counter.map_or(Judged::Passed(Counter::Passed), |counter| Judged::Marked(counter, mapped(source))))
 }
@@ -114,19 +117,17 @@ fn judge_v6(ctx: &XdpContext, offset: usize) -> Option<Judged> {
         return None;
     }
     let source: SourceV6Key = *header[IPV6_SOURCE_OFFSET..].first_chunk()?;
-    let counter = match DENY_V6.get(Key::new(128, source)) {
-        Some(entry) if entry.verdict == VERDICT_DROP => {
-            debug!(ctx, "dropped a frame of denied source {:i}", source);
-            Some(Counter::DeniedV6)
-        }
-        _ => penalty::judge_v6(ctx, offset, &header, source),
+    let penalty = penalty::judge_v6(ctx, offset, &header, source);
+    // A flood of what is dropped for a penalty does not pay for the trie.
+    let counter = match penalty {
+        Some(Counter::Penalized) => penalty,
+        _ => match DENY_V6.get(Key::new(128, source)) {
+            Some(entry) if entry.verdict == VERDICT_DROP => {
+                debug!(ctx, "dropped a frame of denied source {:i}", source);
+                Some(Counter::DeniedV6)
+            }
+            _ => penalty,
+        },
     };
     Some(counter.map_or(Judged::Passed(Counter::Passed), |counter| Judged::Marked(counter, source)))
-}
-
-/// An IPv4 address as IPv6 writes it (RFC 4291, 2.5.5.2).
-#[inline(always)]
-fn mapped(source: SourceV4Key) -> SourceV6Key {
-    let [a, b, c, d] = source;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

@@ -123,7 +123,6 @@ pub struct Worker {
     pub max_connections: usize,
     store: Arc<Store>,
     view: RefCell<Rc<View>>,
-    has_lanes: bool,
     tally: RefCell<Tally>,
     recent: RefusalRing,
     access: RefCell<AccessWriter>,
@@ -159,7 +158,6 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         pool: Pool::default(),
         denied,
         penalties: tally.sentences().clone(),
-        has_lanes: settings.kernel.lanes,
         tally: RefCell::new(tally),
         recent,
         rejections,
@@ -242,8 +240,9 @@ impl Worker {
 
     /// A token of this request was verified.
     pub fn note_good(&self, context: &Context<'_>) {
-        if (self.has_lanes || self.penalties.has_suspects()) && !self.settings.is_trusted(context.client) {
-            self.tally.borrow_mut().good(context.client);
+        let mut tally = self.tally.borrow_mut();
+        if tally.counts_good() && !self.settings.is_trusted(context.client) {
+            tally.good(context.client);
         }
     }
 

@@ -266,6 +266,10 @@ fn two_edges_do_not_share_a_control_socket() {
     let section = |path: &std::path::Path| format!("[process]\ncontrol = \"{}\"", path.display());
     let error = Setup::new(open(&upstream.url())).section(&section(&path)).try_start().err().unwrap().to_string();
     assert!(error.contains("another edge answers there; --upgrade takes over from it"), "{error}");
+    // What stands there and is no socket stays as it is.
+    let setup = Setup::new(open(&upstream.url())).section("[process]\ncontrol = \"kong.yaml\"");
+    let error = setup.try_start().err().unwrap().to_string();
+    assert!(error.contains("something else than a socket stands there"), "{error}");
     let off = Setup::new(open(&upstream.url())).section("[process]\ncontrol = \"off\"").start();
     assert!(!off.path("edge.sock").exists());
     let output = off.command(&["kernel", "status"]);

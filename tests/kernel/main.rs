@@ -6,6 +6,7 @@ mod attach;
 mod frame;
 mod frames;
 mod namespace;
+mod operator;
 mod penalty;
 mod pins;
 mod privileges;

@@ -1,6 +1,7 @@
 //! What chooses sockets, with an edge in one namespace and clients in another: lanes and virtual addresses.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use edge_tests::edge::{Edge, READY, Setup};
@@ -244,8 +245,23 @@ fn any_address_and_port_of_a_virtual_server_reaches_its_listener() {
     assert_eq!((v4("203.0.113.1:443"), v4("203.0.113.200:8000")), (None, None));
     assert_eq!(open.ask(get("/", &[])).text(), "443");
 
-    // An upgrade keeps them, whichever generation set them.
-    let next = served.edge.upgrade().unwrap();
+    // An upgrade keeps them, whichever generation set them, and no connection is lost meanwhile.
+    let stop = AtomicBool::new(false);
+    let next = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(v4("192.0.2.8:8001").as_deref(), Some("8001"), "after {asked}");
+                asked += 1;
+            }
+            asked
+        });
+        let next = served.edge.upgrade().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        assert!(asking.join().unwrap() > 20);
+        next
+    });
     drop(open);
     let Served { hosts, mut edge, _upstream } = served;
     assert!(edge.ends_within(READY).unwrap().success());

@@ -324,7 +324,7 @@ async fn log_samples(mut samples: SampleReader, mut access: AccessWriter) {
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     loop {
         ticks.tick().await;
-        for Sample { source, verdict, .. } in samples.by_ref() {
+        for Sample { source, verdict } in samples.by_ref() {
             let time = SystemTime::now();
             access.write_kernel(&KernelRecord { time, client: source, verdict, sampled: SAMPLE_EVERY });
         }

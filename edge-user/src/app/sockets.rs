@@ -34,8 +34,8 @@ setsockopt_impl!(DeferAccept, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32, Se
 pub(super) struct Sockets {
     /// All of them once more, by the address that the settings name: for the next generation.
     pub(super) listening: Listening,
-    /// One row per listener of the settings: its address, and a socket for each lane and worker, lane by lane.
-    listeners: Vec<(SocketAddr, Vec<TcpListener>)>,
+    /// One per listener of the settings.
+    listeners: Vec<Opened>,
     workers: usize,
     lanes: usize,
     /// The Admin API's.
@@ -44,6 +44,17 @@ pub(super) struct Sockets {
     pub(super) identity: Option<TcpListener>,
     /// The demo upstream's.
     pub(super) echo: Option<TcpListener>,
+}
+
+/// The sockets of one listener.
+struct Opened {
+    /// Where they are bound.
+    address: SocketAddr,
+    /// One for each lane and worker, lane by lane; more where another generation had more.
+    sockets: Vec<TcpListener>,
+    /// The one that virtual addresses lead to, where there are some. It stands in no lane: the kernel keeps one such
+    /// place a socket.
+    entrance: Option<TcpListener>,
 }
 
 /// The listeners as workers take them.
@@ -58,15 +69,13 @@ impl Sockets {
     /// Has the kernel choose among the listeners' sockets, and find them by virtual addresses.
     pub(super) fn attach(&self, settings: &Settings, kernel: &mut Kernel) -> Result<(), kernel::Error> {
         let mut entrances = Vec::new();
-        for ((number, listener), (_, sockets)) in (0..).zip(&settings.listeners).zip(&self.listeners) {
+        for (number, Opened { sockets, entrance, .. }) in (0..).zip(&self.listeners) {
             match self.lanes {
                 // The program of another generation would choose by maps that nobody feeds any more.
                 1 => sockets.first().into_iter().for_each(kernel::unsteer),
                 _ => kernel.steer(&sockets[..self.lanes * self.workers])?,
             }
-            if let Some(entrance) = sockets.last().filter(|_| listener.has_vips()) {
-                entrances.push((number, entrance));
-            }
+            entrances.extend(entrance.as_ref().map(|entrance| (number, entrance)));
         }
         if !entrances.is_empty() {
             kernel.attach_vips(&vips(settings), &entrances)?;
@@ -84,20 +93,30 @@ impl Sockets {
     ) -> anyhow::Result<Self> {
         let mut listening = Listening::default();
         let mut listeners = Vec::new();
-        // A socket stands in a lane or leads virtual addresses there: the kernel keeps one such place a socket.
-        let sockets_of = |listener: &Listener| workers * lanes + usize::from(lanes > 1 && listener.has_vips());
         for (index, listener) in settings.listeners.iter().enumerate() {
             let address = listener.address;
             let same = settings.listeners[..index].iter().filter(|other| other.address == address).count();
             let purpose = Purpose::Listener(address, same);
             let place = || format!("[[listeners]] address {address}");
-            let bound = share(address, inherited.take(purpose), sockets_of(listener)).with_context(place)?;
+            let (bound, sockets) = share(address, inherited.take(purpose), workers * lanes).with_context(place)?;
+            listening.keep(purpose, &sockets).with_context(place)?;
+            let entrance = match listener.has_vips() {
+                false => None,
+                true => {
+                    let purpose = Purpose::Entrance(address, same);
+                    let socket = match inherited.take(purpose).pop() {
+                        Some(socket) => socket,
+                        None => open(bound, true).with_context(place)?,
+                    };
+                    listening.keep(purpose, std::slice::from_ref(&socket)).with_context(place)?;
+                    Some(socket)
+                }
+            };
             let defer_secs = if listener.kernel_reject == KernelReject::Off { 0 } else { DEFER_SECS };
-            for socket in &bound.1 {
+            for socket in sockets.iter().chain(&entrance) {
                 setsockopt(socket, DeferAccept, &defer_secs).with_context(place)?;
             }
-            listening.keep(purpose, &bound.1).with_context(place)?;
-            listeners.push(bound);
+            listeners.push(Opened { address: bound, sockets, entrance });
         }
         let mut single = |section: &str, purpose: fn(SocketAddr) -> Purpose, address: Option<SocketAddr>| {
             let Some(address) = address else { return Ok(None) };
@@ -124,7 +143,8 @@ impl Sockets {
             1 => vec![Lane::Good.share()],
             _ => Lane::ALL.map(Lane::share).to_vec(),
         };
-        for (index, ((address, sockets), listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
+        for (index, (opened, listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
+            let Opened { address, sockets, entrance } = opened;
             let serves = match (listener.mode, listener.tls) {
                 (Mode::Http, false) => Serves::Http(None),
                 (Mode::Http, true) => {
@@ -146,7 +166,7 @@ impl Sockets {
             });
             let mut bound: Vec<Vec<LaneSocket>> = workers.iter().map(|_| Vec::new()).collect();
             // Another generation may have had more workers or lanes: each of its queues is somebody's.
-            for (index, socket) in sockets.into_iter().enumerate() {
+            for (index, socket) in sockets.into_iter().chain(entrance).enumerate() {
                 let share = shares.get(index / self.workers).copied().unwrap_or(Lane::Unknown.share());
                 bound[index % self.workers].push(LaneSocket { socket, share });
             }

@@ -49,6 +49,8 @@ pub struct Handed {
 pub enum Purpose {
     /// One of `[[listeners]]`: its `address`, and which of those with this address it is (port 0 may stand often).
     Listener(SocketAddr, usize),
+    /// The socket that virtual addresses of that one lead to.
+    Entrance(SocketAddr, usize),
     /// `[admin]`
     Admin(SocketAddr),
     /// `[identity]`

@@ -58,8 +58,12 @@ impl Operator {
         self.lock().duplicate()
     }
 
-    /// Puts right what a generation that does not serve has left in maps that both have.
+    /// Puts right what a generation that does not serve has left in maps that both have. Programs that were detached for
+    /// it stay off: attaching takes privileges that are gone.
     pub(super) fn serve_on(&self) {
+        if self.kernel.is_detached() {
+            tracing::warn!("kernel programs are off until the next start: userspace does all of the work");
+        }
         if let Err(error) = self.kernel.restore_deny(&self.settings.load().kernel.deny) {
             tracing::error!("kernel deny-list not restored: {:#}", anyhow::Error::from(error));
         }

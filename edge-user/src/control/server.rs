@@ -32,6 +32,10 @@ pub struct ControlSocket {
 impl ControlSocket {
     /// Binds it beside its place, for nobody but the owner. It takes its place by `publish`.
     pub fn bind(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::FileTypeExt as _;
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            return Err(io::Error::other("something else than a socket stands there"));
+        }
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}", std::process::id()));
         let fresh = path.with_file_name(name);
@@ -110,8 +114,11 @@ fn hand_over(stream: &mut UnixStream, operator: &Operator) -> io::Result<()> {
     let listening = operator.listening()?;
     let obey = |word| match word {
         Word::Detach => operator.kernel.detach(),
-        // The process ends by it: there is nobody to tell where it does already.
-        Word::Serves => drop(operator.succeeded.blocking_send(())),
+        Word::Serves => {
+            operator.kernel.leave_vips();
+            // The process ends by it: there is nobody to tell where it does already.
+            let _ = operator.succeeded.blocking_send(());
+        }
     };
     match handover::hand_over(stream, &listening, operator.version, TAKE_OVER, obey) {
         Ok(true) => Ok(()),

@@ -2,6 +2,7 @@
 //! cheaper and decide nothing: all that is lost without them is speed.
 
 mod counters;
+mod error;
 mod lanes;
 mod loader;
 mod log;
@@ -33,6 +34,7 @@ use self::{
     vips::VirtualAddresses,
 };
 pub use self::{
+    error::Error,
     lanes::{Lane, unsteer},
     loader::OBJECT,
     log::LogReader,
@@ -49,113 +51,6 @@ pub use crate::settings::CidrSet as DenyList;
 use crate::settings::{self, Cidr, KernelMode, PenaltyMode};
 /// Of the frames dropped in one way on one CPU, one in so many is sampled.
 pub use edge_ebpf::SAMPLE_EVERY;
-
-/// Why the kernel programs do not run, or do not run as told.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The process may not load programs.
-    #[error("loading kernel programs needs {missing}; start as root, or give the process these capabilities")]
-    Capabilities {
-        /// The capabilities it lacks.
-        missing: String,
-    },
-    /// The kernel was built without BPF, or hides it.
-    #[error("this kernel has no BPF")]
-    NoBpf,
-    /// Capabilities are there, but not in the kernel's own user namespace, or a security module says no.
-    #[error("the kernel forbids loading BPF programs here, as in a container or a user namespace")]
-    Forbidden,
-    /// This kernel's verifier cannot prove the program safe.
-    #[error("the kernel's verifier refuses the program: {reason}")]
-    Verifier {
-        /// Its last word; the rest is logged at debug level.
-        reason: String,
-    },
-    /// `[kernel] mode = "required"` without an interface would require nothing.
-    #[error("mode `required` needs at least one interface")]
-    NoInterface,
-    /// The kernel does not take the object.
-    #[error("loading the kernel programs")]
-    Load {
-        /// What it answered.
-        #[source]
-        source: Box<aya::EbpfError>,
-    },
-    /// The object does not hold what the ABI says.
-    #[error("the kernel object has no `{name}`: it is not the one this program was built with")]
-    Object {
-        /// The map or program that is missing.
-        name: &'static str,
-    },
-    /// Neither the native nor the generic way works.
-    #[error("attaching to interface `{interface}`")]
-    Attach {
-        /// The interface named in the settings.
-        interface: String,
-        /// What the kernel answered.
-        #[source]
-        source: aya::programs::ProgramError,
-    },
-    /// A map cannot be read or written.
-    #[error("reading or writing a kernel map")]
-    Map(#[from] aya::maps::MapError),
-    /// The kernel's clock cannot be read.
-    #[error("reading the kernel's clock")]
-    Clock(#[source] std::io::Error),
-    /// Nothing can be kept there.
-    #[error("keeping kernel programs and maps at {}", path.display())]
-    Pin {
-        /// `kernel.pin`, or below it.
-        path: std::path::PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A listening socket, or the network namespace, does not tell what is asked of it.
-    #[error("asking for a socket's address or the network namespace")]
-    Socket(#[source] std::io::Error),
-    /// The kernel does not take the program that chooses sockets.
-    #[error("attaching the program of `kernel.lanes`")]
-    Lanes {
-        /// What it answered.
-        #[source]
-        source: aya::programs::ProgramError,
-    },
-    /// More listening sockets than the map takes.
-    #[error("{found} listening sockets with lanes, and the kernel takes {}", edge_ebpf::LANE_SOCKETS_CAPACITY)]
-    LaneCapacity {
-        /// How many there are.
-        found: u64,
-    },
-    /// The kernel does not take the program that finds listeners.
-    #[error("attaching the program of `vips`")]
-    Vips {
-        /// What it answered.
-        #[source]
-        source: aya::programs::ProgramError,
-    },
-    /// More listeners with virtual addresses than the maps take.
-    #[error("{found} listeners, and virtual addresses are for the first {}", edge_ebpf::VIP_LISTENERS)]
-    VipListeners {
-        /// How many there are.
-        found: u32,
-    },
-    /// More listeners at one prefix than an entry takes.
-    #[error("more than {} listeners have virtual addresses around {prefix}", edge_ebpf::VIP_LISTENERS_PER_PREFIX)]
-    VipsOfPrefix {
-        /// The prefix.
-        prefix: String,
-    },
-    /// More networks than a deny trie takes.
-    #[error("{found} denied networks of one address family, and the kernel takes {}", edge_ebpf::DENY_CAPACITY)]
-    DenyCapacity {
-        /// How many there are.
-        found: usize,
-    },
-    /// The programs' log lines cannot be read.
-    #[error("reading the kernel programs' log")]
-    Log(#[from] aya_log::Error),
-}
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,13 +165,12 @@ impl Kernel {
     }
 
     /// Takes the programs off their interfaces and gives the sockets free, for another generation's: userspace does all
-    /// of the work from here on.
+    /// of the work from here on. Virtual addresses lead here until `leave_vips`, for nothing else does their work.
     pub fn detach(&self) {
         let Some(active) = &self.active else { return };
         // A program that is kept is replaced where it is.
         active.links.lock().unwrap_or_else(PoisonError::into_inner).retain(Held::is_pinned);
         active.lanes().release();
-        active.vips().detach();
         active.rejections().detach();
         info!("the kernel programs are detached");
     }
@@ -318,6 +212,19 @@ impl Kernel {
     /// Penalties that an earlier process left: addresses, when they are free, and the notes they came with.
     pub fn kept_penalties(&self) -> Result<Vec<(IpAddr, Instant, u32)>, Error> {
         self.penalties().map_or(Ok(Vec::new()), |mut penalties| penalties.kept())
+    }
+
+    /// Whether the programs on interfaces were taken off for another generation.
+    pub fn is_detached(&self) -> bool {
+        let links = |active: &Active| active.links.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.active.as_ref().is_some_and(|active| links(active) < active.attachments.len())
+    }
+
+    /// Leaves virtual addresses to another generation, whose program finds them too.
+    pub fn leave_vips(&self) {
+        if let Some(active) = &self.active {
+            active.vips().detach();
+        }
     }
 
     /// Has connections of a listener choose among these sockets: as many of each lane, one for each worker.

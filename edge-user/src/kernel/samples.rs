@@ -17,8 +17,6 @@ pub struct Sample {
     pub source: IpAddr,
     /// What became of it, as the counters name it.
     pub verdict: &'static str,
-    /// The index of the interface it came in by.
-    pub interface: u32,
 }
 
 /// Reads the samples. Where nobody does the buffer fills up, and counters go on.
@@ -47,7 +45,6 @@ impl Iterator for SampleReader {
                 return Some(Sample {
                     source: IpAddr::V6(Ipv6Addr::from(sample.source)).to_canonical(),
                     verdict: counter.name(),
-                    interface: sample.interface,
                 });
             }
         }

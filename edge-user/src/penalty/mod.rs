@@ -101,7 +101,9 @@ impl Penalties {
     pub fn forgive(&self, address: IpAddr) -> bool {
         let source = self.sentences.source(address);
         let known = self.judge().forget(source);
-        self.sentences.forget_suspect(source, known);
+        if known {
+            self.sentences.forget_suspect(source);
+        }
         let sentenced = self.release(source);
         known || sentenced
     }
@@ -178,7 +180,7 @@ impl Penalties {
                 self.sentences.suspect(source);
             }
             if let Some(forgotten) = heard.forgotten {
-                self.sentences.forget_suspect(forgotten, true);
+                self.sentences.forget_suspect(forgotten);
             }
             if let Some(sentence) = heard.sentence {
                 self.impose(source, sentence);
@@ -243,7 +245,7 @@ impl Penalties {
     /// Forgets what is over.
     fn sweep(&self, now: Instant) {
         for source in self.judge().sweep(now) {
-            self.sentences.forget_suspect(source, true);
+            self.sentences.forget_suspect(source);
         }
         for source in self.sentences.over(now) {
             self.release(source);

@@ -140,10 +140,11 @@ impl PenaltyBox {
         if self.sentences.insert(source, sentence).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
-        let mut oldest = None;
-        while self.len() > PENALTY_CAPACITY as usize && oldest.is_none() {
-            oldest = order.pop_front().filter(|oldest| *oldest != source && self.sentences.contains_key(oldest));
-        }
+        let is_other = |oldest: &Source| *oldest != source && self.sentences.contains_key(oldest);
+        let oldest = match self.len() > PENALTY_CAPACITY as usize {
+            true => std::iter::from_fn(|| order.pop_front()).find(is_other),
+            false => None,
+        };
         if order.len() > 2 * self.len() + 64 {
             order.retain(|source| self.sentences.contains_key(source));
         }
@@ -173,16 +174,14 @@ impl PenaltyBox {
         self.suspect_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The opposite, where it was suspect.
-    pub(super) fn forget_suspect(&self, source: Source, was: bool) {
-        if was {
-            self.slot(source).fetch_sub(1, Ordering::Relaxed);
-            self.suspect_count.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// The opposite, of one that was suspect.
+    pub(super) fn forget_suspect(&self, source: Source) {
+        self.slot(source).fetch_sub(1, Ordering::Relaxed);
+        self.suspect_count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether any source is suspect.
-    pub fn has_suspects(&self) -> bool {
+    pub(super) fn has_suspects(&self) -> bool {
         self.suspect_count.load(Ordering::Relaxed) > 0
     }
 
@@ -273,9 +272,7 @@ mod tests {
         assert!(!sentences.has_suspects() && !sentences.is_suspect(source));
         sentences.suspect(source);
         assert!(sentences.has_suspects() && sentences.is_suspect(source));
-        sentences.forget_suspect(source, false);
-        assert!(sentences.is_suspect(source));
-        sentences.forget_suspect(source, true);
+        sentences.forget_suspect(source);
         assert!(!sentences.has_suspects() && !sentences.is_suspect(source));
     }
 }

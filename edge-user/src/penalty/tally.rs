@@ -62,6 +62,11 @@ impl Tally {
         &self.sentences
     }
 
+    /// Whether anybody wants to hear of good tokens.
+    pub fn counts_good(&self) -> bool {
+        self.proven.is_some() || self.sentences.has_suspects()
+    }
+
     /// A token of this address was verified.
     pub fn good(&mut self, address: IpAddr) {
         let source = self.sentences.source(address);

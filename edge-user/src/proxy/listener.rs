@@ -374,3 +374,39 @@ fn spawn_stream(
         active.set(active.get() - 1);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// With more waiting in every lane than it takes, each gets its share of a round, and none is passed over.
+    #[tokio::test]
+    async fn a_round_takes_the_share_of_each_lane() {
+        let mut lanes = Vec::new();
+        let mut clients = Vec::new();
+        for share in [8, 3, 1] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            for _ in 0..20 {
+                clients.push(TcpStream::connect(address).await.unwrap());
+            }
+            lanes.push((listener, share));
+        }
+        let ports: Vec<u16> = lanes.iter().map(|(listener, _)| listener.local_addr().unwrap().port()).collect();
+        let taken = RefCell::new([0; 3]);
+        let take = |tcp: TcpStream, _| {
+            let lane = ports.iter().position(|port| *port == tcp.local_addr().unwrap().port()).unwrap();
+            taken.borrow_mut()[lane] += 1;
+        };
+        for round in 1..=2 {
+            poll_fn(|cx| poll_round(&lanes, &|| true, &take, cx)).await.unwrap();
+            assert_eq!(*taken.borrow(), [8, 3, 1].map(|share| share * round));
+        }
+        // Where there is room for two more, two are taken, of the best lane.
+        let room = || taken.borrow().iter().sum::<i32>() < 26;
+        poll_fn(|cx| poll_round(&lanes, &room, &take, cx)).await.unwrap();
+        assert_eq!(*taken.borrow(), [18, 6, 2]);
+    }
+}

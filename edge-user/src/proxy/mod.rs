@@ -4,6 +4,7 @@ pub mod affinity;
 mod body;
 pub mod connection;
 pub mod context;
+mod early;
 pub mod forward;
 pub mod grpc;
 pub mod headers;
@@ -33,9 +34,8 @@ use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known, Owner, Version};
-use crate::plugin::{self, Access, Plugin, Request, request_size_limiting};
+use crate::plugin::{Access, Plugin, Request, request_size_limiting};
 use crate::reason::Reason;
-use crate::rejection::{self, Rejected};
 use crate::router;
 use crate::worker::{View, Worker};
 
@@ -137,7 +137,7 @@ fn route<'a>(
         context.client = headers::client_address(head, context.client, |address| settings.is_trusted(address));
         // Its own connection is refused where it is accepted; this one is the proxy's, and others' too.
         if !context.is_direct() && context.worker.penalties.refuses_request(context.client) {
-            return Err(penalized(context));
+            return Err(early::penalized(context));
         }
     }
     let mut target = target::resolve(head, &mut context.host, context.connection.port)?;
@@ -186,28 +186,6 @@ fn https_required<'a>(route: &Route, target: &Target) -> Local<'a> {
             answer.field(Known::Location, location)
         }
     }
-}
-
-/// The listener's number and the token, where the kernel is to refuse it from here on.
-fn for_the_kernel(
-    view: &View,
-    context: &Context<'_>,
-    head: &Head,
-    refusal: &plugin::Refusal<'_>,
-) -> Option<(u32, Box<[u8]>)> {
-    let listener = context.connection.listener.rejects?;
-    let fingerprint = refusal.bad_token.filter(|_| rejection::is_for_the_kernel(refusal.reason))?;
-    let is_wanted = head.version() == Version::Http11
-        && context.worker.remembered.comes_again(fingerprint)
-        && view.snapshot.kernel_rejection.allows(&context.host);
-    is_wanted.then(|| (listener, refusal.token().into()))
-}
-
-fn penalized<'a>(context: &Context<'_>) -> Local<'a> {
-    let penalties = &context.worker.penalties;
-    let sentence = penalties.of(penalties.source(context.client));
-    let left = sentence.map_or(0, |sentence| sentence.until.saturating_duration_since(context.started).as_secs());
-    Local::new(429, Reason::SourcePenalized, "Too many invalid tokens").field(Known::RetryAfter, (left + 1).to_string())
 }
 
 fn too_large<'a>() -> Local<'a> {
@@ -272,17 +250,10 @@ async fn access<'a, D: Downstream>(
                     context.worker.note_bad(context, refusal.reason, token);
                 }
                 context.worker.note_refusal(context, &refusal);
-                let token = for_the_kernel(view, context, head, &refusal);
+                let told = early::for_the_kernel(view, context, head, &refusal);
                 let answer = Local::from(refusal);
-                if let Some((listener, token)) = token {
-                    context.worker.rejections.tell(Rejected {
-                        listener,
-                        port: context.connection.port,
-                        host: context.host.as_slice().into(),
-                        token,
-                        generation: context.generation,
-                        reply: respond::kernel_reply(&answer),
-                    });
+                if let Some((listener, token)) = told {
+                    early::tell_the_kernel(context, listener, token, &answer);
                 }
                 return Err(Stop::Answer(answer));
             }

@@ -107,12 +107,12 @@ impl HostPattern {
         std::str::from_utf8(&self.text).ok().filter(|_| self.kind == HostKind::Exact)
     }
 
-    /// Whether it is for this host at one port or another.
-    pub fn is_for(&self, host: &[u8]) -> bool {
-        Self { port: None, ..self.clone() }.matches(host, 0)
+    pub(super) fn matches(&self, host: &[u8], port: u16) -> bool {
+        self.port.is_none_or(|wanted| wanted == port) && self.is_for(host)
     }
 
-    pub(super) fn matches(&self, host: &[u8], port: u16) -> bool {
+    /// Whether it is for this host, at one port or another.
+    pub fn is_for(&self, host: &[u8]) -> bool {
         let length = self.text.len();
         let part = match self.kind {
             HostKind::Exact if host.len() != length => return false,
@@ -120,7 +120,7 @@ impl HostPattern {
             HostKind::Exact | HostKind::Prefix if host.len() >= length => &host[..length],
             _ => return false,
         };
-        self.port.is_none_or(|wanted| wanted == port) && part.eq_ignore_ascii_case(&self.text)
+        part.eq_ignore_ascii_case(&self.text)
     }
 }
 

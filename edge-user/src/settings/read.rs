@@ -124,13 +124,18 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
     settings.kernel.pin_owner.clone_from(&settings.process.user);
     settings.kernel.has_vips = settings.listeners.iter().any(Listener::has_vips);
     settings.kernel.rejects = settings.listeners.iter().any(|one| one.kernel_reject != KernelReject::Off);
-    if settings.kernel.rejects && (settings.kernel.mode == KernelMode::Off || settings.kernel.interfaces.is_empty()) {
-        let expected = "`kernel.interfaces`, and another `kernel.mode` than \"off\"";
-        reader.problem("listeners", "`kernel_reject` without kernel programs on interfaces", expected);
+    let (kernel, is_off) = (&settings.kernel, settings.kernel.mode == KernelMode::Off);
+    if kernel.rejects && !is_off && kernel.interfaces.is_empty() {
+        reader.problem("listeners", "`kernel_reject` without an interface", "the interfaces in `kernel.interfaces`");
     }
-    if settings.kernel.mode == KernelMode::Off && (settings.kernel.has_vips || settings.kernel.lanes) {
-        let (key, what) = if settings.kernel.lanes { ("kernel", "`lanes`") } else { ("listeners", "`vips`") };
-        reader.problem(key, format!("{what} without kernel programs"), "another `kernel.mode` than \"off\"");
+    if kernel.has_vips && is_off {
+        reader.problem("listeners", "`vips` without kernel programs", "another `kernel.mode` than \"off\"");
+    }
+    // These change speed alone, so the switch may be turned beside them.
+    let idle =
+        [(kernel.lanes, "kernel.lanes"), (kernel.pin.is_some(), "kernel.pin"), (kernel.rejects, "kernel_reject")];
+    for (_, name) in idle.into_iter().filter(|(is_set, _)| *is_set && is_off) {
+        reader.warn("kernel", &format!("{name} does nothing while kernel.mode is \"off\""));
     }
     reader.finish();
     settings

@@ -278,10 +278,6 @@ fn wrong_values_are_problems_with_line_and_path() {
         ),
         ("[kernel.penalty]\nttls = 60", "4: kernel.penalty.ttls: found an unknown field, expected `ttl`"),
         (
-            "[kernel]\nmode = \"off\"\nlanes = true",
-            "3: kernel: found `lanes` without kernel programs, expected another `kernel.mode` than \"off\"",
-        ),
-        (
             "vips = [\"203.0.113.0\"]\nports = [\"443\"]\n[kernel]\nmode = \"off\"",
             "1: listeners: found `vips` without kernel programs, expected another `kernel.mode` than \"off\"",
         ),
@@ -293,8 +289,7 @@ fn wrong_values_are_problems_with_line_and_path() {
         ("kernel_reject = \"kept\"", "3: listeners[0].kernel_reject: found \"kept\", expected one of: off, first"),
         (
             "kernel_reject = \"first\"",
-            "1: listeners: found `kernel_reject` without kernel programs on interfaces, \
-             expected `kernel.interfaces`, and another `kernel.mode` than \"off\"",
+            "1: listeners: found `kernel_reject` without an interface, expected the interfaces in `kernel.interfaces`",
         ),
         (
             "tls = true\nkernel_reject = \"first\"\n[kernel]\ninterfaces = [\"eth0\"]",
@@ -485,4 +480,15 @@ fn a_missing_file_is_one_problem() {
     let error = Settings::load(Path::new("/nonexistent/edge.toml")).unwrap_err();
     assert_eq!(error.0.len(), 1);
     assert!(error.to_string().starts_with("/nonexistent/edge.toml: found no readable file"), "{error}");
+}
+
+/// The switch may be turned beside what depends on it, where that changes speed alone.
+#[test]
+fn what_does_nothing_without_kernel_programs_is_told() {
+    let text = "kernel_reject = \"first\"\n[kernel]\nmode = \"off\"\nlanes = true\npin = \"/sys/fs/bpf/edge\"\n";
+    let (s, _dir) = good(&format!("{LISTENER}{text}"));
+    for name in ["kernel.lanes", "kernel.pin", "kernel_reject"] {
+        let expected = format!("{name} does nothing while kernel.mode is \"off\"");
+        assert!(s.warnings.iter().any(|warning| warning.contains(&expected)), "{name}: {:?}", s.warnings);
+    }
 }
