@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::kernel::{Kernel, RejectedToken};
-use crate::reason::Reason;
 
 /// Tokens that may wait for the task; more are left to userspace.
 const QUEUED: usize = 4096;
@@ -99,11 +98,6 @@ impl Remembered {
         let place = fingerprint as usize % REMEMBERED;
         std::mem::replace(&mut self.0.borrow_mut()[place], fingerprint) == fingerprint
     }
-}
-
-/// Whether a token stays bad for as long as keys and configuration stay.
-pub fn is_for_the_kernel(reason: Reason) -> bool {
-    matches!(reason, Reason::SignatureInvalid | Reason::TokenMalformed | Reason::AlgNotAllowed)
 }
 
 /// Writes what workers tell, until the process ends. A port is armed while some of its tokens are known.

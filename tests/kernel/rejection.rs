@@ -41,7 +41,9 @@ impl Guarded {
         let setup = Setup::new(entities(&upstream.url(), &issuer.url(), more))
             .within(hosts.server.name())
             .listener(&format!("address = \"[::]:{PORT}\"\n{listener}"))
-            .section(&format!("[kernel]\nmode = \"{mode}\"\ninterfaces = [\"{INTERFACE}\"]"));
+            .section(&format!(
+                "[proxy]\nexpose_reason = true\n[kernel]\nmode = \"{mode}\"\ninterfaces = [\"{INTERFACE}\"]"
+            ));
         Self { edge: setup.start(), hosts, issuer, key, upstream }
     }
 
@@ -102,7 +104,7 @@ fn a_bad_token_that_comes_again_is_answered_by_the_kernel_in_the_same_words() {
     let guarded = Guarded::start("required", json!({}));
     let bad = flip(&guarded.good());
     let (ours, kernels) = guarded.ask_until_rejected(&bad);
-    for name in ["www-authenticate", "content-type", "server", "content-length"] {
+    for name in ["www-authenticate", "content-type", "server", "content-length", "proxy-status"] {
         assert_eq!(ours.all(name), kernels.all(name), "{name}");
     }
     assert_eq!((ours.text(), ours.start.as_str()), (kernels.text(), kernels.start.as_str()));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::snapshot::{Protocol, Route};
 use crate::plugin::Plugin;
+use crate::plugin::openid_connect::Alike;
 use crate::router::Criteria;
 
 /// Whether, and if not why not.
@@ -71,22 +72,22 @@ impl KernelRejection {
 
 /// Whether all of these refuse a bad token in the same words, whatever else a request says.
 fn alike<'a>(routes: impl Iterator<Item = &'a Route>) -> Eligible {
-    let mut first: Option<([u8; 32], &Route)> = None;
+    let mut first: Option<(Alike, &Route)> = None;
     for route in routes {
-        let id = refuses(route).map_err(|why| format!("route {} {why}", route.label))?;
-        match first {
-            None => first = Some((id, route)),
-            Some((known, _)) if known == id => {}
+        let alike = refuses(route).map_err(|why| format!("route {} {why}", route.label))?;
+        match &first {
+            None => first = Some((alike, route)),
+            Some((known, _)) if *known == alike => {}
             Some((_, other)) => {
-                return Err(format!("routes {} and {} verify tokens differently", other.label, route.label));
+                return Err(format!("routes {} and {} refuse tokens differently", other.label, route.label));
             }
         }
     }
     first.map(drop).ok_or_else(|| "no route is for them".to_owned())
 }
 
-/// By which rules a route refuses bad tokens, where nothing goes before that and nothing changes the answer.
-fn refuses(route: &Route) -> Result<[u8; 32], String> {
+/// How a route refuses bad tokens, where nothing goes before that and nothing changes the answer.
+fn refuses(route: &Route) -> Result<Alike, String> {
     let protocols = route.protocols;
     if !protocols.contains(Protocol::Http) {
         return Err("does not take clear text".to_owned());
@@ -94,7 +95,7 @@ fn refuses(route: &Route) -> Result<[u8; 32], String> {
     if protocols.contains(Protocol::Grpc) || protocols.contains(Protocol::Grpcs) {
         return Err("is for gRPC, which is answered otherwise".to_owned());
     }
-    let mut id = None;
+    let mut alike = None;
     for slot in &route.plugins.slots {
         let is_scoped = slot.scoped.is_some();
         for (_, instance) in &slot.defaults {
@@ -103,16 +104,16 @@ fn refuses(route: &Route) -> Result<[u8; 32], String> {
                 if is_scoped || slot.defaults.len() > 1 || !instance.protocols.contains(Protocol::Http) {
                     return Err("has several instances of openid-connect".to_owned());
                 }
-                id = Some(plugin.refuses_alike().map_err(|why| format!("has an openid-connect {why}"))?);
+                alike = Some(plugin.refuses_alike().map_err(|why| format!("has an openid-connect {why}"))?);
                 continue;
             }
             if plugin.answers() {
                 return Err("has a plugin that changes answers".to_owned());
             }
-            if id.is_none() {
+            if alike.is_none() {
                 return Err("has a plugin that may answer first".to_owned());
             }
         }
     }
-    id.ok_or_else(|| "has no openid-connect".to_owned())
+    alike.ok_or_else(|| "has no openid-connect".to_owned())
 }

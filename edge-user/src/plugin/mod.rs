@@ -214,6 +214,15 @@ impl Default for PluginEnv {
     }
 }
 
+/// A token that is proven bad: nothing that time or an issuer could mend.
+#[derive(Clone, Copy, Debug)]
+pub struct BadToken {
+    /// What tells it from others, in this process alone.
+    pub fingerprint: u64,
+    /// Whether the same token is bad at the next time too, unless keys or configuration change.
+    pub lasts: bool,
+}
+
 /// The answer to a refused request.
 pub struct Refusal<'a> {
     /// 400, 401, 403 or 503.
@@ -230,9 +239,8 @@ pub struct Refusal<'a> {
     pub retry_after: Option<u32>,
     /// The configured issuer.
     pub issuer: Option<&'a str>,
-    /// The fingerprint of a token that counts against the client's address: proven bad, and nothing that time or an
-    /// issuer could mend.
-    pub bad_token: Option<u64>,
+    /// What counts against the client's address.
+    pub bad_token: Option<BadToken>,
     detail: Detail<'a>,
 }
 

@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::respond::{self, Local};
 use crate::http::head::{Head, Known, Version};
-use crate::plugin;
+use crate::plugin::{self, BadToken};
 use crate::reason::Reason;
-use crate::rejection::{self, Rejected};
+use crate::rejection::Rejected;
 use crate::worker::View;
 
 /// The answer to a client with a penalty that a trusted proxy forwards for.
@@ -24,7 +24,7 @@ pub(super) fn for_the_kernel(
     refusal: &plugin::Refusal<'_>,
 ) -> Option<(u32, Box<[u8]>)> {
     let listener = context.connection.listener.rejects?;
-    let fingerprint = refusal.bad_token.filter(|_| rejection::is_for_the_kernel(refusal.reason))?;
+    let BadToken { fingerprint, .. } = refusal.bad_token.filter(|token| token.lasts)?;
     let is_wanted = head.version() == Version::Http11
         && context.worker.remembered.comes_again(fingerprint)
         && view.snapshot.kernel_rejection.allows(&context.host);
@@ -39,6 +39,6 @@ pub(super) fn tell_the_kernel(context: &Context<'_>, listener: u32, token: Box<[
         host: context.host.as_slice().into(),
         token,
         generation: context.generation,
-        reply: respond::kernel_reply(answer),
+        reply: respond::kernel_reply(answer, context.worker.settings.proxy.expose_reason),
     });
 }

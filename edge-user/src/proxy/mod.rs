@@ -247,7 +247,7 @@ async fn access<'a, D: Downstream>(
             Access::Continue => {}
             Access::Refuse(refusal) => {
                 if let Some(token) = refusal.bad_token {
-                    context.worker.note_bad(context, refusal.reason, token);
+                    context.worker.note_bad(context, refusal.reason, token.fingerprint);
                 }
                 context.worker.note_refusal(context, &refusal);
                 let told = early::for_the_kernel(view, context, head, &refusal);

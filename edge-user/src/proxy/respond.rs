@@ -141,8 +141,7 @@ pub fn local<D: Downstream>(
         response.push_known(*known, value);
     }
     if context.may_see_reason() {
-        let status = format!("edge; error=http_request_denied; details=\"{}\"", answer.reason.code());
-        response.push(Owner::Edge, b"Proxy-Status", status.as_bytes());
+        response.push(Owner::Edge, b"Proxy-Status", proxy_status(answer.reason).as_bytes());
     }
     plugin_fields(context, request, response, false);
     for plugin in context.answering().filter(|plugin| plugin.rewrites_body(response)) {
@@ -171,8 +170,8 @@ pub fn local<D: Downstream>(
 }
 
 /// The whole of a plugin's refusal as the kernel sends it, before it ends the connection: what `local` sends, but for the
-/// date and the request's id, which differ from request to request.
-pub fn kernel_reply(answer: &Local<'_>) -> Vec<u8> {
+/// date and the request's id, which differ from request to request, and the reason where it is for trusted peers alone.
+pub fn kernel_reply(answer: &Local<'_>, exposes_reason: bool) -> Vec<u8> {
     let text: Cow<'_, [u8]> = match &answer.body {
         Body::Raw(bytes, _) => Cow::Borrowed(bytes),
         _ => plugin_body(&answer.message).into(),
@@ -186,10 +185,21 @@ pub fn kernel_reply(answer: &Local<'_>) -> Vec<u8> {
         reply.extend_from_slice(value);
         reply.extend_from_slice(b"\r\n");
     }
-    let rest = format!("Server: edge\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+    if exposes_reason {
+        reply.extend_from_slice(format!("Proxy-Status: {}\r\n", proxy_status(answer.reason)).as_bytes());
+    }
+    let rest = format!(
+        "X-Kong-Response-Latency: 0\r\nServer: edge\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        text.len()
+    );
     reply.extend_from_slice(rest.as_bytes());
     reply.extend_from_slice(&text);
     reply
+}
+
+/// Why, for those who may know (RFC 9209).
+fn proxy_status(reason: Reason) -> String {
+    format!("edge; error=http_request_denied; details=\"{}\"", reason.code())
 }
 
 /// The body of a plugin's refusal.

@@ -48,7 +48,10 @@ fn every_route_of_a_host_has_to_refuse_alike() {
     let none = "route b has no openid-connect";
     check(&[a.clone(), elsewhere], &[("a.example", ""), ("b.example", none), ("other hosts", "no route is for them")]);
     let other = all(Some(", algorithms_allowed: [RS256]"));
-    let differ = "routes a and all verify tokens differently";
+    let differ = "routes a and all refuse tokens differently";
+    check(&[a.clone(), other], &[("a.example", differ), ("other hosts", "")]);
+    // The same tokens, in other words: a client would see which of the two the kernel has heard of first.
+    let other = all(Some(", unauthorized_error_message: No"));
     check(&[a, other], &[("a.example", differ), ("other hosts", "")]);
 }
 

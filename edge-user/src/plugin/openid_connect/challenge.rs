@@ -99,6 +99,13 @@ impl Answers {
         }
     }
 
+    /// All that a client reads of a bad bearer token, for comparing.
+    pub(super) fn in_words(&self, reason: Reason) -> Vec<u8> {
+        let Answer { challenges, message, description } = self.answer(401, reason, Scheme::Bearer, b"host");
+        let texts = [message.as_bytes(), description.unwrap_or_default().as_bytes()];
+        challenges.iter().flatten().map(Vec::as_slice).chain(texts).collect::<Vec<_>>().join(&b'\n')
+    }
+
     /// The answer to a request that came with a credential of this scheme, or with none. `host` comes from the client.
     pub(super) fn answer(&self, status: u16, reason: Reason, scheme: Scheme, host: &[u8]) -> Answer<'_> {
         // Without `use_dpop_nonce` no client would come back with one (RFC 9449, 9).

@@ -69,6 +69,15 @@ pub struct OpenidConnect {
     answers: Answers,
 }
 
+/// How bad tokens are refused: equal where no client can tell two instances apart by it.
+#[derive(PartialEq, Eq)]
+pub struct Alike {
+    /// Which tokens are bad.
+    rules: [u8; 32],
+    /// The answers, by reason.
+    words: Vec<Vec<u8>>,
+}
+
 /// A verified token, and the credential it came as.
 struct Admitted<'p> {
     facts: Verified,
@@ -154,8 +163,8 @@ impl OpenidConnect {
         &self.validator
     }
 
-    /// By which rules each bad bearer token in `Authorization` is refused in the same words; or why they are not all.
-    pub fn refuses_alike(&self) -> Result<[u8; 32], &'static str> {
+    /// How each bad bearer token in `Authorization` is refused; or why not all of them are in one way.
+    pub fn refuses_alike(&self) -> Result<Alike, &'static str> {
         if !self.run_on_preflight {
             return Err("that lets preflights pass");
         }
@@ -171,7 +180,8 @@ impl OpenidConnect {
         if self.mapping.has_anonymous() {
             return Err("with `anonymous`");
         }
-        Ok(*self.validator.id())
+        let words = refusal::LASTING.map(|reason| self.answers.in_words(reason)).to_vec();
+        Ok(Alike { rules: *self.validator.id(), words })
     }
 
     /// The access phase. A request whose issuer is being asked gives the worker back and is judged again.
@@ -465,7 +475,7 @@ impl OpenidConnect {
             description: answer.description,
             retry_after: retry_after_secs,
             issuer: Some(&self.issuer),
-            bad_token: (is_clients && refusal::is_proven_bad(reason)).then(|| refusal::fingerprint(&token)),
+            bad_token: if is_clients { refusal::bad_token(reason, &token) } else { None },
             detail: Detail::new(&self.validator, token, request.now, fault),
         })
     }

@@ -3,20 +3,22 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
+use crate::plugin::BadToken;
 use crate::reason::Reason;
 use crate::token::explain::explain;
 use crate::token::{Now, Validator};
 
-/// What proves that a client sends bad tokens, in the words of the kernel's penalty rules.
-pub(super) fn is_proven_bad(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::SignatureInvalid | Reason::TokenMalformed | Reason::AlgNotAllowed | Reason::HeaderMalformed
-    )
+/// Why a token is bad for as long as keys and configuration stay.
+pub(super) const LASTING: [Reason; 3] = [Reason::SignatureInvalid, Reason::TokenMalformed, Reason::AlgNotAllowed];
+
+/// What the refusal proves of the client's token; nothing where time, an issuer or a right could mend it.
+pub(super) fn bad_token(reason: Reason, token: &[u8]) -> Option<BadToken> {
+    let lasts = LASTING.contains(&reason);
+    (lasts || reason == Reason::HeaderMalformed).then(|| BadToken { fingerprint: fingerprint(token), lasts })
 }
 
 /// What tells one bad token from another; of this process alone, so that nobody can choose two that share it.
-pub(super) fn fingerprint(token: &[u8]) -> u64 {
+fn fingerprint(token: &[u8]) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEY.hash_one(token)
 }
