@@ -11,7 +11,7 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_TCP_ESTABLISHED, BPF_TCP_NEW_SYN_RECV, bpf_sock},
     helpers::generated::{bpf_sk_release, bpf_tcp_sock},
 };
-use edge_ebpf::rejection::HandshakeEntry;
+use edge_ebpf::rejection::{FIRST, HandshakeEntry};
 
 use crate::{
     HANDSHAKES,
@@ -36,7 +36,7 @@ fn note_segment<I: Ip>(skb: *mut __sk_buff) -> Option<()> {
     if tcp.flags & (SYN | ACK) != SYN | ACK {
         return None;
     }
-    listener(tcp.source_port_be)?;
+    listener(tcp.source_port_be, FIRST)?;
     let (server, client) = ip.addresses();
     let key = handshake_key((client, tcp.destination_port_be), (server, tcp.source_port_be));
     let entry = HandshakeEntry {

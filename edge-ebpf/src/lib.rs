@@ -1,6 +1,7 @@
 //! The ABI between the kernel programs and userspace: map names, capacities, keys and entries. Nothing else.
 #![no_std]
 
+pub mod kept;
 pub mod rejection;
 mod steering;
 

@@ -7,7 +7,9 @@
 mod answer;
 mod bounds;
 mod bytes;
+mod flow;
 mod handshake;
+mod keep;
 mod packet;
 mod penalty;
 mod reject;
@@ -27,7 +29,7 @@ use aya_ebpf::{
 use edge_ebpf::{
     COUNTER_SLOTS, DENY_CAPACITY, DenyEntry, LANE_CAPACITY, LANE_SOCKETS_CAPACITY, LaneCounter, LaneEntry, ListenerKey,
     PENALTY_CAPACITY, PORT_WORDS, PenaltyEntry, SAMPLES_BYTES, STEERED_CAPACITY, SourceV4Key, SourceV6Key,
-    SteeredEntry, VIP_CAPACITY, VIP_LISTENERS, VipCounter, VipEntry, rejection,
+    SteeredEntry, VIP_CAPACITY, VIP_LISTENERS, VipCounter, VipEntry, kept, rejection,
 };
 
 #[map]
@@ -138,6 +140,37 @@ fn edge_reject(ctx: TcContext) -> i32 {
 fn edge_handshake(ctx: TcContext) -> i32 {
     handshake::note(ctx.skb.skb);
     reject::NEXT
+}
+
+/// Memory that userspace maps: `BPF_F_MMAPABLE` of linux/bpf.h.
+const MAPPED: u32 = 1 << 10;
+/// Memory that entries take when they are made: `BPF_F_NO_PREALLOC`.
+const ON_DEMAND: u32 = 1;
+
+#[map]
+static FLOWS: HashMap<rejection::HandshakeKey, kept::Flow> = HashMap::with_max_entries(kept::FLOW_CAPACITY, ON_DEMAND);
+
+#[map]
+static FLOW_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+static GATES: Array<u64> = Array::with_max_entries(kept::FLOW_CAPACITY, MAPPED);
+
+/// The programs' own: 1 while this CPU sends an answer of theirs, whose numbers are right as they are. Sending is over
+/// before the program goes on, and nothing else is sent on the CPU meanwhile.
+#[map]
+static OWN_ANSWER: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Answers requests on kept connections whose token is known to be rejected, and hides that from the local stack.
+#[classifier]
+fn edge_kept(ctx: TcContext) -> i32 {
+    keep::arriving(ctx.skb.skb)
+}
+
+/// Tells clients the numbers that they know.
+#[classifier]
+fn edge_shift(ctx: TcContext) -> i32 {
+    keep::leaving(ctx.skb.skb)
 }
 
 /// The licence of this package, as the kernel asks for it: no helper that is kept for GPL programs is used.

@@ -1,6 +1,10 @@
 //! Bounds-checked header reads, and addresses of both families in one form.
 
-use core::mem::{MaybeUninit, size_of};
+use core::{
+    arch::asm,
+    array,
+    mem::{MaybeUninit, size_of},
+};
 
 use aya_ebpf::{helpers::generated::bpf_xdp_load_bytes, programs::XdpContext};
 use edge_ebpf::{SourceV4Key, SourceV6Key};
@@ -8,11 +12,13 @@ use edge_ebpf::{SourceV4Key, SourceV6Key};
 /// Types for which any bytes are a value, so that they may be read from a frame.
 ///
 /// # Safety
-/// Any bit pattern is valid, alignment is 1.
+/// Any bit pattern is valid, and alignment is 1 or of no account.
 pub(crate) unsafe trait Wire: Copy {}
 
 // SAFETY: bytes.
 unsafe impl<const N: usize> Wire for [u8; N] {}
+// SAFETY: integers, which are read by their address on the stack alone.
+unsafe impl<const N: usize> Wire for [u32; N] {}
 
 /// Reads a header at an offset from the frame's start; nothing where the frame ends before.
 #[inline(always)]
@@ -23,6 +29,36 @@ pub(crate) fn read<T: Wire>(ctx: &XdpContext, offset: usize) -> Option<T> {
         return Some(unsafe { *(start as *const T) });
     }
     read_beyond(ctx, offset)
+}
+
+/// Reads the words of a header at an offset from the frame's start, as they lie there; nothing where the frame ends before.
+#[inline(always)]
+pub(crate) fn read_words<const WORDS: usize>(ctx: &XdpContext, offset: usize) -> Option<[u32; WORDS]> {
+    let start = ctx.data() + offset;
+    if start + size_of::<[u32; WORDS]>() <= ctx.data_end() {
+        // SAFETY: within the frame, as the verifier has just seen.
+        return Some(array::from_fn(|index| unsafe { word(start + index * size_of::<u32>()) }));
+    }
+    read_beyond(ctx, offset)
+}
+
+/// The word at this address. In assembly: the compiler knows no unaligned load, and would load four single bytes.
+///
+/// # Safety
+/// Within the frame.
+#[inline(always)]
+unsafe fn word(address: usize) -> u32 {
+    let word: u64;
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "{word} = *(u32 *)({address} + 0)",
+            address = in(reg) address,
+            word = lateout(reg) word,
+            options(pure, readonly, nostack),
+        );
+    }
+    word as u32
 }
 
 /// The same, where a driver left the headers outside of the part of the frame that is mapped: some put all of a large

@@ -7,7 +7,7 @@
 use aya_ebpf::{helpers::generated::bpf_ktime_get_coarse_ns, programs::XdpContext};
 use edge_ebpf::{Counter, PenaltyEntry, SourceV4Key, SourceV6Key, VERDICT_DROP, VERDICT_OBSERVE, port_bit, port_word};
 
-use crate::{GUARDED_PORTS, PENALTY_V4, PENALTY_V6, packet::read};
+use crate::{GUARDED_PORTS, PENALTY_V4, PENALTY_V6, packet::read_words};
 
 /// Set by userspace before loading, so the verifier sees constants.
 #[unsafe(no_mangle)]
@@ -27,8 +27,8 @@ const FRAGMENTED: u16 = 0x3fff;
 /// SYN, ACK (RFC 9293, 3.1).
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
-/// Source port, destination port, sequence, acknowledgement, offset, flags.
-const TCP_BYTES: usize = 14;
+/// Ports, sequence, acknowledgement, and a word with the flags.
+const TCP_WORDS: usize = 4;
 
 /// Whether a frame starts a connection.
 enum Start {
@@ -42,13 +42,16 @@ enum Start {
 
 /// What becomes of an IPv4 frame; nothing where its source has no penalty. `offset`: of its header.
 #[inline(always)]
-pub(crate) fn judge_v4(ctx: &XdpContext, offset: usize, header: &[u8; 20], source: SourceV4Key) -> Option<Counter> {
+pub(crate) fn judge_v4(ctx: &XdpContext, offset: usize, header: &[u32; 5], source: SourceV4Key) -> Option<Counter> {
     let entry = PENALTY_V4.get_ptr_mut(&cut_v4(source))?;
-    if header[9] != TCP {
+    let [_, protocol, ..] = header[2].to_ne_bytes();
+    if protocol != TCP {
         return None;
     }
-    let start = match u16::from_be_bytes([header[6], header[7]]) & FRAGMENTED {
-        0 => start(ctx, offset + usize::from(header[0] & 15) * 4),
+    let [_, _, high, low] = header[1].to_ne_bytes();
+    let [version_and_words, ..] = header[0].to_ne_bytes();
+    let start = match u16::from_be_bytes([high, low]) & FRAGMENTED {
+        0 => start(ctx, offset + usize::from(version_and_words & 15) * 4),
         _ => Start::Hidden,
     };
     sentence(entry, start)
@@ -56,14 +59,35 @@ pub(crate) fn judge_v4(ctx: &XdpContext, offset: usize, header: &[u8; 20], sourc
 
 /// The same for IPv6.
 #[inline(always)]
-pub(crate) fn judge_v6(ctx: &XdpContext, offset: usize, header: &[u8; 40], source: SourceV6Key) -> Option<Counter> {
+pub(crate) fn judge_v6(ctx: &XdpContext, offset: usize, header: &[u32; 10], source: SourceV6Key) -> Option<Counter> {
     let entry = PENALTY_V6.get_ptr_mut(&cut_v6(source))?;
-    let start = match header[6] {
+    let [_, _, next_header, _] = header[1].to_ne_bytes();
+    let start = match next_header {
         TCP => start(ctx, offset + 40),
         HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION => Start::Hidden,
         _ => return None,
     };
     sentence(entry, start)
+}
+
+/// Whether new connections of a source are dropped now.
+#[inline(always)]
+pub(crate) fn is_in_force_v4(source: SourceV4Key) -> bool {
+    // SAFETY: integers; userspace writes entries whole.
+    unsafe { PENALTY_V4.get(cut_v4(source)) }.is_some_and(drops)
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub(crate) fn is_in_force_v6(source: SourceV6Key) -> bool {
+    // SAFETY: as above.
+    unsafe { PENALTY_V6.get(cut_v6(source)) }.is_some_and(drops)
+}
+
+#[inline(always)]
+fn drops(entry: &PenaltyEntry) -> bool {
+    // SAFETY: a helper without arguments.
+    entry.verdict == VERDICT_DROP && unsafe { bpf_ktime_get_coarse_ns() } < entry.expires_ns
 }
 
 /// The first address of the prefix by which sources are told apart.
@@ -85,9 +109,9 @@ pub(crate) fn cut_v6(source: SourceV6Key) -> SourceV6Key {
 /// Reads the flags and the port of the TCP header at this offset.
 #[inline(always)]
 fn start(ctx: &XdpContext, offset: usize) -> Start {
-    let Some(tcp) = read::<[u8; TCP_BYTES]>(ctx, offset) else { return Start::Hidden };
-    match tcp[13] & (SYN | ACK) {
-        SYN => Start::At(u16::from_be_bytes([tcp[2], tcp[3]])),
+    let Some([ports, _, _, flags]) = read_words::<TCP_WORDS>(ctx, offset) else { return Start::Hidden };
+    match flags.to_ne_bytes()[1] & (SYN | ACK) {
+        SYN => Start::At(u16::from_be_bytes([ports.to_ne_bytes()[2], ports.to_ne_bytes()[3]])),
         _ => Start::No,
     }
 }

@@ -5,11 +5,13 @@ use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes},
 };
-use edge_ebpf::rejection::{HEAD_BYTES, REPLY_BYTES, RejectCounter, RejectEntry, RejectKey, RejectListener, Reply};
+use edge_ebpf::rejection::{
+    FIRST, HEAD_BYTES, KEPT, REPLY_BYTES, RejectCounter, RejectEntry, RejectKey, RejectListener, Reply,
+};
 
 use crate::{
     REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECTED, REPLIES, SCRATCH,
-    answer::{self, Failure},
+    answer::{self, Answer, Failure, Then},
     bounds::between,
     handshake::is_first,
     scan::{Found, Scratch, judge},
@@ -62,36 +64,54 @@ fn first_request<I: Ip>(skb: *mut __sk_buff) -> Option<Outcome> {
     if segment.payload_bytes == 0 || segment.tcp.flags & (SYN | RST | FIN | URG | ACK) != ACK {
         return None;
     }
-    let listener = listener(segment.tcp.destination_port_be)?;
+    let listener = listener(segment.tcp.destination_port_be, FIRST)?;
     if !is_first(skb, &segment) {
         return None;
     }
-    Some(match rejection(skb, &segment, listener) {
+    Some(match rejection(skb, &segment, listener, FIRST) {
         Err(counter) => Outcome::Counted(counter),
-        Ok((reply, length)) => match answer::send(skb, &mut segment, reply, length) {
-            Ok(()) => Outcome::Counted(RejectCounter::Rejected),
-            Err(Failure::Untouched) => Outcome::Counted(RejectCounter::Failed),
-            Err(Failure::Spoilt) => Outcome::Lost,
-        },
+        Ok(Rejection { reply, length, .. }) => {
+            let acknowledged = segment.tcp.sequence().wrapping_add(segment.payload_bytes);
+            let answer = Answer { reply, length, acknowledged, then: Then::Reset };
+            match answer::send(skb, &mut segment, &answer) {
+                Ok(()) => Outcome::Counted(RejectCounter::Rejected),
+                Err(Failure::Untouched) => Outcome::Counted(RejectCounter::Failed),
+                Err(Failure::Spoilt) => Outcome::Lost,
+            }
+        }
     })
 }
 
-/// The number of the listener on this port, while it is armed.
+/// The number of the listener on this port, while requests of this kind are judged: [`FIRST`] or [`KEPT`].
 #[inline(always)]
-pub(crate) fn listener(port_be: [u8; 2]) -> Option<u32> {
+pub(crate) fn listener(port_be: [u8; 2], kind: u32) -> Option<u32> {
     // SAFETY: two integers; userspace changes them whole, and each is right by itself.
     let RejectListener { armed, listener } = unsafe { REJECT_LISTENERS.get(u16::from_be_bytes(port_be)) }?;
-    (*armed != 0).then_some(*listener)
+    (*armed & kind != 0).then_some(*listener)
 }
 
-/// The answer to this segment and its length, or why there is none.
+/// What a rejected request is answered with.
+pub(crate) struct Rejection {
+    pub(crate) reply: *const Reply,
+    /// At most [`REPLY_BYTES`].
+    pub(crate) length: u32,
+    /// The reply's place.
+    pub(crate) place: u32,
+}
+
+/// The answer to this segment, a request of this kind, or why there is none.
 #[inline(always)]
-fn rejection<I: Ip>(
+pub(crate) fn rejection<I: Ip>(
     skb: *mut __sk_buff,
     segment: &Segment<I>,
     listener: u32,
-) -> Result<(*const Reply, u32), RejectCounter> {
+    kind: u32,
+) -> Result<Rejection, RejectCounter> {
     let found = read_head(skb, segment).ok_or(RejectCounter::NotJudged)?;
+    // Userspace would end the connection.
+    if kind == KEPT && found.closes != 0 {
+        return Err(RejectCounter::NotJudged);
+    }
     let key = RejectKey { token_hash: found.token_hash, host_hash: found.host_hash, listener, pad: 0 };
     // SAFETY: integers. An entry that gives way to another one in this very moment shows that one's: then at worst a token
     // that was rejected until the last change is rejected once more.
@@ -99,13 +119,18 @@ fn rejection<I: Ip>(
     if !is_current(entry) {
         return Err(RejectCounter::Stale);
     }
-    let reply = REPLIES.get_ptr(entry.reply).ok_or(RejectCounter::NoReply)?;
+    let place = if kind == KEPT { entry.kept_reply } else { entry.reply };
+    let (reply, length) = reply(place).ok_or(RejectCounter::NoReply)?;
+    Ok(Rejection { reply, length, place })
+}
+
+/// The usable reply at this place, and its length.
+#[inline(always)]
+pub(crate) fn reply(place: u32) -> Option<(*const Reply, u32)> {
+    let reply = REPLIES.get_ptr(place)?;
     // SAFETY: a map's value.
     let length = unsafe { (*reply).length };
-    if length == 0 || length > REPLY_BYTES {
-        return Err(RejectCounter::NoReply);
-    }
-    Ok((reply, length))
+    (length != 0 && length <= REPLY_BYTES).then_some((reply, length))
 }
 
 #[inline(always)]
@@ -133,7 +158,7 @@ fn read_head<I: Ip>(skb: *mut __sk_buff, segment: &Segment<I>) -> Option<Found> 
 }
 
 #[inline(always)]
-fn count(counter: RejectCounter) {
+pub(crate) fn count(counter: RejectCounter) {
     if let Some(slot) = REJECT_COUNTERS.get_ptr_mut(counter.index()) {
         // SAFETY: this CPU's slot, and a program is neither migrated nor re-entered while it runs on one.
         unsafe { *slot += 1 }

@@ -49,12 +49,17 @@ pub const REPLY_BYTES: u32 = 512;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectListener {
-    /// 0 lets everything pass, at the cost of this look-up alone.
+    /// A bit set of [`FIRST`] and [`KEPT`]; 0 lets everything pass, at the cost of this look-up alone.
     pub armed: u32,
     /// The listener's number, by which [`RejectKey`] tells it from others.
     pub listener: u32,
 }
 const _: () = assert!(size_of::<RejectListener>() == 8);
+
+/// First requests of connections are judged.
+pub const FIRST: u32 = 1;
+/// Later ones are, too.
+pub const KEPT: u32 = 2;
 
 /// A token as a listener received it for a host.
 #[repr(C)]
@@ -79,14 +84,14 @@ pub struct RejectEntry {
     pub generation: u64,
     /// `CLOCK_MONOTONIC` time from which the entry is ignored.
     pub expires_ns: u64,
-    /// The answer's place in [`REPLIES`].
+    /// The place in [`REPLIES`] of the answer that ends its connection.
     pub reply: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The place of the one that does not.
+    pub kept_reply: u32,
 }
 const _: () = assert!(size_of::<RejectEntry>() == 24);
 
-/// One complete HTTP response that closes its connection. The kernel reads it without a lock: userspace writes it before
+/// One complete HTTP response. The kernel reads it without a lock: userspace writes it before
 /// an entry names it, and changes it only after [`REJECT_GENERATION`] has been raised.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +131,8 @@ pub struct HandshakeEntry {
 }
 const _: () = assert!(size_of::<HandshakeEntry>() == 8);
 
-/// What became of the first data segment of a connection to an armed listener. Each CPU counts in its own slot.
+/// What became of requests to an armed listener: the first data segment of a connection, or one on a kept connection.
+/// Each CPU counts in its own slot.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectCounter {
@@ -142,12 +148,27 @@ pub enum RejectCounter {
     NoReply = 4,
     /// Rejected, but the answer could not be made or sent: the segment passes, or is lost and the client repeats it.
     Failed = 5,
+    /// Answered, and the connection is kept.
+    Kept = 6,
+    /// Answered once more on a kept connection, whose client had not seen the answer.
+    Repeated = 7,
+    /// Passed on a kept connection: userspace does not stand between two requests, or bytes are under way.
+    Busy = 8,
 }
 
 impl RejectCounter {
     /// All of them, in the order of the map.
-    pub const ALL: [Self; 6] =
-        [Self::Rejected, Self::Unknown, Self::NotJudged, Self::Stale, Self::NoReply, Self::Failed];
+    pub const ALL: [Self; 9] = [
+        Self::Rejected,
+        Self::Unknown,
+        Self::NotJudged,
+        Self::Stale,
+        Self::NoReply,
+        Self::Failed,
+        Self::Kept,
+        Self::Repeated,
+        Self::Busy,
+    ];
 
     /// Its place in the map.
     #[inline(always)]
@@ -164,6 +185,9 @@ impl RejectCounter {
             Self::Stale => "stale",
             Self::NoReply => "no_reply",
             Self::Failed => "failed",
+            Self::Kept => "kept",
+            Self::Repeated => "repeated",
+            Self::Busy => "busy",
         }
     }
 }

@@ -59,7 +59,8 @@ struct Scan {
     /// Which field's value is being read.
     field: u32,
     fields: u32,
-    pad: u32,
+    /// 1 where the client wants the connection to end.
+    closes: u32,
 }
 
 /// [`Scan::part`]: integers, since a map may hold any.
@@ -94,6 +95,8 @@ struct HostHash {
 pub(crate) struct Found {
     pub(crate) token_hash: [u64; 2],
     pub(crate) host_hash: u64,
+    /// Not 0 where the client wants the connection to end.
+    pub(crate) closes: u64,
 }
 
 /// A callback's context must lie on the stack.
@@ -151,7 +154,7 @@ fn hash(scratch: *mut Scratch, payload_bytes: u32, key: [u64; 2]) -> Option<Foun
         part: TARGET,
         field: OTHER,
         fields: 0,
-        pad: 0,
+        closes: 0,
     };
     run(scratch, STEPS, scan_step);
     // Behind the payload lie another request's bytes. Steps only go forward, so they took none of them if this holds.
@@ -165,7 +168,7 @@ fn hash(scratch: *mut Scratch, payload_bytes: u32, key: [u64; 2]) -> Option<Foun
     }
     let token_hash = hash_token(scratch, scan.token, token_bytes, key)?;
     let host_hash = hash_host(scratch, scan.host, host_bytes, key);
-    Some(Found { token_hash, host_hash })
+    Some(Found { token_hash, host_hash, closes: u64::from(scan.closes) })
 }
 
 /// Calls a step until it stops, at most so many times.
@@ -308,7 +311,11 @@ fn field(scratch: *const Scratch, scan: &mut Scan, colon: u64) -> Option<u32> {
         10 if begins(first, b"connecti") && begins(second, b"on") => {
             let (option, rest) = (word(scratch, value), word(scratch, value + WORD_BYTES));
             let keep_alive = begins_in_any_case(option, b" keep-al") && begins_in_any_case(rest, b"ive\r\n");
-            (keep_alive || begins_in_any_case(option, b" close\r\n")).then_some(OTHER)
+            if begins_in_any_case(option, b" close\r\n") {
+                scan.closes = 1;
+                return Some(OTHER);
+            }
+            keep_alive.then_some(OTHER)
         }
         13 if begins(first, b"authoriz") && begins(second, b"ation") => {
             const SCHEME: &[u8] = b" bearer ";

@@ -13,7 +13,10 @@ use aya_ebpf::{
 };
 use edge_ebpf::rejection::HandshakeKey;
 
-use crate::packet::{Wire, mapped};
+use crate::{
+    packet::{Wire, mapped},
+    penalty,
+};
 
 /// Destination, source, type (IEEE 802.3).
 pub(crate) const ETHERNET_BYTES: usize = 14;
@@ -122,6 +125,8 @@ pub(crate) trait Ip: Wire {
     fn address_sum(&self) -> u64;
     /// Source and destination as [`HandshakeKey`] has them.
     fn addresses(&self) -> ([u8; 16], [u8; 16]);
+    /// Whether new connections of the source are dropped now.
+    fn is_penalized(&self) -> bool;
     /// The socket that a segment between these ports is for: null, or a reference that must be released.
     fn socket(&self, skb: *mut __sk_buff, tcp: &Tcp) -> *mut bpf_sock;
 }
@@ -194,6 +199,11 @@ impl Ip for Ipv4 {
     }
 
     #[inline(always)]
+    fn is_penalized(&self) -> bool {
+        penalty::is_in_force_v4(self.source)
+    }
+
+    #[inline(always)]
     fn socket(&self, skb: *mut __sk_buff, tcp: &Tcp) -> *mut bpf_sock {
         let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
             saddr: u32::from_ne_bytes(self.source),
@@ -262,6 +272,11 @@ impl Ip for Ipv6 {
     }
 
     #[inline(always)]
+    fn is_penalized(&self) -> bool {
+        penalty::is_in_force_v6(self.source)
+    }
+
+    #[inline(always)]
     fn socket(&self, skb: *mut __sk_buff, tcp: &Tcp) -> *mut bpf_sock {
         let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
             saddr: address_words(&self.source),
@@ -299,7 +314,7 @@ pub(crate) struct Tcp {
     acknowledgement_be: [u8; 4],
     words: u8,
     pub(crate) flags: u8,
-    window: [u8; 2],
+    pub(crate) window_be: [u8; 2],
     checksum: [u8; 2],
     urgent: [u8; 2],
     timestamps: Timestamps,
@@ -337,11 +352,18 @@ impl Tcp {
         acknowledgement_be: [0; 4],
         words: 0,
         flags: 0,
-        window: [0; 2],
+        window_be: [0; 2],
         checksum: [0; 2],
         urgent: [0; 2],
         timestamps: Timestamps { lead: [0; 4], value: [0; 4], echo: [0; 4] },
     };
+
+    #[inline(always)]
+    fn load(skb: *mut __sk_buff, offset: usize) -> Option<Self> {
+        let mut tcp = Self::EMPTY;
+        load(skb, offset, &mut tcp, BARE_TCP_BYTES)?;
+        Some(tcp)
+    }
 
     /// The length with all options.
     #[inline(always)]
@@ -383,6 +405,25 @@ impl Tcp {
     #[inline(always)]
     pub(crate) fn acknowledge(&mut self, number: u32) {
         self.acknowledgement_be = number.to_be_bytes();
+    }
+
+    #[inline(always)]
+    pub(crate) fn number(&mut self, sequence: u32, acknowledgement: u32) {
+        self.sequence_be = sequence.to_be_bytes();
+        self.acknowledgement_be = acknowledgement.to_be_bytes();
+    }
+
+    /// Lets all options go.
+    #[inline(always)]
+    pub(crate) fn cut_bare(&mut self) {
+        self.words = (BARE_TCP_BYTES as u8 / 4) << 4;
+    }
+
+    /// Lets all options go that are behind timestamps; false where none are the first.
+    #[inline(always)]
+    pub(crate) fn cut_to_timestamps(&mut self) -> bool {
+        self.words = (STAMPED_TCP_BYTES as u8 / 4) << 4;
+        self.timestamps.lead == TIMESTAMPS
     }
 
     /// Sums up a segment of this header, its first `BYTES` bytes, and a payload.
@@ -433,10 +474,33 @@ impl<I: Ip> Segment<I> {
         if frame_bytes != Self::TCP_OFFSET as u32 + segment_bytes {
             return None;
         }
-        let mut tcp = Tcp::EMPTY;
-        load(skb, Self::TCP_OFFSET, &mut tcp, BARE_TCP_BYTES)?;
+        let tcp = Tcp::load(skb, Self::TCP_OFFSET)?;
         let payload_bytes = segment_bytes.checked_sub(tcp.bytes())?;
         Some(Self { ip, tcp, payload_bytes })
+    }
+
+    /// The same where its numbers are all that matters: short frames may be padded (IEEE 802.3, 3.2.8).
+    #[inline(always)]
+    pub(crate) fn read_padded(skb: *mut __sk_buff) -> Option<Self> {
+        let mut ethernet = Ethernet::EMPTY;
+        load(skb, 0, &mut ethernet, ETHERNET_BYTES)?;
+        // SAFETY: the context is valid while the program runs.
+        if ethernet.protocol() != unsafe { (*skb).protocol } {
+            return None;
+        }
+        let mut ip = I::EMPTY;
+        load(skb, ETHERNET_BYTES, &mut ip, I::BYTES)?;
+        let segment_bytes = ip.segment_bytes()?;
+        let tcp = Tcp::load(skb, Self::TCP_OFFSET)?;
+        let payload_bytes = segment_bytes.checked_sub(tcp.bytes())?;
+        Some(Self { ip, tcp, payload_bytes })
+    }
+
+    /// Whether the frame ends with the segment.
+    #[inline(always)]
+    pub(crate) fn fills(&self, skb: *mut __sk_buff) -> bool {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*skb).len == Self::TCP_OFFSET as u32 + self.tcp.bytes() + self.payload_bytes }
     }
 }
 

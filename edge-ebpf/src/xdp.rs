@@ -10,7 +10,7 @@ use edge_ebpf::{Counter, SourceV4Key, SourceV6Key, VERDICT_DROP};
 
 use crate::{
     DENY_V4, DENY_V6,
-    packet::{mapped, read},
+    packet::{mapped, read, read_words},
     penalty,
     stats::{count, count_drop},
 };
@@ -32,11 +32,10 @@ const TAG_ETHERTYPE_OFFSET: usize = 2;
 const TAGS: usize = 2;
 
 /// The fixed part of an IPv4 header (RFC 791, 3.1).
-const IPV4_BYTES: usize = 20;
-const IPV4_SOURCE_OFFSET: usize = 12;
+const IPV4_WORDS: usize = 5;
+const IPV4_SOURCE_WORD: usize = 3;
 /// An IPv6 header (RFC 8200, 3).
-const IPV6_BYTES: usize = 40;
-const IPV6_SOURCE_OFFSET: usize = 8;
+const IPV6_WORDS: usize = 10;
 
 /// What happens to the frame; counted.
 #[inline(always)]
@@ -90,11 +89,11 @@ fn judge(ctx: &XdpContext) -> Option<Judged> {
 
 #[inline(always)]
 fn judge_v4(ctx: &XdpContext, offset: usize) -> Option<Judged> {
-    let header: [u8; IPV4_BYTES] = read(ctx, offset)?;
-    if header[0] >> 4 != 4 {
+    let header: [u32; IPV4_WORDS] = read_words(ctx, offset)?;
+    if version(header[0]) != 4 {
         return None;
     }
-    let source: SourceV4Key = *header[IPV4_SOURCE_OFFSET..].first_chunk()?;
+    let source: SourceV4Key = header[IPV4_SOURCE_WORD].to_ne_bytes();
     let penalty = penalty::judge_v4(ctx, offset, &header, source);
     // A flood of what is dropped for a penalty does not pay for the trie.
     let counter = match penalty {
@@ -110,13 +109,28 @@ fn judge_v4(ctx: &XdpContext, offset: usize) -> Option<Judged> {
     Some(counter.map_or(Judged::Passed(Counter::Passed), |counter| Judged::Marked(counter, mapped(source))))
 }
 
+/// The version field of an IP header's first word.
+#[inline(always)]
+fn version(first: u32) -> u8 {
+    first.to_ne_bytes()[0] >> 4
+}
+
+/// The source of an IPv6 header: its third word to its sixth.
+#[inline(always)]
+fn v6_source(header: &[u32; IPV6_WORDS]) -> SourceV6Key {
+    let [_, _, a, b, c, d, ..] = *header;
+    let low = u64::from(a) | u64::from(b) << 32;
+    let high = u64::from(c) | u64::from(d) << 32;
+    (u128::from(low) | u128::from(high) << 64).to_le_bytes()
+}
+
 #[inline(always)]
 fn judge_v6(ctx: &XdpContext, offset: usize) -> Option<Judged> {
-    let header: [u8; IPV6_BYTES] = read(ctx, offset)?;
-    if header[0] >> 4 != 6 {
+    let header: [u32; IPV6_WORDS] = read_words(ctx, offset)?;
+    if version(header[0]) != 6 {
         return None;
     }
-    let source: SourceV6Key = *header[IPV6_SOURCE_OFFSET..].first_chunk()?;
+    let source = v6_source(&header);
     let penalty = penalty::judge_v6(ctx, offset, &header, source);
     // A flood of what is dropped for a penalty does not pay for the trie.
     let counter = match penalty {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::kernel::{Kernel, RejectedToken};
+use crate::kernel::{Judged, Kernel, RejectedToken};
 
 /// Tokens that may wait for the task; more are left to userspace.
 const QUEUED: usize = 4096;
@@ -36,8 +36,10 @@ pub struct Rejected {
     pub token: Box<[u8]>,
     /// The generation that was in force before it was looked at.
     pub generation: u64,
-    /// The answer it gets.
+    /// The answer it gets, where it ends the connection.
     pub reply: Vec<u8>,
+    /// The same where it does not, and the listener has such connections.
+    pub kept_reply: Option<Vec<u8>>,
 }
 
 /// What workers tell and everybody who changes verdicts raises.
@@ -118,10 +120,12 @@ pub async fn run(rejections: Arc<Rejections>, incoming: Incoming) {
                     generation: rejected.generation,
                     until,
                     reply: &rejected.reply,
+                    kept_reply: rejected.kept_reply.as_deref(),
                 };
+                let judged = if rejected.kept_reply.is_some() { Judged::Kept } else { Judged::First };
                 let place = (rejected.port, rejected.listener);
                 let written = kernel.reject(&token).and_then(|()| match armed.insert(place, until) {
-                    None => kernel.arm(rejected.port, rejected.listener, true),
+                    None => kernel.arm(rejected.port, rejected.listener, judged),
                     Some(_) => Ok(()),
                 });
                 report(written);
@@ -131,7 +135,7 @@ pub async fn run(rejections: Arc<Rejections>, incoming: Incoming) {
                 let over: Vec<_> = armed.iter().filter(|(_, until)| **until <= now).map(|(place, _)| *place).collect();
                 for place in over {
                     armed.remove(&place);
-                    report(kernel.arm(place.0, place.1, false));
+                    report(kernel.arm(place.0, place.1, Judged::No));
                 }
             }
         }

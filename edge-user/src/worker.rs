@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 use crate::clock::{Clock, TICK};
 use crate::config::snapshot::Snapshot;
 use crate::crypto;
+use crate::kept::KeptConnections;
 use crate::kernel::DenyList;
 use crate::metrics::WorkerMetrics;
 use crate::penalty::{Feed, PenaltyBox, Tally};
@@ -77,6 +78,8 @@ pub struct Parts {
     pub denied: Arc<ArcSwap<DenyList>>,
     /// Where bad tokens go that the kernel is to refuse.
     pub rejections: Arc<Rejections>,
+    /// Connections on which the kernel refuses some.
+    pub kept: Arc<KeptConnections>,
     /// Where this worker's refusals are remembered for a while.
     pub recent: RefusalRing,
     /// Where this worker's counts of good and bad tokens go.
@@ -105,6 +108,8 @@ pub struct Worker {
     pub rejections: Arc<Rejections>,
     /// See there.
     pub remembered: Remembered,
+    /// Connections on which the kernel refuses some.
+    pub kept: Arc<KeptConnections>,
     /// Counters.
     pub metrics: WorkerMetrics,
     /// First-level verdicts.
@@ -145,6 +150,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         verdicts,
         denied,
         rejections,
+        kept,
         recent,
         penalties,
         listeners,
@@ -161,6 +167,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         tally: RefCell::new(tally),
         recent,
         rejections,
+        kept,
         remembered: Remembered::default(),
         metrics,
         verdicts: verdicts.local(),

@@ -30,6 +30,8 @@ const ISSUER: &str = "http://127.0.0.1:8180/bench/auth";
 const AUDIENCE: &str = "https://api.example.com";
 /// Good requests a second.
 const RATE: &str = "1000";
+/// Rounds of the chart: five minutes each.
+const CHART_ROUNDS: usize = 3;
 /// Different tokens of a storm.
 const TOKENS: usize = 20_000;
 
@@ -41,7 +43,8 @@ pub(crate) fn run(folder: &Path, rounds: usize, seconds: f64) -> Result<()> {
     let _net = Net::make()?;
     bench.nothing(rounds)?;
     bench.first(rounds)?;
-    bench.storms()
+    bench.kept(rounds)?;
+    bench.storms(rounds.min(CHART_ROUNDS))
 }
 
 /// Two namespaces and what joins them; gone when dropped.
@@ -104,19 +107,49 @@ const STORMS: [Storm; 4] = [
     Storm { name: "TLS, new connections", address: TLS, is_new: true },
 ];
 
+impl Storm {
+    /// Bad requests a second, up to ten times what userspace alone survives.
+    fn rates(self) -> [u32; 5] {
+        match self.address == TLS && self.is_new {
+            true => [0, 500, 1500, 5000, 15_000],
+            false => [0, 2000, 8000, 20_000, 80_000],
+        }
+    }
+}
+
 /// How the edge stands against it.
 #[derive(Clone, Copy)]
 struct Stand {
-    name: &'static str,
     mode: &'static str,
     penalty: &'static str,
     reject: &'static str,
 }
 
-const OFF: Stand = Stand { name: "off", mode: "off", penalty: "off", reject: "off" };
-const OBSERVE: Stand = Stand { name: "observe", mode: "required", penalty: "observe", reject: "off" };
-const ENFORCE: Stand = Stand { name: "enforce", mode: "required", penalty: "enforce", reject: "off" };
-const FIRST: Stand = Stand { name: "first", mode: "required", penalty: "off", reject: "first" };
+const OFF: Stand = Stand { mode: "off", penalty: "off", reject: "off" };
+const OBSERVE: Stand = Stand { mode: "required", penalty: "observe", reject: "off" };
+const ENFORCE: Stand = Stand { mode: "required", penalty: "enforce", reject: "off" };
+const FIRST: Stand = Stand { mode: "required", penalty: "off", reject: "first" };
+const KEPT: Stand = Stand { mode: "required", penalty: "off", reject: "kept" };
+
+/// A panel for each storm: p99 by bad requests a second, both logarithmic but for the idle point.
+const CHART: &str = r#"set terminal pngcairo size 1100,760 font "sans,10"
+set output "storm.png"
+names = 'NAMES'
+set multiplot layout 2,2 title "p99 of 1,000 good requests/s beside a storm of bad tokens"
+set logscale y
+set yrange [100:10000000]
+set ylabel "good p99, us"
+set xlabel "bad requests a second"
+set key top left
+set grid
+set style data linespoints
+do for [storm=1:4] {
+  set title word(names, storm)
+  plot "storm.dat" index storm-1 using 0:2:xtic(1) title "kernel off", \
+       "" index storm-1 using 0:3 title "observe", \
+       "" index storm-1 using 0:4 title "enforce"
+}
+"#;
 
 struct Bench {
     folder: PathBuf,
@@ -200,19 +233,20 @@ impl Bench {
             let _edge = self.edge(stand)?;
             self.cost("good", &["--connections", "32"])
         };
-        let stands = [OFF, FIRST, ENFORCE];
+        let stands = [OFF, FIRST, KEPT, ENFORCE];
         let mut costs = stands.map(|_| Vec::new());
         for _ in 0..rounds {
             for (stand, costs) in stands.into_iter().zip(&mut costs) {
                 costs.push(measure(stand)?);
             }
         }
-        let [off, first, enforce] = costs.map(median);
+        let [off, first, kept, enforce] = costs.map(median);
         let more = |cost: f64| (cost / off - 1.0) * 100.0;
         say(&format!(
             "nothing to reject, machine CPU per good request: {off:.1} us without programs; {first:.1} us with kernel_reject \
-             ({:+.1} %); {enforce:.1} us with XDP for penalties on veth ({:+.1} %)",
+             first ({:+.1} %), {kept:.1} us with kept ({:+.1} %); {enforce:.1} us with XDP for penalties on veth ({:+.1} %)",
             more(first),
+            more(kept),
             more(enforce)
         ));
         Ok(())
@@ -241,6 +275,27 @@ impl Bench {
         Ok(())
     }
 
+    /// What a bad request on a kept connection costs.
+    fn kept(&self, rounds: usize) -> Result<()> {
+        let measure = |stand| -> Result<f64> {
+            let _edge = self.edge(stand)?;
+            // Connections open before the token is known: it is proven bad on them.
+            self.cost("bad_one", &["--connections", "32"])
+        };
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            costs[0].push(measure(OFF)?);
+            costs[1].push(measure(KEPT)?);
+        }
+        let [off, on] = costs.map(median);
+        say(&format!(
+            "a bad token on a kept connection, machine CPU with the client's: {off:.1} us in userspace, {on:.1} us in the kernel \
+             ({:.2})",
+            on / off
+        ));
+        Ok(())
+    }
+
     /// Machine CPU per answer in microseconds. As fast as answers come: the kernel counts by looking at each tick what
     /// runs, and would miss what timers start in step with it.
     fn cost(&self, tokens: &str, more: &[&str]) -> Result<f64> {
@@ -253,27 +308,56 @@ impl Bench {
         Ok(spent / answers)
     }
 
-    /// The chart: good requests beside growing storms.
-    fn storms(&self) -> Result<()> {
-        let mut table = String::from(
-            "| storm | bad/s | kernel | good p50 / p99, us | good answered of 1,000/s |\n|---|---|---|---|---|\n",
-        );
-        for storm in STORMS {
-            for rate in
-                if storm.address == TLS && storm.is_new { [0, 500, 2000, 5000] } else { [0, 2000, 8000, 20_000] }
-            {
-                for stand in [OFF, OBSERVE, ENFORCE] {
-                    let line = self.point(storm, rate, stand)?;
-                    say(&line);
-                    writeln!(table, "{line}")?;
-                }
+    /// The chart: good requests beside growing storms. Medians of rounds that are whole, so that a slow minute of the
+    /// machine meets a point once.
+    fn storms(&self, rounds: usize) -> Result<()> {
+        let points: Vec<(Storm, u32, Stand)> = STORMS
+            .into_iter()
+            .flat_map(|storm| storm.rates().map(|rate| (storm, rate)))
+            .flat_map(|(storm, rate)| [OFF, OBSERVE, ENFORCE].map(|stand| (storm, rate, stand)))
+            .collect();
+        let mut measured = vec![[Vec::new(), Vec::new(), Vec::new()]; points.len()];
+        for round in 1..=rounds {
+            for ((storm, rate, stand), measured) in points.iter().zip(&mut measured) {
+                let point = self.point(*storm, *rate, *stand)?;
+                measured.iter_mut().zip(point).for_each(|(all, one)| all.push(one));
             }
+            say(&format!("round {round} of {rounds}"));
         }
+        let mut table = String::from(
+            "good p50 / p99 in us, and how many of 1,000/s were answered\n\n\
+             | storm | bad/s | kernel off | observe | enforce |\n|---|---|---|---|---|\n",
+        );
+        let mut data = String::new();
+        for (points, measured) in points.chunks(3).zip(measured.chunks(3)) {
+            let (storm, rate, _) = points[0];
+            if rate == 0 && !data.is_empty() {
+                // What gnuplot takes for the end of a data set.
+                data.push_str("\n\n");
+            }
+            write!(table, "| {} | {rate} |", storm.name)?;
+            write!(data, "{rate}")?;
+            for measured in measured {
+                let [p50, p99, answered] = measured.clone().map(median);
+                write!(table, " {p50:.0} / {p99:.0}, {answered:.0} |")?;
+                write!(data, " {p99:.0}")?;
+            }
+            table.push('\n');
+            data.push('\n');
+        }
+        say(&table);
         fs::write(self.folder.join("storm.md"), table)?;
+        fs::write(self.folder.join("storm.dat"), data)?;
+        let names = STORMS.map(|storm| format!("\"{}\"", storm.name)).join(" ");
+        fs::write(self.folder.join("storm.gp"), CHART.replace("NAMES", &names))?;
+        let drawn = Command::new("gnuplot").arg("storm.gp").current_dir(&self.folder).output();
+        let drawn = drawn.context("`gnuplot` draws storm.png")?;
+        ensure!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
         Ok(())
     }
 
-    fn point(&self, storm: Storm, rate: u32, stand: Stand) -> Result<String> {
+    /// The good requests' p50 and p99 in microseconds, and how many a second were answered.
+    fn point(&self, storm: Storm, rate: u32, stand: Stand) -> Result<[f64; 3]> {
         let _edge = self.edge(stand)?;
         let seconds = (self.seconds + 3.0).to_string();
         let rate_text = rate.to_string();
@@ -296,13 +380,7 @@ impl Bench {
         drop(raging.map(thread::JoinHandle::join));
         let of = |name: &str| good[name].as_f64().unwrap_or(0.0);
         let answered = (of("requests") - of("unlike_2xx")) / self.seconds;
-        Ok(format!(
-            "| {} | {rate} | {} | {:.0} / {:.0} | {answered:.0} |",
-            storm.name,
-            stand.name,
-            of("p50"),
-            of("p99")
-        ))
+        Ok([of("p50"), of("p99"), answered])
     }
 }
 

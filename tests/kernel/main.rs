@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is the message")]
 
 mod attach;
+mod cable;
 mod frame;
 mod frames;
+mod kept;
 mod namespace;
 mod operator;
 mod penalty;
@@ -16,6 +18,7 @@ mod reject_fuzz;
 mod reject_heads;
 mod rejection;
 mod segment;
+mod shift;
 mod steering;
 
 /// Fails with plain words where the machine cannot run these tests.

@@ -14,6 +14,8 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Socket, Type};
 
+use crate::cable::Cable;
+
 const PREFIX: &str = "edge-kernel-test";
 const PLACE: &str = "/run/netns";
 
@@ -109,8 +111,27 @@ impl Hosts {
         let hosts = Self { server: Namespace::new(), client: Namespace::new() };
         let (server, client) = (hosts.server.name.as_str(), hosts.client.name.as_str());
         ip(&["link", "add", INTERFACE, "netns", server, "type", "veth", "peer", "name", PEER, "netns", client]);
-        for (namespace, interface, hosts) in
-            [(&hosts.server, INTERFACE, &["1"][..]), (&hosts.client, PEER, &["2", "3"])]
+        hosts.begin();
+        hosts
+    }
+
+    /// The same with a cable between them.
+    pub(crate) fn over_cable() -> (Self, Cable) {
+        const END: &str = "edge2";
+        let hosts = Self { server: Namespace::new(), client: Namespace::new() };
+        let places = [Namespace::new(), Namespace::new()];
+        for (host, interface, place) in [(&hosts.server, INTERFACE, &places[0]), (&hosts.client, PEER, &places[1])] {
+            let (host, place) = (host.name.as_str(), place.name.as_str());
+            ip(&["link", "add", interface, "netns", host, "type", "veth", "peer", "name", END, "netns", place]);
+            ip(&["-n", place, "link", "set", END, "up"]);
+        }
+        hosts.begin();
+        (hosts, Cable::new(places, END))
+    }
+
+    /// Gives interfaces their addresses.
+    fn begin(&self) {
+        for (namespace, interface, hosts) in [(&self.server, INTERFACE, &["1"][..]), (&self.client, PEER, &["2", "3"])]
         {
             namespace.ip(&["link", "set", interface, "up"]);
             for host in hosts {
@@ -118,7 +139,6 @@ impl Hosts {
                 namespace.ip(&["address", "add", &format!("fd00:9::{host}/64"), "dev", interface, "nodad"]);
             }
         }
-        hosts
     }
 
     /// Starts a server that answers each connection with the peer's address, for as long as the process lives.

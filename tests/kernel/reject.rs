@@ -155,7 +155,7 @@ impl Programs {
 
 /// What rejects a token now and for long.
 pub(crate) fn entry() -> RejectEntry {
-    RejectEntry { generation: GENERATION, expires_ns: u64::MAX, reply: REPLY, pad: 0 }
+    RejectEntry { generation: GENERATION, expires_ns: u64::MAX, reply: REPLY, kept_reply: REPLY }
 }
 
 pub(crate) fn head(token: &str) -> String {
@@ -357,7 +357,7 @@ fn what_stands_against_a_token_is_asked_each_time() {
     assert_eq!(ask(), Outcome::Served);
     programs.raise(GENERATION);
     assert_eq!(ask(), Outcome::Rejected);
-    assert_eq!(programs.counters(), [3, 0, 0, 1, 0, 0]);
+    assert_eq!(programs.counters(), [3, 0, 0, 1, 0, 0, 0, 0, 0]);
 }
 
 /// A connection whose SYN-ACK nobody noted can only be judged once it is established.
@@ -368,7 +368,7 @@ fn without_its_handshake_a_deferred_connection_passes() {
     let mut client = Client::connect(&hosts, SERVERS[0], server.port);
     programs.arm(server.port, true);
     assert_eq!(client.ask(head(TOKEN)).unwrap(), Outcome::Served);
-    assert_eq!(programs.counters(), [0; 6]);
+    assert_eq!(programs.counters(), [0; 9]);
     assert_eq!(ask(&hosts, SERVERS[0], server.port, head(TOKEN)), Outcome::Rejected);
 }
 
@@ -449,7 +449,7 @@ fn a_storm_of_rejected_connections_leaves_no_connection() {
             });
         }
     });
-    assert_eq!(programs.counters(), [(CLIENTS * EACH) as u64, 0, 0, 0, 0, 0]);
+    assert_eq!(programs.counters(), [(CLIENTS * EACH) as u64, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(server.accepted.load(Ordering::SeqCst), 0);
     let left = hosts.server.run(|| fs::read_to_string("/proc/net/sockstat").unwrap());
     assert!(left.contains("TCP: inuse 0") || left.contains("TCP: inuse 1"), "{left}");

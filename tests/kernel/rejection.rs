@@ -7,21 +7,21 @@ use aya::util::KernelVersion;
 use edge_tests::edge::{Edge, READY, Setup};
 use edge_tests::issuer::Issuer;
 use edge_tests::mint::{Key, flip};
-use edge_tests::upstream::Upstream;
+use edge_tests::upstream::{Reply, Upstream};
 use edge_tests::wire::{Client, Message, get};
 use serde_json::{Value, json};
 
 use crate::namespace::{Hosts, INTERFACE};
 
-const PORT: u16 = 8000;
+pub(crate) const PORT: u16 = 8000;
 
 /// An edge with `kernel_reject` in the server's namespace, its issuer and its upstream.
-struct Guarded {
-    hosts: Hosts,
-    edge: Edge,
-    issuer: Issuer,
-    key: Key,
-    upstream: Upstream,
+pub(crate) struct Guarded {
+    pub(crate) hosts: Hosts,
+    pub(crate) edge: Edge,
+    pub(crate) issuer: Issuer,
+    pub(crate) key: Key,
+    pub(crate) upstream: Upstream,
 }
 
 fn entities(upstream: &str, issuer: &str, more: Value) -> String {
@@ -34,20 +34,32 @@ fn entities(upstream: &str, issuer: &str, more: Value) -> String {
 
 impl Guarded {
     fn start(mode: &str, more: Value) -> Self {
-        let hosts = Hosts::new();
+        let kernel_reject = if mode == "off" { "off" } else { "first" };
+        Self::between(Hosts::new(), kernel_reject, mode, more, "", |_| Reply::ok("ok"))
+    }
+
+    /// `kernel_reject`: the listener's. `settings`: further ones. `answer`: the upstream's to each request.
+    pub(crate) fn between(
+        hosts: Hosts,
+        kernel_reject: &str,
+        mode: &str,
+        more: Value,
+        settings: &str,
+        answer: impl Fn(&Message) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let key = Key::es256("es-1");
-        let (upstream, issuer) = hosts.server.run(|| (Upstream::start(), Issuer::start(&[&key])));
-        let listener = if mode == "off" { "" } else { "kernel_reject = \"first\"\n" };
+        let (upstream, issuer) = hosts.server.run(|| (Upstream::with(answer), Issuer::start(&[&key])));
+        let listener = format!("kernel_reject = \"{kernel_reject}\"\n");
         let setup = Setup::new(entities(&upstream.url(), &issuer.url(), more))
             .within(hosts.server.name())
             .listener(&format!("address = \"[::]:{PORT}\"\n{listener}"))
             .section(&format!(
-                "[proxy]\nexpose_reason = true\n[kernel]\nmode = \"{mode}\"\ninterfaces = [\"{INTERFACE}\"]"
+                "[proxy]\nexpose_reason = true\n[kernel]\nmode = \"{mode}\"\ninterfaces = [\"{INTERFACE}\"]\n{settings}"
             ));
         Self { edge: setup.start(), hosts, issuer, key, upstream }
     }
 
-    fn good(&self) -> String {
+    pub(crate) fn good(&self) -> String {
         self.key.token(&edge_tests::mint::claims(&self.issuer.url(), "api://orders"))
     }
 
@@ -84,7 +96,7 @@ impl Guarded {
         }
     }
 
-    fn metric(&self, result: &str) -> f64 {
+    pub(crate) fn metric(&self, result: &str) -> f64 {
         let name = format!("edge_kernel_reject_requests_total{{result=\"{result}\"}}");
         self.hosts.server.run(|| self.edge.metric(&name))
     }
@@ -95,7 +107,7 @@ fn with_token(token: &str) -> Vec<u8> {
 }
 
 /// The kernel knows no request ids.
-fn is_of_userspace(answer: &Message) -> bool {
+pub(crate) fn is_of_userspace(answer: &Message) -> bool {
     answer.field("x-kong-request-id").is_some()
 }
 
@@ -276,4 +288,23 @@ fn a_killed_edge_leaves_no_program_that_refuses() {
     assert_eq!(filters() > 0, !has_links);
     next.stop();
     assert_eq!(filters(), 0);
+}
+
+/// A token that expired is the kernel's once no leeway and no clock could make it good.
+#[test]
+fn an_expired_token_is_left_to_userspace_for_a_while() {
+    let guarded = Guarded::start("required", json!({"leeway": 400}));
+    let expired = |seconds: i64| {
+        let claims = edge_tests::mint::claims(&guarded.issuer.url(), "api://orders");
+        guarded.key.token(&edge_tests::mint::with(claims, json!({"exp": edge_tests::mint::now() - seconds})))
+    };
+    let (ours, kernels) = guarded.ask_until_rejected(&expired(720));
+    assert_eq!((ours.text(), ours.all("www-authenticate")), (kernels.text(), kernels.all("www-authenticate")));
+    for seconds in [401, 650] {
+        let token = expired(seconds);
+        for _ in 0..20 {
+            let answer = guarded.ask(&with_token(&token));
+            assert!(answer.status() == 401 && is_of_userspace(&answer), "{seconds}");
+        }
+    }
 }

@@ -177,7 +177,9 @@ fn lanes_serve_like_one_queue() {
     for _ in 0..50 {
         assert_eq!(served.ask("10.9.0.2", "10.9.0.1:8000").as_deref(), Some("8000"));
     }
-    assert_eq!(served.metric("edge_kernel_lane_connections_total{lane=\"unknown\"}"), 100.0);
+    // Both the SYN and the end of the handshake choose; one that is repeated, on a busy machine, chooses once more.
+    let chosen = served.metric("edge_kernel_lane_connections_total{lane=\"unknown\"}");
+    assert!((100.0..110.0).contains(&chosen), "{chosen}");
     // Over an upgrade, to other lanes and back.
     let toml = std::fs::read_to_string(served.edge.path("edge.toml")).unwrap();
     std::fs::write(served.edge.path("edge.toml"), toml.replace("lanes = true", "lanes = false")).unwrap();

@@ -43,6 +43,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.what == "grpc" {
         process::need("h2load")?;
     }
+    if args.what == "storm" {
+        process::need("gnuplot")?;
+    }
     if args.peers.iter().any(|peer| peer.starts_with("haproxy")) {
         process::need("haproxy")?;
     }

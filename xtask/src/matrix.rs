@@ -22,8 +22,8 @@ const METAPACKAGE: &str = "linux-image-cloud-amd64";
 const MODULES: [&str; 3] = ["veth", "sch_ingress", "cls_bpf"];
 /// Programs that tests run.
 const PROGRAMS: [&str; 6] = ["ip", "tc", "setpriv", "unshare", "mount", "umount"];
-/// How long one kernel may take, in seconds: some two minutes on an idle machine.
-const LIMIT_SECS: &str = "600";
+/// How long one kernel may take, in seconds: some four minutes on an idle machine.
+const LIMIT_SECS: &str = "900";
 /// What `/init` says last.
 const END: &str = "edge-kernel-tests-ended";
 

@@ -11,13 +11,14 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Programs that Debian packages bring: one line each.
-const PACKAGES: [(&str, &[&str]); 24] = [
+const PACKAGES: [(&str, &[&str]); 25] = [
     ("busybox", &["busybox-static"]),
     ("cc", &["gcc", "libc6-dev"]),
     ("c++", &["g++"]),
     ("chrt", &["util-linux"]),
     ("cpio", &["cpio"]),
     ("curl", &["curl", "ca-certificates"]),
+    ("gnuplot", &["gnuplot-nox"]),
     ("h2load", &["nghttp2-client"]),
     ("haproxy", &["haproxy"]),
     ("ip", &["iproute2"]),

@@ -33,6 +33,7 @@ use crate::control::{self, Operator};
 use crate::dns::Resolver;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
+use crate::kept::{self, KeptConnections};
 use crate::kernel::{self, DenyList, Kernel, Lane, SAMPLE_EVERY, Sample, SampleReader};
 use crate::metrics::{self, Exposition, Kind, Registry};
 use crate::penalty::{self, Penalties};
@@ -125,6 +126,13 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
 
     let (rejections, bad_tokens) = Rejections::new(kernel.clone());
     control.spawn(rejection::run(rejections.clone(), bad_tokens));
+    let (kept, ended) = KeptConnections::new(kernel.gates());
+    control.spawn(kept::run(kernel.clone(), kept.clone(), ended));
+    let collected = kept.clone();
+    registry.register(move |to: &mut Exposition| {
+        to.family("edge_kernel_kept_connections", Kind::Gauge, "Connections on which the kernel may refuse bad tokens");
+        to.sample(&[], collected.count());
+    });
     let invalidated = rejections.clone();
     env.plugins.keys().on_change(move || invalidated.invalidate());
     let recent = Arc::new(RecentRefusals::default());
@@ -142,6 +150,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
             verdicts: verdicts.clone(),
             denied: denied.clone(),
             rejections: rejections.clone(),
+            kept: kept.clone(),
             recent: recent.ring(),
             penalties: feed.clone(),
             listeners: bound,
@@ -400,7 +409,11 @@ fn register(
         for (name, count) in kernel.lane_counters() {
             to.sample(&[("lane", name)], count);
         }
-        to.family("edge_kernel_reject_requests_total", Kind::Counter, "First requests at listeners with kernel_reject");
+        to.family(
+            "edge_kernel_reject_requests_total",
+            Kind::Counter,
+            "Requests at listeners with kernel_reject that the kernel looked at",
+        );
         for (name, count) in kernel.reject_counters() {
             to.sample(&[("result", name)], count);
         }

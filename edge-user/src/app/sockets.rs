@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use super::tls;
 use crate::control::{Listening, Purpose};
 use crate::kernel::{self, Kernel, Lane, Vips};
-use crate::proxy::connection::ListenerInfo;
+use crate::proxy::connection::{ListenerInfo, Rejects};
 use crate::proxy::listener::{Bound, LaneSocket, Serves, TlsRules};
 use crate::settings::{KernelReject, Listener, Mode, PortRange, Settings};
 use crate::store::Store;
@@ -162,7 +162,8 @@ impl Sockets {
                 port: address.port(),
                 tls: listener.tls,
                 has_vips: listener.has_vips(),
-                rejects: (listener.kernel_reject != KernelReject::Off).then_some(index as u32),
+                rejects: (listener.kernel_reject != KernelReject::Off)
+                    .then_some(Rejects { listener: index as u32, keeps: listener.kernel_reject == KernelReject::Kept }),
             });
             let mut bound: Vec<Vec<LaneSocket>> = workers.iter().map(|_| Vec::new()).collect();
             // Another generation may have had more workers or lanes: each of its queues is somebody's.

@@ -2,6 +2,7 @@
 //! refuses it first. Decided when the configuration is built, so that `edge check` can show it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::snapshot::{Protocol, Route};
 use crate::plugin::Plugin;
@@ -18,12 +19,17 @@ pub struct KernelRejection {
     named: BTreeMap<Box<str>, Eligible>,
     /// For every other host.
     others: Eligible,
+    /// The longest that some route lets a token pass after its end.
+    leeway: Duration,
 }
+
+/// How far clocks may differ, or be set back, before a token that expired could be taken for good.
+const CLOCKS: Duration = Duration::from_secs(300);
 
 /// Where nothing is configured nothing is refused early.
 impl Default for KernelRejection {
     fn default() -> Self {
-        Self { named: BTreeMap::new(), others: Err("no route is for them".to_owned()) }
+        Self { named: BTreeMap::new(), others: Err("no route is for them".to_owned()), leeway: Duration::ZERO }
     }
 }
 
@@ -44,7 +50,13 @@ impl KernelRejection {
         let may_match =
             |criteria: &Criteria| criteria.hosts.is_empty() || criteria.hosts.iter().any(|host| host.exact().is_none());
         let others = alike(pairs().filter(|(_, criteria)| may_match(criteria)).map(|(route, _)| route));
-        Self { named: eligible, others }
+        let leeway = routes.iter().flat_map(leeways).max().unwrap_or_default();
+        Self { named: eligible, others, leeway }
+    }
+
+    /// How long after its end an expired token is left to userspace, in milliseconds.
+    pub fn patience_ms(&self) -> i64 {
+        (self.leeway + CLOCKS).as_millis().try_into().unwrap_or(i64::MAX)
     }
 
     /// Whether bad tokens for this host may be refused. `host`: the value of `Host`.
@@ -84,6 +96,14 @@ fn alike<'a>(routes: impl Iterator<Item = &'a Route>) -> Eligible {
         }
     }
     first.map(drop).ok_or_else(|| "no route is for them".to_owned())
+}
+
+/// How long a route's instances let a token pass after its end.
+fn leeways(route: &Route) -> impl Iterator<Item = Duration> {
+    route.plugins.slots.iter().flat_map(|slot| &slot.defaults).filter_map(|(_, instance)| match &instance.plugin {
+        Plugin::OpenidConnect(plugin) => Some(plugin.leeway()),
+        _ => None,
+    })
 }
 
 /// How a route refuses bad tokens, where nothing goes before that and nothing changes the answer.

@@ -50,6 +50,14 @@ impl Io {
         Self { stream: RefCell::new(stream) }
     }
 
+    /// The stream, where it is clear text.
+    pub fn with_tcp<T>(&self, ask: impl FnOnce(&TcpStream) -> T) -> Option<T> {
+        match &*self.stream.borrow() {
+            Stream::Tcp(tcp) => Some(ask(tcp)),
+            Stream::TlsServer(_) | Stream::TlsClient(_) => None,
+        }
+    }
+
     /// Reads into `buf`; 0 bytes is the peer's end.
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);

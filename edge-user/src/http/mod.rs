@@ -8,5 +8,6 @@ pub mod h2_client;
 pub mod head;
 pub mod io;
 mod known;
+pub mod tcp_info;
 pub mod tunnel;
 pub mod websocket;

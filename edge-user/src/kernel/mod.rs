@@ -3,6 +3,8 @@
 
 mod counters;
 mod error;
+mod gates;
+mod kept;
 mod lanes;
 mod loader;
 mod log;
@@ -16,8 +18,8 @@ mod token_hash;
 mod vips;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, TcpListener};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -26,6 +28,7 @@ use tracing::{info, warn};
 
 use self::{
     counters::Counters,
+    kept::Kept,
     lanes::Lanes,
     penalties::Penalties,
     pins::{Held, Pins},
@@ -35,11 +38,12 @@ use self::{
 };
 pub use self::{
     error::Error,
+    gates::Gates,
     lanes::{Lane, unsteer},
     loader::OBJECT,
     log::LogReader,
     publisher::Changes,
-    rejections::RejectedToken,
+    rejections::{Judged, RejectedToken},
     samples::{Sample, SampleReader},
     status::Program,
     token_hash::reject_key,
@@ -84,6 +88,9 @@ struct Active {
     lanes: Mutex<Lanes>,
     vips: Mutex<VirtualAddresses>,
     rejections: Mutex<Rejections>,
+    kept: Mutex<Kept>,
+    /// Whether a listener wants them.
+    keeps: bool,
     log: Option<LogReader>,
     samples: Option<SampleReader>,
     /// Holds the programs and their links.
@@ -172,6 +179,8 @@ impl Kernel {
         active.links.lock().unwrap_or_else(PoisonError::into_inner).retain(Held::is_pinned);
         active.lanes().release();
         active.rejections().detach();
+        // Connections on which it answered go on with other numbers, so the programs that change these stay.
+        active.kept().gates.close_all();
         info!("the kernel programs are detached");
     }
 
@@ -180,9 +189,29 @@ impl Kernel {
         self.active.as_ref().map_or(Ok(()), |active| active.rejections().insert(rejected))
     }
 
-    /// Whether first requests to this port of a listener are looked at.
-    pub fn arm(&self, port: u16, listener: u32, armed: bool) -> Result<(), Error> {
-        self.active.as_ref().map_or(Ok(()), |active| active.rejections().arm(port, listener, armed))
+    /// Whether requests to this port of a listener are looked at.
+    pub fn arm(&self, port: u16, listener: u32, judged: Judged) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.rejections().arm(port, listener, judged))
+    }
+
+    /// Where kept connections stand; nothing where no program answers on them.
+    pub fn gates(&self) -> Option<Arc<Gates>> {
+        self.active.as_ref().filter(|active| active.keeps).map(|active| active.kept().gates.clone())
+    }
+
+    /// Has the kernel keep the state of a connection, whose gate has this place.
+    pub fn keep(&self, client: SocketAddr, server: SocketAddr, gate: u32) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.kept().insert(client, server, gate))
+    }
+
+    /// Has it forget that.
+    pub fn forget_kept(&self, client: SocketAddr, server: SocketAddr) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.kept().remove(client, server))
+    }
+
+    /// How many connections the kernel is to look for.
+    pub fn count_kept(&self, count: u64) -> Result<(), Error> {
+        self.active.as_ref().map_or(Ok(()), |active| active.kept().set_count(count))
     }
 
     /// From here on rejected tokens of other generations count no more.
@@ -190,10 +219,11 @@ impl Kernel {
         self.active.as_ref().map_or(Ok(()), |active| active.rejections().set_generation(generation))
     }
 
-    /// Takes the programs off that refuse tokens.
+    /// Takes the programs off that refuse tokens, and has none be refused on kept connections.
     pub fn detach_rejections(&self) {
         if let Some(active) = &self.active {
             active.rejections().detach();
+            active.kept().gates.close_all();
         }
     }
 
@@ -326,6 +356,7 @@ impl Kernel {
             of(edge_ebpf::LANE_V4, lane_v4, edge_ebpf::LANE_CAPACITY),
             of(edge_ebpf::LANE_V6, lane_v6, edge_ebpf::LANE_CAPACITY),
             of(edge_ebpf::rejection::REJECTED, rejected, rejected_capacity),
+            of(edge_ebpf::kept::FLOWS, active.kept().fill(), edge_ebpf::kept::FLOW_CAPACITY),
             of(edge_ebpf::VIPS_V4, vips_v4, edge_ebpf::VIP_CAPACITY),
             of(edge_ebpf::VIPS_V6, vips_v6, edge_ebpf::VIP_CAPACITY),
         ]
@@ -359,7 +390,8 @@ impl Active {
         let penalties = Mutex::new(Penalties::new(&mut ebpf)?);
         let lanes = Mutex::new(Lanes::new(&mut ebpf)?);
         let vips = Mutex::new(VirtualAddresses::new(&mut ebpf)?);
-        let rejections = Mutex::new(Rejections::new(&mut ebpf)?);
+        let rejections = Mutex::new(Rejections::new(&mut ebpf, settings.keeps)?);
+        let kept = Mutex::new(Kept::new(&mut ebpf)?);
         let samples = Some(SampleReader::new(&mut ebpf)?);
         let log = if debug { Some(LogReader::new(&mut ebpf)?) } else { None };
         // Entries before programs: from its first frame on, a program knows all of them.
@@ -373,6 +405,8 @@ impl Active {
             lanes,
             vips,
             rejections,
+            kept,
+            keeps: settings.keeps,
             log,
             samples,
             pins,
@@ -394,6 +428,10 @@ impl Active {
                 let mut rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
                 rejections.attach(&mut self.ebpf, interface)?;
             }
+            if settings.keeps {
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.attach(&mut self.ebpf, interface)?;
+            }
         }
         if let Some(pins) = &self.pins {
             pins.clean(&self.links.lock().unwrap_or_else(PoisonError::into_inner));
@@ -408,6 +446,10 @@ impl Active {
 
     fn rejections(&self) -> MutexGuard<'_, Rejections> {
         self.rejections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn vips(&self) -> MutexGuard<'_, VirtualAddresses> {

@@ -12,9 +12,9 @@ use aya::{
     },
 };
 use edge_ebpf::rejection::{
-    HANDSHAKE_PROGRAM, REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECT_PROGRAM, REJECTED,
-    REJECTED_CAPACITY, REPLIES, REPLY_BYTES, REPLY_CAPACITY, RejectCounter, RejectEntry, RejectKey, RejectListener,
-    Reply,
+    FIRST, HANDSHAKE_PROGRAM, KEPT, REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECT_PROGRAM,
+    REJECTED, REJECTED_CAPACITY, REPLIES, REPLY_BYTES, REPLY_CAPACITY, RejectCounter, RejectEntry, RejectKey,
+    RejectListener, Reply,
 };
 use tracing::{info, warn};
 
@@ -33,8 +33,21 @@ pub struct RejectedToken<'a> {
     pub generation: u64,
     /// When it may be looked at again.
     pub until: Instant,
-    /// The whole answer.
+    /// The whole answer, where it ends the connection.
     pub reply: &'a [u8],
+    /// The same, where it does not; for listeners that keep connections.
+    pub kept_reply: Option<&'a [u8]>,
+}
+
+/// Which requests of a listener are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// None.
+    No,
+    /// Those that are the first of their connection.
+    First,
+    /// Later ones, too.
+    Kept,
 }
 
 /// Holds the maps and the programs' links.
@@ -45,6 +58,8 @@ pub(super) struct Rejections {
     replies: Array<MapData, Reply>,
     counters: PerCpuArray<MapData, u64>,
     key: [u64; 2],
+    /// Whether answers may have to be repeated, so that their places keep them.
+    keeps: bool,
     /// Where each answer stands.
     places: Map<Box<[u8]>, u32>,
     links: Vec<SchedClassifierLink>,
@@ -52,7 +67,7 @@ pub(super) struct Rejections {
 
 impl Rejections {
     /// Takes over the maps and gives the programs their key.
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(super) fn new(ebpf: &mut Ebpf, keeps: bool) -> Result<Self, Error> {
         let key = [u64::from_ne_bytes(crypto::random()), u64::from_ne_bytes(crypto::random())];
         let mut keys: Array<MapData, [u64; 2]> = loader::take_map(ebpf, REJECT_KEY)?;
         keys.set(0, key, 0)?;
@@ -63,6 +78,7 @@ impl Rejections {
             replies: loader::take_map(ebpf, REPLIES)?,
             counters: loader::take_map(ebpf, REJECT_COUNTERS)?,
             key,
+            keeps,
             places: Map::new(),
             links: Vec::new(),
         })
@@ -102,24 +118,37 @@ impl Rejections {
     }
 
     /// Whether requests to this port are looked at.
-    pub(super) fn arm(&mut self, port: u16, listener: u32, armed: bool) -> Result<(), Error> {
-        Ok(self.listeners.insert(port, RejectListener { armed: u32::from(armed), listener }, 0)?)
+    pub(super) fn arm(&mut self, port: u16, listener: u32, judged: Judged) -> Result<(), Error> {
+        let armed = match judged {
+            Judged::No => 0,
+            Judged::First => FIRST,
+            Judged::Kept => FIRST | KEPT,
+        };
+        Ok(self.listeners.insert(port, RejectListener { armed, listener }, 0)?)
     }
 
     /// From here on entries of other generations count no more.
     pub(super) fn set_generation(&mut self, generation: u64) -> Result<(), Error> {
         self.generations.set(0, generation, 0)?;
-        // Nobody reads the answers of other generations.
-        self.places.clear();
+        // Nobody reads the answers of other generations, but where one may have to be repeated.
+        if !self.keeps {
+            self.places.clear();
+        }
         Ok(())
     }
 
     /// Has the kernel refuse a token. An answer for which there is no room leaves the token to userspace.
     pub(super) fn insert(&mut self, rejected: &RejectedToken<'_>) -> Result<(), Error> {
         let Some(reply) = self.place(rejected.reply)? else { return Ok(()) };
+        // A place that is none lets requests pass.
+        let kept_reply = match rejected.kept_reply {
+            Some(kept_reply) => self.place(kept_reply)?.unwrap_or(REPLY_CAPACITY),
+            None => REPLY_CAPACITY,
+        };
         let key = reject_key(self.key, rejected.listener, rejected.host, rejected.token);
         let expires_ns = monotonic_ns(rejected.until)?;
-        Ok(self.rejected.insert(key, RejectEntry { generation: rejected.generation, expires_ns, reply, pad: 0 }, 0)?)
+        let entry = RejectEntry { generation: rejected.generation, expires_ns, reply, kept_reply };
+        Ok(self.rejected.insert(key, entry, 0)?)
     }
 
     fn place(&mut self, reply: &[u8]) -> Result<Option<u32>, Error> {

@@ -250,6 +250,20 @@ impl Refusal<'_> {
         self.detail.token()
     }
 
+    /// What tells the token from others, in this process alone.
+    pub fn fingerprint(&self) -> u64 {
+        self.detail.fingerprint()
+    }
+
+    /// Whether the same token is refused in the same words from now on, unless keys or configuration change: it is bad, or
+    /// says that it ended before this time, in milliseconds since 1970.
+    pub fn lasts(&self, ended_before_ms: i64) -> bool {
+        match self.reason {
+            Reason::TokenExpired => self.detail.expiry_ms().is_some_and(|expiry| expiry < ended_before_ms),
+            _ => self.bad_token.is_some_and(|token| token.lasts),
+        }
+    }
+
     /// What the error log adds, built when it is asked for. Never the token.
     pub fn detail(&self) -> String {
         self.detail.text(self.reason)

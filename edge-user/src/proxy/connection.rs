@@ -25,8 +25,17 @@ pub struct ListenerInfo {
     pub tls: bool,
     /// Whether virtual addresses lead here.
     pub has_vips: bool,
-    /// Its number, where the kernel refuses bad tokens for it.
-    pub rejects: Option<u32>,
+    /// Where the kernel refuses bad tokens for it.
+    pub rejects: Option<Rejects>,
+}
+
+/// How the kernel refuses bad tokens for a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Rejects {
+    /// The listener's number.
+    pub listener: u32,
+    /// Whether on kept connections, too.
+    pub keeps: bool,
 }
 
 impl ListenerInfo {
@@ -53,6 +62,8 @@ pub struct Connection {
     pub requests: Cell<u64>,
     /// Whether it ends after the answers under way.
     pub ends: Cell<bool>,
+    /// Whether it brought a token that the kernel refuses from then on.
+    pub brought_rejected: Cell<bool>,
     /// Whether the peer is one of `proxy.trusted_ips`.
     pub trusted: bool,
     /// Where it was accepted.
@@ -87,6 +98,7 @@ impl Connection {
             serial: NEXT.fetch_add(1, Ordering::Relaxed),
             requests: Cell::new(0),
             ends: Cell::new(false),
+            brought_rejected: Cell::new(false),
             trusted,
             listener,
             port,

@@ -1,9 +1,10 @@
 //! Refusals before anything else is looked at: of sources with a penalty, here, and of bad tokens, in the kernel.
 
+use super::connection::Rejects;
 use super::context::Context;
 use super::respond::{self, Local};
 use crate::http::head::{Head, Known, Version};
-use crate::plugin::{self, BadToken};
+use crate::plugin;
 use crate::reason::Reason;
 use crate::rejection::Rejected;
 use crate::worker::View;
@@ -16,29 +17,37 @@ pub(super) fn penalized<'a>(context: &Context<'_>) -> Local<'a> {
     Local::new(429, Reason::SourcePenalized, "Too many invalid tokens").field(Known::RetryAfter, (left + 1).to_string())
 }
 
-/// The listener's number and the token, where the kernel is to refuse it from here on.
+/// The listener and the token, where the kernel is to refuse it from here on.
 pub(super) fn for_the_kernel(
     view: &View,
     context: &Context<'_>,
     head: &Head,
     refusal: &plugin::Refusal<'_>,
-) -> Option<(u32, Box<[u8]>)> {
-    let listener = context.connection.listener.rejects?;
-    let BadToken { fingerprint, .. } = refusal.bad_token.filter(|token| token.lasts)?;
+) -> Option<(Rejects, Box<[u8]>)> {
+    let rejects = context.connection.listener.rejects?;
+    if refusal.bad_token.is_none() && refusal.reason != Reason::TokenExpired {
+        return None;
+    }
+    let rejection = &view.snapshot.kernel_rejection;
     let is_wanted = head.version() == Version::Http11
-        && context.worker.remembered.comes_again(fingerprint)
-        && view.snapshot.kernel_rejection.allows(&context.host);
-    is_wanted.then(|| (listener, refusal.token().into()))
+        && context.worker.remembered.comes_again(refusal.fingerprint())
+        && rejection.allows(&context.host)
+        && refusal.lasts(context.now.unix_ms - rejection.patience_ms());
+    is_wanted.then(|| (rejects, refusal.token().into()))
 }
 
 /// Tells it, with the answer that the token gets.
-pub(super) fn tell_the_kernel(context: &Context<'_>, listener: u32, token: Box<[u8]>, answer: &Local<'_>) {
+pub(super) fn tell_the_kernel(context: &Context<'_>, rejects: Rejects, token: Box<[u8]>, answer: &Local<'_>) {
+    context.connection.brought_rejected.set(true);
+    let exposes_reason = context.worker.settings.proxy.expose_reason;
+    let reply = |closes| respond::kernel_reply(answer, exposes_reason, closes);
     context.worker.rejections.tell(Rejected {
-        listener,
+        listener: rejects.listener,
         port: context.connection.port,
         host: context.host.as_slice().into(),
         token,
         generation: context.generation,
-        reply: respond::kernel_reply(answer, context.worker.settings.proxy.expose_reason),
+        reply: reply(true),
+        kept_reply: rejects.keeps.then(|| reply(false)),
     });
 }

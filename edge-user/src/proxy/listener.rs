@@ -238,7 +238,7 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
             Ok(Some(meta)) => meta,
             Ok(None) => return conn.close(&worker.clock, false).await,
             Err(HeadFault::Http2) if !connection.tls => {
-                let (io, input) = conn.into_parts();
+                let (io, input, _) = conn.into_parts();
                 return serve_h2(worker, connection, io, input).await;
             }
             Err(fault) => {
@@ -252,15 +252,27 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
         worker.metrics.bytes_out.add(traffic.1 - counted.1);
         counted = traffic;
         match after {
-            After::Next if conn.is_persistent() => {}
+            After::Next if conn.is_persistent() => keep(worker, &connection, &mut conn),
             After::Next => {
                 let linger = conn.has_unread();
                 return conn.close(&worker.clock, linger).await;
             }
             After::Tunnel(tunnel) => {
-                let (io, input) = conn.into_parts();
-                return tunnel.run(worker, &connection, &heads.request, End { io, input }).await;
+                let (io, input, kept) = conn.into_parts();
+                tunnel.run(worker, &connection, &heads.request, End { io, input }).await;
+                return drop(kept);
             }
+        }
+    }
+}
+
+/// Has the kernel know of a connection that brought a rejected token.
+fn keep(worker: &Worker, connection: &Connection, conn: &mut Conn) {
+    let keeps = connection.listener.rejects.is_some_and(|rejects| rejects.keeps);
+    if keeps && !conn.is_kept() && connection.brought_rejected.take() {
+        let local = SocketAddr::new(connection.local, connection.port);
+        if let Some(kept) = worker.kept.keep(connection.peer, local) {
+            conn.keep(kept);
         }
     }
 }

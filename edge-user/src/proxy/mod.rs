@@ -252,8 +252,8 @@ async fn access<'a, D: Downstream>(
                 context.worker.note_refusal(context, &refusal);
                 let told = early::for_the_kernel(view, context, head, &refusal);
                 let answer = Local::from(refusal);
-                if let Some((listener, token)) = told {
-                    early::tell_the_kernel(context, listener, token, &answer);
+                if let Some((rejects, token)) = told {
+                    early::tell_the_kernel(context, rejects, token, &answer);
                 }
                 return Err(Stop::Answer(answer));
             }

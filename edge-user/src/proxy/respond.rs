@@ -169,9 +169,9 @@ pub fn local<D: Downstream>(
     context.response_bytes += if bodiless { 0 } else { text.len() as u64 };
 }
 
-/// The whole of a plugin's refusal as the kernel sends it, before it ends the connection: what `local` sends, but for the
-/// date and the request's id, which differ from request to request, and the reason where it is for trusted peers alone.
-pub fn kernel_reply(answer: &Local<'_>, exposes_reason: bool) -> Vec<u8> {
+/// The whole of a plugin's refusal as the kernel sends it: what `local` sends, but for the date and the request's id, which
+/// differ from request to request, and the reason where it is for trusted peers alone.
+pub fn kernel_reply(answer: &Local<'_>, exposes_reason: bool, closes: bool) -> Vec<u8> {
     let text: Cow<'_, [u8]> = match &answer.body {
         Body::Raw(bytes, _) => Cow::Borrowed(bytes),
         _ => plugin_body(&answer.message).into(),
@@ -188,10 +188,9 @@ pub fn kernel_reply(answer: &Local<'_>, exposes_reason: bool) -> Vec<u8> {
     if exposes_reason {
         reply.extend_from_slice(format!("Proxy-Status: {}\r\n", proxy_status(answer.reason)).as_bytes());
     }
-    let rest = format!(
-        "X-Kong-Response-Latency: 0\r\nServer: edge\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        text.len()
-    );
+    let connection = if closes { "Connection: close\r\n" } else { "" };
+    let rest =
+        format!("X-Kong-Response-Latency: 0\r\nServer: edge\r\nContent-Length: {}\r\n{connection}\r\n", text.len());
     reply.extend_from_slice(rest.as_bytes());
     reply.extend_from_slice(&text);
     reply

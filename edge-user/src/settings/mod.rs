@@ -86,8 +86,8 @@ pub struct Listener {
     /// `client_ca`: PEM file with the authorities that clients' certificates have to lead to, read at the start.
     /// Default: none, and any certificate is taken that is in its time and whose key the client proves to hold.
     pub client_ca: Option<PathBuf>,
-    /// `kernel_reject`: `off` (default) or `first`, in clear text alone: bad tokens that come again are refused in the
-    /// kernel, where they stand in the first request of a connection.
+    /// `kernel_reject`: `off` (default), `first` or `kept`, in clear text alone: bad tokens that come again are refused in
+    /// the kernel, where they stand in the first request of a connection, or in later ones as well.
     pub kernel_reject: KernelReject,
     /// `vips`: virtual addresses, which reach this listener too: any address of these ranges, at `ports`. Default: none.
     pub vips: Vec<Cidr>,
@@ -130,6 +130,8 @@ pub enum KernelReject {
     Off,
     /// Those that are the first of their connection.
     First,
+    /// Later ones, too. An experiment.
+    Kept,
 }
 
 /// Where a certificate and its key are.
@@ -208,6 +210,8 @@ pub struct Kernel {
     pub has_vips: bool,
     /// Whether a listener has `kernel_reject`.
     pub rejects: bool,
+    /// Whether one has `kernel_reject = "kept"`.
+    pub keeps: bool,
     /// `[kernel.penalty]`
     pub penalty: Penalty,
 }

@@ -124,12 +124,16 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
     settings.kernel.pin_owner.clone_from(&settings.process.user);
     settings.kernel.has_vips = settings.listeners.iter().any(Listener::has_vips);
     settings.kernel.rejects = settings.listeners.iter().any(|one| one.kernel_reject != KernelReject::Off);
+    settings.kernel.keeps = settings.listeners.iter().any(|one| one.kernel_reject == KernelReject::Kept);
     let (kernel, is_off) = (&settings.kernel, settings.kernel.mode == KernelMode::Off);
     if kernel.rejects && !is_off && kernel.interfaces.is_empty() {
         reader.problem("listeners", "`kernel_reject` without an interface", "the interfaces in `kernel.interfaces`");
     }
     if kernel.has_vips && is_off {
         reader.problem("listeners", "`vips` without kernel programs", "another `kernel.mode` than \"off\"");
+    }
+    if kernel.keeps && !is_off {
+        reader.warn("listeners", "kernel_reject \"kept\" is an experiment: \"first\" is not");
     }
     // These change speed alone, so the switch may be turned beside them.
     let idle =
@@ -217,7 +221,7 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
 /// Whether the kernel refuses requests at a listener.
 fn kernel_reject(section: &mut Reader<'_>, mode: Mode, tls: bool) -> KernelReject {
     const KEY: &str = "kernel_reject";
-    let words = [("off", KernelReject::Off), ("first", KernelReject::First)];
+    let words = [("off", KernelReject::Off), ("first", KernelReject::First), ("kept", KernelReject::Kept)];
     let wanted = section.word(KEY, &words).unwrap_or_default();
     if wanted != KernelReject::Off && (tls || mode != Mode::Http) {
         section.problem(
@@ -299,6 +303,7 @@ fn kernel(reader: &mut Reader<'_>, base: &Path) -> Kernel {
         lanes: reader.bool("lanes").unwrap_or(false),
         has_vips: false,
         rejects: false,
+        keeps: false,
         penalty: section(reader, "penalty", penalty),
     }
 }

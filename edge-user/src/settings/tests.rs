@@ -286,7 +286,7 @@ fn wrong_values_are_problems_with_line_and_path() {
             "3: listeners[0].vips: found 2001:db8::/32, \
              expected ranges of the address family of `address`, or `[::]`, which takes both",
         ),
-        ("kernel_reject = \"kept\"", "3: listeners[0].kernel_reject: found \"kept\", expected one of: off, first"),
+        ("kernel_reject = \"all\"", "3: listeners[0].kernel_reject: found \"all\", expected one of: off, first, kept"),
         (
             "kernel_reject = \"first\"",
             "1: listeners: found `kernel_reject` without an interface, expected the interfaces in `kernel.interfaces`",
@@ -480,6 +480,14 @@ fn a_missing_file_is_one_problem() {
     let error = Settings::load(Path::new("/nonexistent/edge.toml")).unwrap_err();
     assert_eq!(error.0.len(), 1);
     assert!(error.to_string().starts_with("/nonexistent/edge.toml: found no readable file"), "{error}");
+}
+
+#[test]
+fn an_experiment_is_called_one() {
+    let text = "kernel_reject = \"kept\"\n[kernel]\ninterfaces = [\"eth0\"]\n";
+    let (s, _dir) = good(&format!("{LISTENER}{text}"));
+    assert!(s.kernel.keeps && s.kernel.rejects);
+    assert!(s.warnings.iter().any(|warning| warning.contains("is an experiment")), "{:?}", s.warnings);
 }
 
 /// The switch may be turned beside what depends on it, where that changes speed alone.

@@ -77,6 +77,12 @@ pub fn explain(validator: &Validator, reason: Reason, token: &[u8], now: Now) ->
     out
 }
 
+/// What a JWT says of its end, in milliseconds since 1970. Not verified.
+pub fn expiry_ms(token: &[u8]) -> Option<i64> {
+    let jws = Jws::parse(token).ok()?;
+    Facts::parse(jws.payload().ok()?, &jws.typ).ok()?.exp_ms()
+}
+
 /// What a token looks like.
 pub(super) fn form(shape: Shape, token: &[u8]) -> String {
     let what = match shape {

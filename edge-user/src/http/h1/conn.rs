@@ -4,16 +4,20 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::body::{Decoder, Found};
 use super::parse::{self, Framing, RequestMeta, Scanner};
 use super::write::{self, BodyEncoder};
-use crate::clock::{Clock, Wait};
+use crate::clock::{Clock, TICK, Wait};
 use crate::http::buffer::Buffer;
 use crate::http::downstream::{Downstream, Fault, ResponseShape};
 use crate::http::head::{Head, Version};
 use crate::http::io::Io;
+use crate::http::tcp_info::TcpInfo;
+use crate::kept::KeptConnection;
 use crate::settings::{Limits, Timeouts};
 
 /// Body bytes taken in one go.
@@ -86,6 +90,8 @@ pub struct Conn {
     write_wait: Wait,
     read_bytes: u64,
     sent_bytes: u64,
+    /// Behind the stream, so that it is dropped after it.
+    kept: Option<KeptConnection>,
 }
 
 impl Conn {
@@ -111,6 +117,7 @@ impl Conn {
             write_wait: Wait::new(clock),
             read_bytes: 0,
             sent_bytes: 0,
+            kept: None,
         }
     }
 
@@ -203,6 +210,10 @@ impl Conn {
     /// Sends the rest and ends the connection. With `linger`, whatever the client still sends is read and dropped for a moment:
     /// closing with unread bytes would make the kernel send a reset that overtakes the answer (RFC 9112, 9.6).
     pub async fn close(mut self, clock: &Rc<Clock>, linger: bool) {
+        if let Some(kept) = &self.kept {
+            kept.stands_nowhere();
+            return self.close_kept(clock).await;
+        }
         if poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
             return;
         }
@@ -217,9 +228,61 @@ impl Conn {
         lingering_close(&self.io, clock).await;
     }
 
-    /// The stream and what was read ahead, for a tunnel after 101.
-    pub fn into_parts(self) -> (Io, Buffer) {
-        (self.io, self.input)
+    /// The stream and what was read ahead, for a tunnel after 101; and what must outlive the stream.
+    pub fn into_parts(self) -> (Io, Buffer, Option<KeptConnection>) {
+        if let Some(kept) = &self.kept {
+            kept.becomes_a_tunnel();
+            self.io.with_tcp(|tcp| SockRef::from(tcp).set_linger(None));
+        }
+        (self.io, self.input, self.kept)
+    }
+
+    /// Whether the kernel knows of the connection.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// From here on the kernel may answer on the connection, and change its numbers. Whatever closes the socket throws
+    /// away what the client has not acknowledged: nothing of it is sent once nobody changes its numbers any more.
+    pub fn keep(&mut self, kept: KeptConnection) {
+        let set = self.io.with_tcp(|tcp| SockRef::from(tcp).set_linger(Some(Duration::ZERO)));
+        self.kept = set.is_some_and(|set| set.is_ok()).then_some(kept);
+    }
+
+    /// A response is whole, though not yet sent: says where the connection stands once it is, if that is between two
+    /// requests, of which the last one had no body, and nothing was read beyond it.
+    fn tell_where_it_stands(&self) {
+        let Some(kept) = &self.kept else { return };
+        if self.framing == Framing::None && self.is_persistent() && self.input.is_empty() {
+            let written = self.sent_bytes + self.buffered() as u64;
+            kept.stands_between(self.read_bytes, written, || {
+                let info = self.io.with_tcp(TcpInfo::of);
+                info.is_some_and(|info| info.is_ok_and(|info| info.came_in_order()))
+            });
+        }
+    }
+
+    /// Sends the rest and ends a connection that the kernel knows of: the socket is closed once the client has
+    /// acknowledged everything, or has stopped doing so for `timeouts.response_write`.
+    async fn close_kept(&mut self, clock: &Rc<Clock>) {
+        if poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
+            return;
+        }
+        lingering_close(&self.io, clock).await;
+        let limit = self.timeouts.response_write;
+        let (mut open, mut since) = (None, Instant::now());
+        while let Some(Ok(info)) = self.io.with_tcp(TcpInfo::of) {
+            if info.is_acknowledged() {
+                self.io.with_tcp(|tcp| SockRef::from(tcp).set_linger(None));
+                return;
+            }
+            if open != Some(info.open()) {
+                (open, since) = (Some(info.open()), Instant::now());
+            } else if !limit.is_zero() && since.elapsed() > limit {
+                return;
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     /// Bytes read and sent so far.
@@ -328,6 +391,7 @@ impl Downstream for Conn {
     fn finish(&mut self, trailers: &Head) {
         BodyEncoder::new(&mut self.out, self.response).end(trailers);
         self.response = Framing::None;
+        self.tell_where_it_stands();
     }
 
     fn abort(&mut self) {

@@ -42,7 +42,7 @@ use rules::Rules;
 use sources::Sources;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// As in the configuration.
 pub const NAME: &str = "openid-connect";
@@ -180,8 +180,13 @@ impl OpenidConnect {
         if self.mapping.has_anonymous() {
             return Err("with `anonymous`");
         }
-        let words = refusal::LASTING.map(|reason| self.answers.in_words(reason)).to_vec();
+        let words = refusal::FOR_THE_KERNEL.map(|reason| self.answers.in_words(reason)).to_vec();
         Ok(Alike { rules: *self.validator.id(), words })
+    }
+
+    /// How long a token passes after its end.
+    pub fn leeway(&self) -> Duration {
+        self.validator.settings().leeway
     }
 
     /// The access phase. A request whose issuer is being asked gives the worker back and is judged again.

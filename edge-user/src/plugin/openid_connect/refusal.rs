@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::plugin::BadToken;
 use crate::reason::Reason;
-use crate::token::explain::explain;
+use crate::token::explain::{expiry_ms, explain};
 use crate::token::{Now, Validator};
 
 /// Why a token is bad for as long as keys and configuration stay.
@@ -16,6 +16,10 @@ pub(super) fn bad_token(reason: Reason, token: &[u8]) -> Option<BadToken> {
     let lasts = LASTING.contains(&reason);
     (lasts || reason == Reason::HeaderMalformed).then(|| BadToken { fingerprint: fingerprint(token), lasts })
 }
+
+/// Why the kernel may refuse a token: the lasting ones, and that it expired long ago.
+pub(super) const FOR_THE_KERNEL: [Reason; 4] =
+    [Reason::SignatureInvalid, Reason::TokenMalformed, Reason::AlgNotAllowed, Reason::TokenExpired];
 
 /// What tells one bad token from another; of this process alone, so that nobody can choose two that share it.
 fn fingerprint(token: &[u8]) -> u64 {
@@ -40,6 +44,16 @@ impl<'a> Detail<'a> {
     /// The token.
     pub(in crate::plugin) fn token(&self) -> &[u8] {
         &self.token
+    }
+
+    /// What tells it from others, in this process alone.
+    pub(in crate::plugin) fn fingerprint(&self) -> u64 {
+        fingerprint(&self.token)
+    }
+
+    /// What it says of its end, in milliseconds since 1970.
+    pub(in crate::plugin) fn expiry_ms(&self) -> Option<i64> {
+        expiry_ms(&self.token)
     }
 
     /// The text: claims that decided, quoted and cut.
