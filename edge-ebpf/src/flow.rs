@@ -83,9 +83,16 @@ pub(crate) const fn precedes(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
 }
 
-/// Adds to the numbers of a segment: of its own bytes, and of those that it acknowledges.
+/// Adds to the numbers of a segment: of its own bytes, and of those that it acknowledges, up to one (`acknowledged`) or
+/// selectively (`others`).
 #[inline(always)]
-pub(crate) fn renumber<I: Ip>(skb: *mut __sk_buff, segment: &Segment<I>, own: u32, others: u32) -> Option<()> {
+pub(crate) fn renumber<I: Ip>(
+    skb: *mut __sk_buff,
+    segment: &Segment<I>,
+    own: u32,
+    acknowledged: u32,
+    others: u32,
+) -> Option<()> {
     const SEQUENCE: usize = 4;
     const ACKNOWLEDGEMENT: usize = 8;
     let tcp = &segment.tcp;
@@ -95,7 +102,7 @@ pub(crate) fn renumber<I: Ip>(skb: *mut __sk_buff, segment: &Segment<I>, own: u3
         return Some(());
     }
     let acknowledgement = tcp.acknowledgement();
-    change::<I>(skb, at + ACKNOWLEDGEMENT, acknowledgement, acknowledgement.wrapping_add(others))?;
+    change::<I>(skb, at + ACKNOWLEDGEMENT, acknowledgement, acknowledgement.wrapping_add(acknowledged))?;
     if tcp.bytes() > BARE_TCP_BYTES as u32 {
         selective::<I>(skb, tcp.bytes(), others)?;
     }

@@ -15,13 +15,16 @@ use edge_ebpf::rejection::{FIRST, HandshakeEntry};
 
 use crate::{
     HANDSHAKES,
-    reject::listener,
+    reject::{is_needed, listener},
     segment::{ACK, Ip, Ipv4, Ipv6, PROTOCOL_IPV4, PROTOCOL_IPV6, SYN, Segment, handshake_key},
 };
 
 /// Notes what a SYN-ACK of an armed listener says.
 #[inline(always)]
 pub(crate) fn note(skb: *mut __sk_buff) {
+    if !is_needed() {
+        return;
+    }
     // SAFETY: the context is valid while the program runs.
     match unsafe { (*skb).protocol } {
         PROTOCOL_IPV4 => note_segment::<Ipv4>(skb),

@@ -4,7 +4,8 @@
 //! A request is judged only where nothing else can be meant by its bytes: userspace says that it has read all before
 //! them, stands between two requests and has written all of its answers; the server's TCP has neither received nor sent
 //! more; the client has acknowledged all of it; and no byte behind the request has come before it. Whatever is not so
-//! passes. The answer is repeated until the client has acknowledged it, for the server's TCP knows of none.
+//! passes. The answer is repeated until the client has acknowledged it, for the server's TCP knows of none; and nothing else
+//! acknowledges its request meanwhile, for a client to whom everything is acknowledged repeats nothing.
 
 use core::ptr::read_volatile;
 
@@ -107,6 +108,7 @@ unsafe fn note_way(skb: *mut __sk_buff, way: *mut u32, seen: *mut u32) {
 /// What happens to a segment of a connection whose entry is held.
 #[inline(always)]
 fn verdict<I: Ip>(skb: *mut __sk_buff, segment: &mut Segment<I>, flow: *mut Flow) -> i32 {
+    note_acknowledged(segment, flow);
     if must_repeat(segment, flow) {
         return repeat(skb, segment, flow);
     }
@@ -133,9 +135,23 @@ fn verdict<I: Ip>(skb: *mut __sk_buff, segment: &mut Segment<I>, flow: *mut Flow
     if shifts.is_none() {
         return NEXT;
     }
-    match renumber(skb, segment, shifts.taken.wrapping_neg(), shifts.given.wrapping_neg()) {
+    let given = shifts.given.wrapping_neg();
+    match renumber(skb, segment, shifts.taken.wrapping_neg(), given, given) {
         Some(()) => NEXT,
         None => LOST,
+    }
+}
+
+/// Notes that the client has the last answer, where a segment says so.
+#[inline(always)]
+fn note_acknowledged<I: Ip>(segment: &Segment<I>, flow: *mut Flow) {
+    let tcp = &segment.tcp;
+    // SAFETY: a map's value, which is held.
+    unsafe {
+        let answer_end = (*flow).answer_start.wrapping_add((*flow).answer_bytes);
+        if (*flow).pending != 0 && tcp.flags & ACK != 0 && !precedes(tcp.acknowledgement(), answer_end) {
+            (*flow).pending = 0;
+        }
     }
 }
 
@@ -145,9 +161,9 @@ fn verdict<I: Ip>(skb: *mut __sk_buff, segment: &mut Segment<I>, flow: *mut Flow
 fn must_repeat<I: Ip>(segment: &Segment<I>, flow: *const Flow) -> bool {
     let tcp = &segment.tcp;
     // SAFETY: a map's value, which is held.
-    let (answer_bytes, answer_start, start, end) =
-        unsafe { ((*flow).answer_bytes, (*flow).answer_start, (*flow).request_start, (*flow).request_end) };
-    if answer_bytes == 0 || tcp.flags & (SYN | RST | FIN | URG | ACK) != ACK || tcp.acknowledgement() != answer_start {
+    let (pending, answer_start, start, end) =
+        unsafe { ((*flow).pending, (*flow).answer_start, (*flow).request_start, (*flow).request_end) };
+    if pending == 0 || tcp.flags & (SYN | RST | FIN | URG | ACK) != ACK || tcp.acknowledgement() != answer_start {
         return false;
     }
     let last = tcp.sequence().wrapping_add(segment.payload_bytes);
@@ -234,6 +250,8 @@ fn judge<I: Ip>(skb: *mut __sk_buff, segment: &mut Segment<I>, flow: *mut Flow) 
         (*flow).answer_bytes = length;
         (*flow).reply = place;
         (*flow).server_next = acknowledgement;
+        // Before numbers change: see `leaves`.
+        (*flow).pending = 1;
     }
     let taken = shifts.taken.wrapping_add(end.wrapping_sub(start));
     Shifts { taken, given: shifts.given.wrapping_add(length) }.write(flow);
@@ -350,7 +368,14 @@ fn leaves<I: Ip>(skb: *mut __sk_buff) -> Option<i32> {
     if shifts.is_none() {
         return None;
     }
-    Some(match renumber(skb, &segment, shifts.given, shifts.taken) {
+    // SAFETY: as above.
+    let (pending, request_start) = unsafe { ((*flow).pending, (*flow).request_start) };
+    let acknowledged = match pending != 0 && precedes(request_start, tcp.acknowledgement().wrapping_add(shifts.taken)) {
+        false => shifts.taken,
+        // The server's TCP knows nothing of the request, and only the answer may acknowledge it.
+        true => request_start.wrapping_sub(tcp.acknowledgement()),
+    };
+    Some(match renumber(skb, &segment, shifts.given, acknowledged, shifts.taken) {
         Some(()) => NEXT,
         None => LOST,
     })

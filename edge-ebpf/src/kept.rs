@@ -54,10 +54,13 @@ pub struct Flow {
     pub reply: u32,
     /// The server's number of what follows that answer: all before it the client has acknowledged.
     pub server_next: u32,
+    /// Not 0 until the client has acknowledged that answer. Until then nothing but the answer acknowledges the request,
+    /// so that a client who lacks the one repeats the other.
+    pub pending: u32,
     /// The window that the server's TCP said last, as it stands in the header.
     pub window_be: [u8; 2],
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
 }
 const _: () = assert!(size_of::<Flow>() == 72);
 

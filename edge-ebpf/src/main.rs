@@ -106,6 +106,9 @@ static REJECT_LISTENERS: HashMap<u16, rejection::RejectListener> =
     HashMap::with_max_entries(rejection::REJECT_LISTENER_CAPACITY, 0);
 
 #[map]
+static REJECT_ARMED: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
 static REJECTED: LruHashMap<rejection::RejectKey, rejection::RejectEntry> =
     LruHashMap::with_max_entries(rejection::REJECTED_CAPACITY, 0);
 

@@ -10,7 +10,7 @@ use edge_ebpf::rejection::{
 };
 
 use crate::{
-    REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECTED, REPLIES, SCRATCH,
+    REJECT_ARMED, REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECTED, REPLIES, SCRATCH,
     answer::{self, Answer, Failure, Then},
     bounds::between,
     handshake::is_first,
@@ -21,9 +21,18 @@ use crate::{
 /// The next program decides: `TCX_NEXT` as a link, and the same for a filter of a clsact queue with `direct-action`.
 pub(crate) const NEXT: i32 = TC_ACT_UNSPEC;
 
+/// Whether a listener is armed at all.
+#[inline(always)]
+pub(crate) fn is_needed() -> bool {
+    REJECT_ARMED.get(0).is_some_and(|armed| *armed != 0)
+}
+
 /// What happens to the frame.
 #[inline(always)]
 pub(crate) fn verdict(skb: *mut __sk_buff) -> i32 {
+    if !is_needed() {
+        return NEXT;
+    }
     // SAFETY: the context is valid while the program runs.
     let (protocol, tagged, direction) = unsafe { ((*skb).protocol, (*skb).vlan_present, (*skb).pkt_type) };
     // A tag that the driver has put aside would have to be put back into the answer.

@@ -14,6 +14,8 @@ pub const HANDSHAKE_PROGRAM: &str = "edge_handshake";
 
 /// Clear-text listeners: a hash map from the TCP port (`u16`) to [`RejectListener`].
 pub const REJECT_LISTENERS: &str = "REJECT_LISTENERS";
+/// How many of them are armed: an array of one `u64`. With 0 every segment passes, at the cost of this look-up alone.
+pub const REJECT_ARMED: &str = "REJECT_ARMED";
 /// Rejected tokens: an LRU hash map from [`RejectKey`] to [`RejectEntry`].
 pub const REJECTED: &str = "REJECTED";
 /// The generation that entries must be of: an array of one `u64`.
@@ -49,7 +51,7 @@ pub const REPLY_BYTES: u32 = 512;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectListener {
-    /// A bit set of [`FIRST`] and [`KEPT`]; 0 lets everything pass, at the cost of this look-up alone.
+    /// A bit set of [`FIRST`] and [`KEPT`]; 0 lets everything pass.
     pub armed: u32,
     /// The listener's number, by which [`RejectKey`] tells it from others.
     pub listener: u32,

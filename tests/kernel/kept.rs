@@ -300,7 +300,7 @@ fn with_three_of_a_hundred_segments_lost() {
 
 #[test]
 fn with_ten_of_a_hundred_segments_lost() {
-    in_weather(100, 20, &[]);
+    in_weather(100, 50, &[]);
 }
 
 #[test]

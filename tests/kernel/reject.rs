@@ -23,9 +23,9 @@ use aya::{
     util::KernelVersion,
 };
 use edge_ebpf::rejection::{
-    HANDSHAKE_PROGRAM, HANDSHAKES, HEAD_BYTES, HandshakeEntry, HandshakeKey, REJECT_COUNTERS, REJECT_GENERATION,
-    REJECT_KEY, REJECT_LISTENERS, REJECT_PROGRAM, REJECTED, REPLIES, REPLY_BYTES, RejectCounter, RejectEntry,
-    RejectListener, Reply,
+    HANDSHAKE_PROGRAM, HANDSHAKES, HEAD_BYTES, HandshakeEntry, HandshakeKey, REJECT_ARMED, REJECT_COUNTERS,
+    REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECT_PROGRAM, REJECTED, REPLIES, REPLY_BYTES, RejectCounter,
+    RejectEntry, RejectListener, Reply,
 };
 use edge_user::kernel::reject_key;
 use nix::{libc, setsockopt_impl, sys::socket::setsockopt};
@@ -110,6 +110,8 @@ impl Programs {
         let map = self.ebpf.map_mut(REJECT_LISTENERS).unwrap();
         let mut listeners: HashMap<_, u16, RejectListener> = map.try_into().unwrap();
         listeners.insert(port, RejectListener { armed: u32::from(armed), listener: LISTENER }, 0).unwrap();
+        let mut count: Array<_, u64> = self.ebpf.map_mut(REJECT_ARMED).unwrap().try_into().unwrap();
+        count.set(0, u64::from(armed), 0).unwrap();
     }
 
     pub(crate) fn raise(&mut self, generation: u64) {

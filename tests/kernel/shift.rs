@@ -227,6 +227,45 @@ fn bytes_that_the_client_has_are_not_sent_again() {
     }
 }
 
+/// Who has been told that everything arrived repeats nothing: until the client has the answer, only that tells it.
+#[test]
+fn nothing_but_the_answer_acknowledges_a_request() {
+    for address in ADDRESSES {
+        let mut bench = Bench::new(address);
+        let shifts = u64::from(TAKEN) | u64::from(GIVEN) << 32;
+        // The last request taken out was 400 bytes long, and nothing came behind it.
+        let request_start = CLIENT.wrapping_add(TAKEN).wrapping_sub(400);
+        let waiting = Flow {
+            shifts,
+            request_start,
+            request_end: CLIENT.wrapping_add(TAKEN),
+            answer_start: SERVER.wrapping_sub(GIVEN),
+            answer_bytes: GIVEN,
+            server_next: SERVER.wrapping_sub(GIVEN),
+            pending: 1,
+            ..Flow::default()
+        };
+        bench.put(waiting);
+        let said = selective(&TIMESTAMPS, &[CLIENT, CLIENT.wrapping_add(9)]);
+        let there = selective(&TIMESTAMPS, &[CLIENT.wrapping_add(TAKEN), CLIENT.wrapping_add(TAKEN + 9)]);
+        for payload in [&b""[..], b"body"] {
+            let [before, after] = bench.going(ACK, &said, &there, payload);
+            bench.check(SHIFT_PROGRAM, [before, Segment { acknowledgement: request_start, ..after }]);
+        }
+        // A byte short of the answer's end is not yet the answer.
+        for (acknowledgement, pending) in [(SERVER.wrapping_sub(1), 1), (SERVER, 0)] {
+            let [before, after] = bench.coming(ACK, &[], &[], b"more");
+            let shifted = acknowledgement.wrapping_sub(GIVEN);
+            let segments = [Segment { acknowledgement, ..before }, Segment { acknowledgement: shifted, ..after }];
+            bench.check(KEPT_PROGRAM, segments);
+            let key = bench.key;
+            assert_eq!(bench.flows().get(&key, 0).unwrap().pending, pending);
+        }
+        let going = bench.going(ACK, &said, &there, b"body");
+        bench.check(SHIFT_PROGRAM, going);
+    }
+}
+
 #[test]
 fn a_new_connection_of_the_same_addresses_ends_the_old_one() {
     let mut bench = Bench::new(ADDRESSES[1]);

@@ -1,6 +1,6 @@
 //! Rejected tokens in clear text: what the kernel is told of them, and the programs that answer.
 
-use std::collections::HashMap as Map;
+use std::collections::{HashMap as Map, HashSet};
 use std::time::Instant;
 
 use aya::{
@@ -12,9 +12,9 @@ use aya::{
     },
 };
 use edge_ebpf::rejection::{
-    FIRST, HANDSHAKE_PROGRAM, KEPT, REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS, REJECT_PROGRAM,
-    REJECTED, REJECTED_CAPACITY, REPLIES, REPLY_BYTES, REPLY_CAPACITY, RejectCounter, RejectEntry, RejectKey,
-    RejectListener, Reply,
+    FIRST, HANDSHAKE_PROGRAM, KEPT, REJECT_ARMED, REJECT_COUNTERS, REJECT_GENERATION, REJECT_KEY, REJECT_LISTENERS,
+    REJECT_PROGRAM, REJECTED, REJECTED_CAPACITY, REPLIES, REPLY_BYTES, REPLY_CAPACITY, RejectCounter, RejectEntry,
+    RejectKey, RejectListener, Reply,
 };
 use tracing::{info, warn};
 
@@ -53,6 +53,8 @@ pub enum Judged {
 /// Holds the maps and the programs' links.
 pub(super) struct Rejections {
     listeners: HashMap<MapData, u16, RejectListener>,
+    armed: HashSet<u16>,
+    armed_count: Array<MapData, u64>,
     rejected: HashMap<MapData, RejectKey, RejectEntry>,
     generations: Array<MapData, u64>,
     replies: Array<MapData, Reply>,
@@ -73,6 +75,8 @@ impl Rejections {
         keys.set(0, key, 0)?;
         Ok(Self {
             listeners: loader::take_map(ebpf, REJECT_LISTENERS)?,
+            armed: HashSet::new(),
+            armed_count: loader::take_map(ebpf, REJECT_ARMED)?,
             rejected: loader::take_map(ebpf, REJECTED)?,
             generations: loader::take_map(ebpf, REJECT_GENERATION)?,
             replies: loader::take_map(ebpf, REPLIES)?,
@@ -124,7 +128,12 @@ impl Rejections {
             Judged::First => FIRST,
             Judged::Kept => FIRST | KEPT,
         };
-        Ok(self.listeners.insert(port, RejectListener { armed, listener }, 0)?)
+        self.listeners.insert(port, RejectListener { armed, listener }, 0)?;
+        match judged {
+            Judged::No => self.armed.remove(&port),
+            Judged::First | Judged::Kept => self.armed.insert(port),
+        };
+        Ok(self.armed_count.set(0, self.armed.len() as u64, 0)?)
     }
 
     /// From here on entries of other generations count no more.
