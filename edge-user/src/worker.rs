@@ -294,7 +294,7 @@ impl Worker {
             local: context.connection.virtual_address(),
             version: (!request.method().is_empty()).then(|| request.version()),
             tls: context.connection.tls_version,
-            method: request.method(),
+            method: context.notes.client_method.as_deref().unwrap_or(request.method()),
             host: &context.host,
             target: request.target(),
             route: context.route.map(|route| &*route.label),

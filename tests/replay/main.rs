@@ -150,5 +150,6 @@ replay!(
     settings,
     rewrite,
     websocket,
-    arguments
+    arguments,
+    transform
 );

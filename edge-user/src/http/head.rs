@@ -118,6 +118,11 @@ impl Head {
         self.second = self.append(target);
     }
 
+    /// Gives a request another method.
+    pub fn set_method(&mut self, method: &[u8]) {
+        self.first = self.append(method);
+    }
+
     /// Makes this an otherwise empty response head.
     pub fn start_response(&mut self, status: u16, reason: &[u8], version: Version) {
         self.clear();

@@ -133,6 +133,14 @@ fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| matches!(byte, b'&' | b';'))
 }
 
+/// The arguments of a query or form as they are spelled; one without `=` has no value.
+pub fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pieces(text).filter(|piece| !piece.is_empty()).map(|piece| match memchr::memchr(b'=', piece) {
+        Some(at) => (&piece[..at], Some(&piece[at + 1..])),
+        None => (piece, None),
+    })
+}
+
 fn split(piece: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b'=', piece) {
         Some(at) => (&piece[..at], &piece[at + 1..]),

@@ -6,6 +6,7 @@ pub mod correlation_id;
 pub mod cors;
 mod fields;
 pub mod ip_restriction;
+mod json;
 pub mod openid_connect;
 pub mod plan;
 pub mod prometheus;
@@ -13,6 +14,7 @@ pub mod rate_limiting;
 mod request;
 pub mod request_size_limiting;
 pub mod request_termination;
+pub mod request_transformer;
 pub mod response_transformer;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -50,6 +52,7 @@ use rate_limiting::{RateLimiting, Rates};
 pub use request::{Access, Answer, AnswerBody, Caller, Ended, Notes, Request, RequestBody, Response};
 use request_size_limiting::RequestSizeLimiting;
 use request_termination::RequestTermination;
+use request_transformer::RequestTransformer;
 use response_transformer::ResponseTransformer;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
@@ -66,6 +69,7 @@ pub const PLUGINS: &[(&str, u32)] = &[
     (rate_limiting::NAME, rate_limiting::PRIORITY),
     (request_size_limiting::NAME, request_size_limiting::PRIORITY),
     (request_termination::NAME, request_termination::PRIORITY),
+    (request_transformer::NAME, request_transformer::PRIORITY),
     (response_transformer::NAME, response_transformer::PRIORITY),
 ];
 
@@ -315,6 +319,8 @@ pub enum Plugin {
     RequestSizeLimiting(Arc<RequestSizeLimiting>),
     /// `request-termination`
     RequestTermination(Arc<RequestTermination>),
+    /// `request-transformer`
+    RequestTransformer(Arc<RequestTransformer>),
     /// `response-transformer`
     ResponseTransformer(Arc<ResponseTransformer>),
     /// `rate-limiting`
@@ -339,6 +345,9 @@ impl Plugin {
             }
             request_termination::NAME => {
                 RequestTermination::parse(config, env).map(|plugin| Self::RequestTermination(Arc::new(plugin)))
+            }
+            request_transformer::NAME => {
+                RequestTransformer::parse(config).map(|plugin| Self::RequestTransformer(Arc::new(plugin)))
             }
             response_transformer::NAME => {
                 ResponseTransformer::parse(config).map(|plugin| Self::ResponseTransformer(Arc::new(plugin)))
@@ -365,6 +374,7 @@ impl Plugin {
             Self::OpenidConnect(_) => openid_connect::NAME,
             Self::RequestSizeLimiting(_) => request_size_limiting::NAME,
             Self::RequestTermination(_) => request_termination::NAME,
+            Self::RequestTransformer(_) => request_transformer::NAME,
             Self::ResponseTransformer(_) => response_transformer::NAME,
             Self::RateLimiting(_) => rate_limiting::NAME,
             Self::Prometheus(_) => prometheus::NAME,
@@ -381,6 +391,7 @@ impl Plugin {
             Self::OpenidConnect(_) => openid_connect::PRIORITY,
             Self::RequestSizeLimiting(_) => request_size_limiting::PRIORITY,
             Self::RequestTermination(_) => request_termination::PRIORITY,
+            Self::RequestTransformer(_) => request_transformer::PRIORITY,
             Self::ResponseTransformer(_) => response_transformer::PRIORITY,
             Self::RateLimiting(_) => rate_limiting::PRIORITY,
             Self::Prometheus(_) => prometheus::PRIORITY,
@@ -429,6 +440,7 @@ impl Plugin {
             Self::IpRestriction(_)
             | Self::RateLimiting(_)
             | Self::RequestTermination(_)
+            | Self::RequestTransformer(_)
             | Self::ResponseTransformer(_) => true,
         }
     }
@@ -475,6 +487,7 @@ impl Plugin {
             Self::RateLimiting(plugin) => plugin.access(request).await,
             Self::RequestSizeLimiting(plugin) => plugin.access(request),
             Self::RequestTermination(plugin) => plugin.access(request).await,
+            Self::RequestTransformer(plugin) => plugin.access(request).await,
             Self::ResponseTransformer(_) | Self::Prometheus(_) => Access::Continue,
         }
     }

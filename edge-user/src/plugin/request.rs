@@ -110,6 +110,12 @@ pub struct Notes {
     pub correlation_id: Option<Box<str>>,
     /// How long it waited for its issuer.
     pub waited: Option<Duration>,
+    /// The path it goes upstream with, where a plugin gives it another than routing does.
+    pub upstream_path: Option<Vec<u8>>,
+    /// The host it goes upstream with, where a plugin gives it another.
+    pub upstream_host: Option<Vec<u8>>,
+    /// The method it came with, where a plugin gave it another.
+    pub client_method: Option<Box<[u8]>>,
     /// Fields that may carry a client's certificate, as they came: they are in the head no more.
     pub certificates: Vec<(Box<str>, Vec<u8>)>,
 }

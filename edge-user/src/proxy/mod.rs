@@ -5,6 +5,7 @@ mod body;
 pub mod connection;
 pub mod context;
 mod early;
+mod failed;
 pub mod forward;
 pub mod grpc;
 pub mod headers;
@@ -25,16 +26,17 @@ use std::rc::Rc;
 
 use self::connection::Connection;
 use self::context::Context;
+use self::failed::{answer_locally, fail};
 use self::forward::{Exchange, Failure, Outgoing};
 use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
 use self::tunnel::Tunnel;
 use crate::config::snapshot::{Protocol, Route, Service};
-use crate::http::downstream::{Downstream, Fault, ResponseShape};
+use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::Framing;
-use crate::http::head::{Head, Known, Owner, Version};
-use crate::plugin::{Access, Plugin, Request, request_size_limiting};
+use crate::http::head::{Head, Known, Owner};
+use crate::plugin::{Access, Plugin, Request};
 use crate::reason::Reason;
 use crate::router;
 use crate::worker::{View, Worker};
@@ -321,15 +323,22 @@ async fn proxy<'a, D: Downstream>(
             request_id: context.request_id.as_bytes(),
         },
     );
-    headers::set_host(request, route.preserve_host, &service.host_header);
+    let host = context.notes.upstream_host.take();
+    match &host {
+        Some(host) => request.set_known(Known::Host, host),
+        None => headers::set_host(request, route.preserve_host, &service.host_header),
+    }
     let mut upstream_target = Vec::with_capacity(128);
-    router::upstream_path(
-        service.path.as_deref(),
-        route.strip_path,
-        target.matched(),
-        target.path(),
-        &mut upstream_target,
-    );
+    match &context.notes.upstream_path {
+        Some(path) => upstream_target.extend_from_slice(path),
+        None => router::upstream_path(
+            service.path.as_deref(),
+            route.strip_path,
+            target.matched(),
+            target.path(),
+            &mut upstream_target,
+        ),
+    }
     if let Some(query) = target.query() {
         upstream_target.push(b'?');
         upstream_target.extend_from_slice(query);
@@ -348,7 +357,7 @@ async fn proxy<'a, D: Downstream>(
         owned: &view.owned,
         body_limit: body_limit(context),
         affinity: &affinity,
-        keeps_host: route.preserve_host,
+        keeps_host: route.preserve_host || host.is_some(),
         // Both ends of a gRPC stream talk while it lasts.
         hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
         ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
@@ -443,67 +452,6 @@ async fn switch<D: Downstream>(
         Some((upstream, pick)) => After::Tunnel(Box::new(Tunnel::new(context, upstream, pick, protocol))),
         None => After::Next,
     }
-}
-
-/// An exchange that did not end as it should: an answer where the client has seen none yet, a cut where it has.
-async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down: &mut D, failure: Failure) {
-    if context.status != 0 {
-        context.reason = Some(match failure {
-            Failure::Upstream(reason) => reason,
-            Failure::TooLarge => Reason::BodyTooLarge,
-            Failure::Client(Fault::Gone) => Reason::ClientGone,
-            Failure::Client(Fault::Timeout) => Reason::RequestTimeout,
-            Failure::Client(Fault::Malformed) => Reason::RequestMalformed,
-        });
-        down.abandon_body();
-        match failure {
-            // The status of a gRPC stream stands at its end.
-            Failure::Upstream(reason) if is_grpc_stream(&heads.request) => {
-                let mut trailers = Head::default();
-                grpc::push_status(&mut trailers, respond::upstream_failure(reason).status);
-                down.finish(&trailers);
-                if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
-                    down.abort();
-                }
-            }
-            _ => down.abort(),
-        }
-        return;
-    }
-    let answer = match failure {
-        Failure::Upstream(reason) => respond::upstream_failure(reason),
-        Failure::TooLarge if context.notes.body_limit == Some(body_limit(context)) => {
-            let status = if context.expects_continue { 417 } else { 413 };
-            Local::new(status, Reason::PayloadTooLarge, request_size_limiting::MESSAGE).close()
-        }
-        Failure::TooLarge => too_large(),
-        Failure::Client(Fault::Timeout) => {
-            Local::new(408, Reason::RequestTimeout, "Request timeout").body(Body::ProxyError).close()
-        }
-        Failure::Client(Fault::Malformed) => {
-            Local::new(400, Reason::RequestMalformed, "Bad request").body(Body::ProxyError).close()
-        }
-        Failure::Client(Fault::Gone) => {
-            // Nobody is left to answer; the log says so with nginx's code.
-            (context.status, context.reason) = (499, Some(Reason::ClientGone));
-            down.abandon_body();
-            down.abort();
-            return;
-        }
-    };
-    answer_locally(context, heads, down, &answer).await;
-}
-
-async fn answer_locally<D: Downstream>(context: &mut Context<'_>, heads: &mut Heads, down: &mut D, answer: &Local<'_>) {
-    respond::local(context, &heads.request, &mut heads.response, down, answer);
-    if poll_fn(|cx| down.poll_flush(cx)).await.is_err() {
-        down.abort();
-    }
-}
-
-/// Whether the client reads a gRPC status from trailers.
-fn is_grpc_stream(request: &Head) -> bool {
-    request.version() == Version::Http2 && grpc::is_grpc(request)
 }
 
 /// The service a context was routed to.

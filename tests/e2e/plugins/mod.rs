@@ -6,6 +6,7 @@ mod cors;
 mod ip_restriction;
 mod request_size_limiting;
 mod request_termination;
+mod request_transformer;
 mod response_transformer;
 
 use edge_tests::edge::{Edge, Setup};

@@ -1,8 +1,7 @@
 //! The acceptance cases of the seeds, one test a case, named by its id: their commands run in bash as they are printed.
 //! Host names lead to the edge by curl's own settings (`CURL_HOME`); only file names and what a reader fills in differ.
 //!
-//! S1.3 and S1.4 want request-transformer, which is refused by name so far. What the seeds write by the Admin API stands
-//! in the declarative file here.
+//! What the seeds write by the Admin API stands in the declarative file here.
 
 mod s0;
 mod s1;

@@ -16,6 +16,7 @@ mod passing;
 mod strict;
 mod target;
 mod token;
+mod transform;
 
 /// What a target does with one input.
 type Target = fn(&[u8]);
@@ -39,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rewrite", passing::rewrite),
     ("websocket", passing::websocket),
     ("arguments", arguments::take_out),
+    ("transform", transform::apart_and_together),
 ];
 
 /// Runs one target.

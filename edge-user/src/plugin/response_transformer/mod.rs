@@ -1,11 +1,12 @@
 //! `response-transformer`: removes, renames, replaces, adds and appends fields of a response and members of its JSON
-//! body. `settings.rs` reads the steps, `json.rs` takes a body apart and puts it together.
+//! body. `settings.rs` reads the steps, `steps.rs` takes those of a body.
 
-mod json;
 mod settings;
+mod steps;
 
-use self::json::{JsonStep, Object};
+use self::steps::JsonStep;
 use super::Response;
+use super::json::Object;
 use crate::config::reader::Reader;
 use crate::http::h1::parse::list;
 use crate::http::head::{Head, Known, Owner};

@@ -1,10 +1,11 @@
 //! The plugin's `config`: five groups of steps, in the order in which they are taken.
 
-use super::json::{JsonStep, string};
+use super::steps::JsonStep;
 use super::{HeaderStep, ResponseTransformer};
 use crate::config::reader::Reader;
 use crate::http::head::{is_field_name, is_field_value};
 use crate::plugin::fields::{is_header_name, is_of_hop};
+use crate::plugin::json::string;
 
 /// What a JSON value is written as.
 #[derive(Clone, Copy)]
