@@ -93,8 +93,8 @@ pub struct RejectEntry {
 }
 const _: () = assert!(size_of::<RejectEntry>() == 24);
 
-/// One complete HTTP response. The kernel reads it without a lock: userspace writes it before
-/// an entry names it, and changes it only after [`REJECT_GENERATION`] has been raised.
+/// One complete HTTP response. The kernel reads it without a lock: userspace writes it before an entry names it, and
+/// changes it only long after the last entry that named it has expired.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {

@@ -254,43 +254,32 @@ impl Bench {
 
     /// What a bad first request costs the machine, the client's part included.
     fn first(&self, rounds: usize) -> Result<()> {
-        let measure = |stand| -> Result<f64> {
-            let _edge = self.edge(stand)?;
+        self.beside(rounds, "new", FIRST, || {
             // Proven bad twice, and told.
             self.load(CLEAR, BAD, "bad_one", &["--requests", "20", "--close", "--connections", "1"])?;
             thread::sleep(Duration::from_millis(200));
             self.cost("bad_one", &["--close", "--connections", "64", "--requests", "20000"])
-        };
-        let mut costs = [Vec::new(), Vec::new()];
-        for _ in 0..rounds {
-            costs[0].push(measure(OFF)?);
-            costs[1].push(measure(FIRST)?);
-        }
-        let [off, on] = costs.map(median);
-        say(&format!(
-            "a bad token on a new connection, machine CPU with the client's: {off:.1} us in userspace, {on:.1} us in the kernel \
-             ({:.2})",
-            on / off
-        ));
-        Ok(())
+        })
     }
 
-    /// What a bad request on a kept connection costs.
+    /// What a bad request on a kept connection costs: on connections that are open before the token is known.
     fn kept(&self, rounds: usize) -> Result<()> {
-        let measure = |stand| -> Result<f64> {
-            let _edge = self.edge(stand)?;
-            // Connections open before the token is known: it is proven bad on them.
-            self.cost("bad_one", &["--connections", "32"])
-        };
+        self.beside(rounds, "kept", KEPT, || self.cost("bad_one", &["--connections", "32"]))
+    }
+
+    /// The cost in userspace and in the kernel, in turn.
+    fn beside(&self, rounds: usize, connection: &str, stand: Stand, cost: impl Fn() -> Result<f64>) -> Result<()> {
         let mut costs = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            costs[0].push(measure(OFF)?);
-            costs[1].push(measure(KEPT)?);
+            for (stand, costs) in [OFF, stand].into_iter().zip(&mut costs) {
+                let _edge = self.edge(stand)?;
+                costs.push(cost()?);
+            }
         }
         let [off, on] = costs.map(median);
         say(&format!(
-            "a bad token on a kept connection, machine CPU with the client's: {off:.1} us in userspace, {on:.1} us in the kernel \
-             ({:.2})",
+            "a bad token on a {connection} connection, machine CPU with the client's: {off:.1} us in userspace, {on:.1} us in \
+             the kernel ({:.2})",
             on / off
         ));
         Ok(())

@@ -308,3 +308,18 @@ fn an_expired_token_is_left_to_userspace_for_a_while() {
         }
     }
 }
+
+/// Answers have the host in them, which clients choose: more of them than there is room for cost those alone, and one line.
+#[test]
+fn more_hosts_than_answers_cost_nobody_else_anything() {
+    let guarded = Guarded::start("required", json!({}));
+    let bad = flip(&guarded.good());
+    guarded.ask_until_rejected(&bad);
+    for host in 0..300 {
+        let head = format!("GET /orders HTTP/1.1\r\nHost: host-{host}\r\nAuthorization: Bearer {bad}\r\n\r\n");
+        assert_eq!(guarded.ask(head.as_bytes()).status(), 401);
+    }
+    guarded.edge.logged("no room for an answer of kernel_reject");
+    assert!(!is_of_userspace(&guarded.ask(&with_token(&bad))));
+    assert_eq!(guarded.edge.output().matches("no room for an answer").count(), 1);
+}

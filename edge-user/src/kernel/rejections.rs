@@ -1,7 +1,7 @@
 //! Rejected tokens in clear text: what the kernel is told of them, and the programs that answer.
 
 use std::collections::{HashMap as Map, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aya::{
     Ebpf,
@@ -20,6 +20,13 @@ use tracing::{info, warn};
 
 use super::{Error, counters::sums, loader, monotonic_ns, reject_key};
 use crate::crypto;
+
+/// After the last entry that names an answer has expired: how long its place keeps it.
+const REST: Duration = Duration::from_secs(10);
+/// The same where answers are repeated, for as long as a client's TCP may ask.
+const REST_WHERE_KEPT: Duration = Duration::from_secs(1200);
+/// Between two lines that say there is no room.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// One token that the kernel is to refuse.
 pub struct RejectedToken<'a> {
@@ -62,8 +69,10 @@ pub(super) struct Rejections {
     key: [u64; 2],
     /// Whether answers may have to be repeated, so that their places keep them.
     keeps: bool,
-    /// Where each answer stands.
-    places: Map<Box<[u8]>, u32>,
+    /// Where each answer stands, and until when the kernel may look for it.
+    places: Map<Box<[u8]>, (u32, Instant)>,
+    /// When it was last logged that there is no room.
+    warned: Option<Instant>,
     links: Vec<SchedClassifierLink>,
 }
 
@@ -84,6 +93,7 @@ impl Rejections {
             key,
             keeps,
             places: Map::new(),
+            warned: None,
             links: Vec::new(),
         })
     }
@@ -139,19 +149,15 @@ impl Rejections {
     /// From here on entries of other generations count no more.
     pub(super) fn set_generation(&mut self, generation: u64) -> Result<(), Error> {
         self.generations.set(0, generation, 0)?;
-        // Nobody reads the answers of other generations, but where one may have to be repeated.
-        if !self.keeps {
-            self.places.clear();
-        }
         Ok(())
     }
 
     /// Has the kernel refuse a token. An answer for which there is no room leaves the token to userspace.
     pub(super) fn insert(&mut self, rejected: &RejectedToken<'_>) -> Result<(), Error> {
-        let Some(reply) = self.place(rejected.reply)? else { return Ok(()) };
+        let Some(reply) = self.place(rejected.reply, rejected.until)? else { return Ok(()) };
         // A place that is none lets requests pass.
         let kept_reply = match rejected.kept_reply {
-            Some(kept_reply) => self.place(kept_reply)?.unwrap_or(REPLY_CAPACITY),
+            Some(kept_reply) => self.place(kept_reply, rejected.until)?.unwrap_or(REPLY_CAPACITY),
             None => REPLY_CAPACITY,
         };
         let key = reject_key(self.key, rejected.listener, rejected.host, rejected.token);
@@ -160,20 +166,42 @@ impl Rejections {
         Ok(self.rejected.insert(key, entry, 0)?)
     }
 
-    fn place(&mut self, reply: &[u8]) -> Result<Option<u32>, Error> {
-        if let Some(place) = self.places.get(reply) {
+    /// The place of an answer that may be given until then. Answers have the host in them, which clients choose: where all
+    /// places are taken, one is taken anew that nobody can ask for any more.
+    fn place(&mut self, reply: &[u8], until: Instant) -> Result<Option<u32>, Error> {
+        if let Some((place, used)) = self.places.get_mut(reply) {
+            *used = until.max(*used);
             return Ok(Some(*place));
         }
-        let place = self.places.len() as u32;
         let mut bytes = [0; REPLY_BYTES as usize];
-        let Some(room) = bytes.get_mut(..reply.len()).filter(|_| place < REPLY_CAPACITY) else {
-            warn!(bytes = reply.len(), "no room for an answer of kernel_reject: userspace gives it");
+        let place = match u32::try_from(self.places.len()) {
+            Ok(place) if place < REPLY_CAPACITY => Some(place),
+            _ => self.vacate(),
+        };
+        let (Some(place), Some(room)) = (place, bytes.get_mut(..reply.len())) else {
+            let now = Instant::now();
+            if self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_EVERY) {
+                self.warned = Some(now);
+                warn!(bytes = reply.len(), "no room for an answer of kernel_reject: userspace gives it");
+            }
             return Ok(None);
         };
         room.copy_from_slice(reply);
         self.replies.set(place, Reply { length: reply.len() as u32, pad: 0, bytes }, 0)?;
-        self.places.insert(reply.into(), place);
+        self.places.insert(reply.into(), (place, until));
         Ok(Some(place))
+    }
+
+    /// Gives up the answer that was asked for longest ago, if that is long enough.
+    fn vacate(&mut self) -> Option<u32> {
+        let rest = if self.keeps { REST_WHERE_KEPT } else { REST };
+        let (reply, (place, used)) = self.places.iter().min_by_key(|(_, (_, used))| *used)?;
+        if used.elapsed() < rest {
+            return None;
+        }
+        let (reply, place) = (reply.clone(), *place);
+        self.places.remove(&reply);
+        Some(place)
     }
 
     /// What became of first requests, by name.

@@ -53,7 +53,7 @@ pub enum Step {
 }
 
 /// The values of as many steps, empty for those that have none.
-type Values = Vec<Vec<u8>>;
+type Values<'p> = Vec<Cow<'p, [u8]>>;
 
 /// What a template made of a request cannot stand where it should.
 struct Unfit;
@@ -81,9 +81,9 @@ impl Kind {
 }
 
 impl Step {
-    fn value(&self, source: &Source<'_>) -> Vec<u8> {
+    fn value(&self, source: &Source<'_>) -> Cow<'_, [u8]> {
         match self {
-            Self::Remove(_) | Self::Rename(..) => Vec::new(),
+            Self::Remove(_) | Self::Rename(..) => Cow::Borrowed(&[]),
             Self::Replace(_, value) | Self::Add(_, value) | Self::Append(_, value) => value.fill(source),
         }
     }
@@ -99,7 +99,8 @@ impl RequestTransformer {
     pub async fn access(&self, request: &mut Request<'_>) -> Access<'static> {
         // An answer to HEAD has no body: no other method may ask for it, nor HEAD for another's.
         let method = self.method.as_deref().filter(|_| request.head.method() != b"HEAD");
-        let kind = Kind::of(request.head);
+        let may_read = !self.body.is_empty() || method == Some("GET");
+        let kind = may_read.then(|| Kind::of(request.head)).flatten();
         // Kong gives a form's arguments to the query, too, where the new method has no body to speak of.
         let form_to_query = method == Some("GET") && kind == Some(Kind::Form);
         let body_kind = kind.filter(|_| !self.body.is_empty() || form_to_query);
@@ -127,8 +128,8 @@ impl RequestTransformer {
             consumer: request.notes.caller.consumer.as_deref(),
         };
         let uri = self.uri.as_ref().map(|uri| path(&uri.fill(&source))).transpose()?;
-        let values = |steps: &[Step]| -> Values { steps.iter().map(|step| step.value(&source)).collect() };
-        let (headers, arguments, members) = (values(&self.headers), values(&self.query), values(&self.body));
+        let (headers, arguments, members) =
+            (values(&self.headers, &source), values(&self.query, &source), values(&self.body, &source));
         if !headers.iter().all(|value| is_field_value(value.trim_ascii())) {
             return Err(Unfit);
         }
@@ -160,7 +161,7 @@ impl RequestTransformer {
         Ok(())
     }
 
-    fn apply_to_body(&self, request: &mut Request<'_>, kind: Kind, values: &Values) -> Result<(), Unfit> {
+    fn apply_to_body(&self, request: &mut Request<'_>, kind: Kind, values: &Values<'_>) -> Result<(), Unfit> {
         let Some(body) = request.body.collected(usize::MAX).filter(|_| !self.body.is_empty()) else { return Ok(()) };
         let steps = self.body.iter().zip(values);
         let changed = match kind {
@@ -200,6 +201,10 @@ impl RequestTransformer {
         }
         Ok(())
     }
+}
+
+fn values<'p>(steps: &'p [Step], source: &Source<'_>) -> Values<'p> {
+    steps.iter().map(|step| step.value(source)).collect()
 }
 
 fn apply_to_head(step: &Step, value: &[u8], request: &mut Request<'_>) -> Result<(), Unfit> {

@@ -3,6 +3,8 @@
 //! Kong compiles what stands between the parentheses as Lua. The edge runs no Lua: a part is a look-up, a literal, or a
 //! choice of them (`headers.a or query_params.b or "none"`), of which the first that there is counts.
 
+use std::borrow::Cow;
+
 use crate::config::snapshot::Consumer;
 use crate::http::head::Head;
 use crate::plugin::arguments::{decode, pairs};
@@ -83,7 +85,10 @@ impl Template {
     }
 
     /// The value for a request.
-    pub(super) fn fill(&self, source: &Source<'_>) -> Vec<u8> {
+    pub(super) fn fill(&self, source: &Source<'_>) -> Cow<'_, [u8]> {
+        if let [Part::Text(text)] = &*self.0 {
+            return Cow::Borrowed(text.as_bytes());
+        }
         let mut value = Vec::new();
         for part in &self.0 {
             match part {
@@ -93,7 +98,7 @@ impl Template {
                 }
             }
         }
-        value
+        value.into()
     }
 }
 
@@ -265,7 +270,7 @@ mod tests {
         }
         let source = Source { head: &head, query: b"q=a%20b&flag&q2=1&q2=2&e=", captures: None, consumer: None };
         let template = Template::parse(text, &mut Vec::new()).map_err(drop)?;
-        Ok(String::from_utf8(template.fill(&source)).unwrap())
+        Ok(String::from_utf8(template.fill(&source).into_owned()).unwrap())
     }
 
     #[test]
