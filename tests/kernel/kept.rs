@@ -409,3 +409,26 @@ fn a_killed_edge_leaves_no_connection_with_wrong_numbers() {
     let _ = client.try_send(head("GET /after", &good, ""));
     assert!(client.closes());
 }
+
+/// What a connection becomes after 101 has its numbers changed to the last byte, too.
+#[test]
+fn a_tunnel_on_a_kept_connection_loses_nothing() {
+    if !has_tcx() {
+        return;
+    }
+    let answer = |message: &Message| match message.target() {
+        "/tunnel" => {
+            let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+            Reply::raw([head.as_bytes(), &vec![b'x'; LARGE]].concat()).close()
+        }
+        _ => Reply::ok("ok"),
+    };
+    let guarded = Guarded::between(Hosts::new(), "kept", "required", json!({}), "", answer);
+    let good = guarded.good();
+    let mut client = kept(&guarded, 0, &good, &flip(&good));
+    client.send(head("GET /tunnel", &good, "Connection: Upgrade\r\nUpgrade: websocket\r\n"));
+    assert_eq!(client.head().status(), 101);
+    thread::sleep(Duration::from_millis(500));
+    let came = client.rest();
+    assert!(came.len() == LARGE && came.iter().all(|byte| *byte == b'x'), "{} bytes", came.len());
+}
