@@ -1,17 +1,21 @@
 //! Private JWKs (RFC 7517, RFC 7518 6, RFC 8037) as signing keys.
 
+use super::es512::COORDINATE_BYTES;
 use super::verify::der_length;
 use super::{Error, sign};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
-use sign::SigningKey;
+use sign::{KeyAlgorithm, SigningKey};
+use zeroize::Zeroizing;
 
 /// `id-ecPublicKey` with `prime256v1` (RFC 5480, 2.1.1).
 const P256: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
 /// `id-ecPublicKey` with `secp384r1`.
 const P384: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
+/// `id-ecPublicKey` with `secp521r1`.
+const P521: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23";
 /// `id-Ed25519` (RFC 8410, 3).
 const ED25519: &[u8] = b"\x06\x03\x2b\x65\x70";
 
@@ -28,42 +32,58 @@ pub fn default_algorithm(jwk: &Map<String, Value>) -> Option<Algorithm> {
 }
 
 /// The signing key of a JWK with private members. Its public members must be those of the private ones.
-pub fn signing_key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<SigningKey, Error> {
+pub fn signing_key(jwk: &Map<String, Value>, algorithm: impl Into<KeyAlgorithm>) -> Result<SigningKey, Error> {
+    let algorithm = algorithm.into();
     let member = |name: &str| {
         let text = jwk.get(name).and_then(Value::as_str).ok_or(Error::KeyMalformed)?;
-        URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| Error::KeyMalformed)
+        URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map(Zeroizing::new).map_err(|_| Error::KeyMalformed)
     };
-    let fitting = default_algorithm(jwk).ok_or(Error::KeyMalformed)?;
-    if fitting.family() != algorithm.family() || (fitting != Algorithm::RS256 && fitting != algorithm) {
+    let fitting = fitting(jwk).ok_or(Error::KeyMalformed)?;
+    if fitting != algorithm && !(fitting.is_rsa() && algorithm.is_rsa()) {
         return Err(Error::KeyMalformed);
     }
     let der = match fitting {
         // RSAPrivateKey with two primes (RFC 8017, A.1.2): the members stand in its order.
-        Algorithm::RS256 => {
-            let mut fields = integer(&[]);
+        KeyAlgorithm::Known(Algorithm::RS256) => {
+            let mut fields = Zeroizing::new(integer(&[]));
             for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
                 fields.extend(integer(&member(name)?));
             }
             wrap(0x30, &fields)
         }
+        KeyAlgorithm::Known(Algorithm::EdDSA) => pkcs8(ED25519, &wrap(0x04, &member("d")?)),
         // PKCS#8 (RFC 5208) around ECPrivateKey (RFC 5915, 3), with the public key that the backends ask for.
-        Algorithm::ES256 | Algorithm::ES384 => {
-            let (curve, length) = if fitting == Algorithm::ES256 { (P256, 32) } else { (P384, 48) };
+        curve => {
+            let (curve, length) = match curve {
+                KeyAlgorithm::Known(Algorithm::ES256) => (P256, 32),
+                KeyAlgorithm::ES512 => (P521, COORDINATE_BYTES),
+                _ => (P384, 48),
+            };
             let (x, y, d) = (member("x")?, member("y")?, member("d")?);
             if [&x, &y, &d].iter().any(|number| number.len() != length) {
                 return Err(Error::KeyMalformed);
             }
             let point = wrap(0xa1, &wrap(0x03, &[&[0, 4], &x[..], &y[..]].concat()));
-            pkcs8(curve, &wrap(0x30, &[integer(&[1]), wrap(0x04, &d), point].concat()))
+            let fields = Zeroizing::new([integer(&[1]), wrap(0x04, &d), point].concat());
+            pkcs8(curve, &wrap(0x30, &fields))
         }
-        _ => pkcs8(ED25519, &wrap(0x04, &member("d")?)),
     };
+    let der = Zeroizing::new(der);
     let key = SigningKey::from_pkcs8(algorithm, &der)?;
     // Ed25519 in PKCS#8 version 1 has no public part that the backend could have compared.
     match sign::thumbprint(&Value::Object(jwk.clone())) == sign::thumbprint(key.public_jwk()) {
         true => Ok(key),
         false => Err(Error::KeyMalformed),
     }
+}
+
+/// The one algorithm of the key's type and curve; for RSA, which fits its whole family, RS256.
+fn fitting(jwk: &Map<String, Value>) -> Option<KeyAlgorithm> {
+    let is = |name: &str, text: &str| jwk.get(name).is_some_and(|member| member == text);
+    if is("kty", "EC") && is("crv", "P-521") {
+        return Some(KeyAlgorithm::ES512);
+    }
+    default_algorithm(jwk).map(KeyAlgorithm::Known)
 }
 
 fn pkcs8(algorithm: &[u8], key: &[u8]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 //! Here: digests, MACs, randomness, and the providers that rustls and jsonwebtoken are given. Verification keys stand
 //! in `verify`, signing keys in `sign`; both are the types that jsonwebtoken's provider hands out.
 
+mod es512;
 pub mod jwk;
 pub mod seal;
 pub mod sign;
@@ -21,7 +22,8 @@ use jsonwebtoken::jwk::ThumbprintHash;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-/// The signature algorithms by their names (RFC 7518, 3.1; RFC 8037, 3.1). ES512 is not among them: the backend has no P-521.
+/// The signature algorithms that tokens are verified by, with their names (RFC 7518, 3.1; RFC 8037, 3.1). ES512 is not among
+/// them: the backend has no P-521.
 pub const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
@@ -49,12 +51,18 @@ pub enum Error {
         /// The modulus's length.
         bits: usize,
     },
+    /// RFC 7518, 3.2: a secret is at least as long as the hash.
+    #[error("the secret has {bytes} bytes, fewer than the algorithm's hash")]
+    SecretSize {
+        /// Its length.
+        bytes: usize,
+    },
     /// The point is not on its curve (RFC 8725, 3.4).
     #[error("the EC point is not on the curve")]
     PointInvalid,
     /// The algorithm is not offered for this.
-    #[error("the algorithm {0:?} is not supported here")]
-    AlgorithmUnsupported(Algorithm),
+    #[error("the algorithm {0} is not supported here")]
+    AlgorithmUnsupported(&'static str),
     /// Key generation or signing failed inside the backend.
     #[error("the cryptographic backend failed")]
     Backend,

@@ -1,14 +1,17 @@
 //! Signing keys: PKCS#8 in, JWTs and public JWKs out. Private parts leave this module only as the PKCS#8 that
 //! `generate_pkcs8` returns to whoever stores it.
 
-use super::{Error, backend};
+mod algorithm;
+
+use super::{Error, backend, es512};
+pub use algorithm::{KeyAlgorithm, SigningAlgorithm};
 use backend::signature::KeyPair;
 use backend::{hmac, rand, signature};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::JwtSigner;
 use jsonwebtoken::signature::{Error as SignatureError, Signer as SignerTrait};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, Header};
 use rsa::pkcs8::EncodePrivateKey;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -50,7 +53,7 @@ impl Signer {
             EdDSA => Kind::Ed25519(
                 signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(key).map_err(|_| Error::KeyMalformed)?,
             ),
-            other => return Err(Error::AlgorithmUnsupported(other)),
+            other => return Err(Error::AlgorithmUnsupported(KeyAlgorithm::from(other).name())),
         };
         Ok(Self { algorithm, kind })
     }
@@ -104,64 +107,105 @@ impl JwtSigner for Signer {
 
 /// A private key with its `kid`, ready to sign.
 pub struct SigningKey {
-    signer: Signer,
+    material: Material,
+    algorithm: KeyAlgorithm,
     kid: String,
     jwk: Value,
 }
 
+enum Material {
+    Backend(Signer),
+    P521(es512::Key),
+}
+
+/// What `sign` puts before the claims.
+#[derive(Serialize)]
+struct Header<'a> {
+    typ: &'a str,
+    alg: &'a str,
+    kid: &'a str,
+}
+
 impl SigningKey {
     /// A new private key as PKCS#8 DER. RSA takes a noticeable fraction of a second.
-    pub fn generate_pkcs8(algorithm: Algorithm) -> Result<Vec<u8>, Error> {
+    pub fn generate_pkcs8(algorithm: impl Into<KeyAlgorithm>) -> Result<Vec<u8>, Error> {
+        let algorithm = algorithm.into();
         let random = rand::SystemRandom::new();
         let pkcs8 = |document: Result<backend::pkcs8::Document, backend::error::Unspecified>| {
             document.map(|document| document.as_ref().to_vec()).map_err(|_| Error::Backend)
         };
-        match (algorithm, algorithm.family()) {
-            (Algorithm::ES256, _) => {
+        match algorithm {
+            KeyAlgorithm::Known(Algorithm::ES256) => {
                 pkcs8(signature::EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &random))
             }
-            (Algorithm::ES384, _) => {
+            KeyAlgorithm::Known(Algorithm::ES384) => {
                 pkcs8(signature::EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, &random))
             }
-            (Algorithm::EdDSA, _) => pkcs8(signature::Ed25519KeyPair::generate_pkcs8(&random)),
+            KeyAlgorithm::ES512 => es512::Key::generate_pkcs8(),
+            KeyAlgorithm::Known(Algorithm::EdDSA) => pkcs8(signature::Ed25519KeyPair::generate_pkcs8(&random)),
             // ring makes no RSA keys. `rsa` only generates here; every operation with the key is the backend's.
-            (_, AlgorithmFamily::Rsa) => {
+            rsa if rsa.is_rsa() => {
                 let key = rsa::RsaPrivateKey::new(&mut rand_core::UnwrapErr(getrandom::SysRng), RSA_BITS)
                     .map_err(|_| Error::Backend)?;
                 Ok(key.to_pkcs8_der().map_err(|_| Error::Encoding)?.as_bytes().to_vec())
             }
-            _ => Err(Error::AlgorithmUnsupported(algorithm)),
+            other => Err(Error::AlgorithmUnsupported(other.name())),
         }
     }
 
     /// A new key that lives only in this process.
-    pub fn generate(algorithm: Algorithm) -> Result<Self, Error> {
+    pub fn generate(algorithm: impl Into<KeyAlgorithm>) -> Result<Self, Error> {
+        let algorithm = algorithm.into();
         Self::from_pkcs8(algorithm, &Self::generate_pkcs8(algorithm)?)
     }
 
     /// A key from PKCS#8 DER; its `kid` is the RFC 7638 thumbprint.
-    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, Error> {
-        if algorithm.family() == AlgorithmFamily::Hmac {
-            return Err(Error::AlgorithmUnsupported(algorithm));
-        }
-        let signer = Signer::new(algorithm, pkcs8)?;
-        let mut jwk = public_jwk(&signer.kind, algorithm).ok_or(Error::KeyMalformed)?;
+    pub fn from_pkcs8(algorithm: impl Into<KeyAlgorithm>, pkcs8: &[u8]) -> Result<Self, Error> {
+        let algorithm = algorithm.into();
+        let material = match algorithm {
+            KeyAlgorithm::ES512 => Material::P521(es512::Key::from_pkcs8(pkcs8)?),
+            other if other.is_symmetric() => return Err(Error::AlgorithmUnsupported(other.name())),
+            KeyAlgorithm::Known(known) => Material::Backend(Signer::new(known, pkcs8)?),
+        };
+        let jwk = public_jwk(&material).ok_or(Error::KeyMalformed)?;
         let kid = URL_SAFE_NO_PAD.encode(thumbprint(&jwk).ok_or(Error::KeyMalformed)?);
-        jwk["alg"] = json!(algorithm);
-        jwk["use"] = json!("sig");
-        jwk["kid"] = json!(kid);
-        Ok(Self { signer, kid, jwk })
+        Ok(Self { material, algorithm, kid: String::new(), jwk }.with_kid(&kid))
     }
 
     /// A key from PEM: PKCS#8, or PKCS#1 for RSA.
-    pub fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<Self, Error> {
+    pub fn from_pem(algorithm: impl Into<KeyAlgorithm>, pem: &[u8]) -> Result<Self, Error> {
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| Error::Encoding)?;
         Self::from_pkcs8(algorithm, der.secret_der())
     }
 
-    /// The algorithm this key signs with.
-    pub fn algorithm(&self) -> Algorithm {
-        self.signer.algorithm
+    /// A key from the secret of an HMAC algorithm. Its JWK says nothing of the secret.
+    pub fn from_secret(algorithm: SigningAlgorithm, kid: &str, secret: &[u8]) -> Result<Self, Error> {
+        let (known, least) = match algorithm {
+            SigningAlgorithm::HS256 => (Algorithm::HS256, 32),
+            SigningAlgorithm::HS384 => (Algorithm::HS384, 48),
+            SigningAlgorithm::HS512 => (Algorithm::HS512, 64),
+            other => return Err(Error::AlgorithmUnsupported(other.name())),
+        };
+        if secret.len() < least {
+            return Err(Error::SecretSize { bytes: secret.len() });
+        }
+        let material = Material::Backend(Signer::new(known, secret)?);
+        let jwk = json!({"kty": "oct"});
+        Ok(Self { material, algorithm: algorithm.into(), kid: String::new(), jwk }.with_kid(kid))
+    }
+
+    /// The same under another `kid`.
+    pub fn with_kid(mut self, kid: &str) -> Self {
+        self.jwk["alg"] = json!(self.algorithm.name());
+        self.jwk["use"] = json!("sig");
+        self.jwk["kid"] = json!(kid);
+        self.kid = kid.to_owned();
+        self
+    }
+
+    /// The `alg` of what this key signs.
+    pub fn algorithm(&self) -> &'static str {
+        self.algorithm.name()
     }
 
     /// The key's id.
@@ -176,9 +220,7 @@ impl SigningKey {
 
     /// A JWT of these claims with this `typ`, `alg` and `kid` in its header.
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String, Error> {
-        let mut header = Header::new(self.signer.algorithm);
-        header.typ = Some(typ.to_owned());
-        header.kid = Some(self.kid.clone());
+        let header = Header { typ, alg: self.algorithm(), kid: &self.kid };
         let header = serde_json::to_vec(&header).map_err(|_| Error::Encoding)?;
         let claims = serde_json::to_vec(claims).map_err(|_| Error::Encoding)?;
         self.sign_parts(&header, &claims)
@@ -190,7 +232,10 @@ impl SigningKey {
         URL_SAFE_NO_PAD.encode_string(header, &mut token);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = self.signer.try_sign(token.as_bytes()).map_err(|_| Error::Backend)?;
+        let signature = match &self.material {
+            Material::Backend(signer) => signer.try_sign(token.as_bytes()).map_err(|_| Error::Backend)?,
+            Material::P521(key) => key.sign(token.as_bytes())?,
+        };
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
@@ -200,13 +245,20 @@ impl SigningKey {
 /// Names algorithm and `kid` only.
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey").field("algorithm", &self.signer.algorithm).field("kid", &self.kid).finish()
+        f.debug_struct("SigningKey").field("algorithm", &self.algorithm()).field("kid", &self.kid).finish()
     }
 }
 
-fn public_jwk(kind: &Kind, algorithm: Algorithm) -> Option<Value> {
+fn public_jwk(material: &Material) -> Option<Value> {
     let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    Some(match kind {
+    let signer = match material {
+        Material::Backend(signer) => signer,
+        Material::P521(key) => {
+            let (x, y) = key.coordinates();
+            return Some(json!({"kty": "EC", "crv": "P-521", "x": b64(&x), "y": b64(&y)}));
+        }
+    };
+    Some(match &signer.kind {
         Kind::Rsa(pair, _) => {
             let (n, e) = rsa_components(pair.public_key().as_ref())?;
             json!({"kty": "RSA", "n": b64(&n), "e": b64(&e)})
@@ -214,7 +266,7 @@ fn public_jwk(kind: &Kind, algorithm: Algorithm) -> Option<Value> {
         Kind::Ecdsa(pair) => {
             let point = pair.public_key().as_ref().get(1..)?;
             let (x, y) = point.split_at(point.len() / 2);
-            let crv = if algorithm == Algorithm::ES256 { "P-256" } else { "P-384" };
+            let crv = if signer.algorithm == Algorithm::ES256 { "P-256" } else { "P-384" };
             json!({"kty": "EC", "crv": crv, "x": b64(x), "y": b64(y)})
         }
         Kind::Ed25519(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key().as_ref())}),
@@ -306,10 +358,47 @@ SD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur
         install();
         let pkcs8 = SigningKey::generate_pkcs8(Algorithm::ES256).expect("a key");
         let token = jsonwebtoken::encode(
-            &Header::new(Algorithm::ES256),
+            &jsonwebtoken::Header::new(Algorithm::ES256),
             &json!({"exp": 4_102_444_800u64}),
             &EncodingKey::from_ec_der(&pkcs8),
         );
         assert_eq!(token.expect("a token").split('.').count(), 3);
+    }
+
+    #[test]
+    fn secrets_sign_under_a_given_kid_and_show_nothing() {
+        // R1
+        install();
+        let secret = [7; 64];
+        for (algorithm, known) in
+            [(SigningAlgorithm::HS256, Algorithm::HS256), (SigningAlgorithm::HS512, Algorithm::HS512)]
+        {
+            let key = SigningKey::from_secret(algorithm, "one", &secret).expect("a key");
+            let expected = json!({"kty": "oct", "alg": algorithm.name(), "use": "sig", "kid": "one"});
+            assert_eq!(*key.public_jwk(), expected);
+            let token = key.sign("JWT", &json!({"sub": "a"})).expect("a token");
+            let mut validation = Validation::new(known);
+            validation.required_spec_claims.clear();
+            let decoded = jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_secret(&secret), &validation);
+            assert_eq!(decoded.expect("a good signature").header.kid.as_deref(), Some("one"));
+        }
+        for (algorithm, secret) in [
+            (SigningAlgorithm::HS384, &secret[..47]),
+            (SigningAlgorithm::HS256, b""),
+            (SigningAlgorithm::RS256, &secret),
+        ] {
+            assert!(SigningKey::from_secret(algorithm, "one", secret).is_err(), "{algorithm:?}");
+        }
+        assert!(SigningKey::from_secret(SigningAlgorithm::HS384, "one", &secret[..48]).is_ok());
+        assert!(SigningKey::generate(SigningAlgorithm::HS256).is_err());
+    }
+
+    #[test]
+    fn a_key_may_have_its_owners_kid() {
+        let key = SigningKey::generate(SigningAlgorithm::EdDSA).expect("a key").with_kid("mine");
+        assert_eq!((key.kid(), &key.public_jwk()["kid"], key.algorithm()), ("mine", &json!("mine"), "EdDSA"));
+        let token = key.sign("at+jwt", &json!({})).expect("a token");
+        let header = URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a header")).expect("base64url");
+        assert_eq!(header, br#"{"typ":"at+jwt","alg":"EdDSA","kid":"mine"}"#);
     }
 }
