@@ -1,9 +1,10 @@
-//! Which names the Admin API answers to. A web page can make a browser connect to a local address under the page's own
-//! name (DNS rebinding) and then read the answers; it cannot make the browser send a `Host` that is not that name.
+//! Which names the Admin API answers to, and whose pages may change anything. A web page can make a browser connect to a
+//! local address under the page's own name (DNS rebinding) and then read the answers; it cannot make the browser send a
+//! `Host` that is not that name. It can have the browser send a bare POST to the right name, and then not leave `Origin` out.
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{Request, header, uri::Authority};
+use axum::http::{Method, Request, header, uri::Authority};
 
 /// Why a request is not answered.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,9 +15,13 @@ pub(super) enum Error {
     /// A name that is not ours.
     #[error("Host is not this Admin API: use localhost, a loopback address or the configured address")]
     Foreign,
+    /// Another site's page, or a local file's.
+    #[error("Origin is not this Admin API: no other page may change anything here")]
+    Page,
 }
 
-/// Accepts loopback names and addresses and the configured address; any literal address where that is unspecified.
+/// Accepts loopback names and addresses and the configured address; any literal address where that is unspecified. Changes
+/// are not taken from the pages of others (Fetch, 3.2: each POST and DELETE of a page carries its `Origin`).
 pub(super) fn check<B>(request: &Request<B>, configured: SocketAddr) -> Result<(), Error> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -29,7 +34,15 @@ pub(super) fn check<B>(request: &Request<B>, configured: SocketAddr) -> Result<(
             return Err(Error::Foreign);
         }
     }
-    Ok(())
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    let is_own = |origin: &[u8]| {
+        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str().as_bytes()))
+    };
+    match reads || request.headers().get_all(header::ORIGIN).iter().all(|origin| is_own(origin.as_bytes())) {
+        true => Ok(()),
+        false => Err(Error::Page),
+    }
 }
 
 fn is_ours(authority: &Authority, configured: IpAddr) -> bool {
@@ -81,6 +94,36 @@ mod tests {
             }
             let request = request.body(()).unwrap();
             assert_eq!(check(&request, configured.parse().unwrap()), expected, "{hosts:?} {uri} {configured}");
+        }
+    }
+
+    /// A3.
+    #[test]
+    fn pages_of_others_change_nothing() {
+        let own = "http://localhost:8001";
+        for (method, origins, expected) in [
+            ("POST", &[][..], Ok(())),
+            ("POST", &[own], Ok(())),
+            ("POST", &["HTTPS://LOCALHOST:8001"], Err(Error::Page)),
+            ("POST", &["https://LOCALHOST:8001"], Ok(())),
+            ("POST", &["http://localhost"], Err(Error::Page)),
+            ("POST", &["http://localhost:3000"], Err(Error::Page)),
+            ("POST", &["http://127.0.0.1:8001"], Err(Error::Page)),
+            ("POST", &["https://evil.example"], Err(Error::Page)),
+            ("POST", &["null"], Err(Error::Page)),
+            ("POST", &[""], Err(Error::Page)),
+            ("POST", &[own, "https://evil.example"], Err(Error::Page)),
+            ("DELETE", &["https://evil.example"], Err(Error::Page)),
+            ("PUT", &["https://evil.example"], Err(Error::Page)),
+            // Without leave to read it, the page does not see what it asked for.
+            ("GET", &["https://evil.example"], Ok(())),
+        ] {
+            let mut request = Request::builder().method(method).uri("/").header("host", "localhost:8001");
+            for origin in origins {
+                request = request.header("origin", *origin);
+            }
+            let request = request.body(()).unwrap();
+            assert_eq!(check(&request, "127.0.0.1:8001".parse().unwrap()), expected, "{method} {origins:?}");
         }
     }
 }
