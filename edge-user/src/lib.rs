@@ -18,6 +18,7 @@ pub mod http_server;
 pub mod identity;
 pub mod kept;
 pub mod kernel;
+pub mod keysets;
 pub mod metrics;
 pub mod oauth;
 pub mod penalty;

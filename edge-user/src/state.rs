@@ -1,6 +1,7 @@
-//! What survives a restart, in one SQLite file: the last good key sets now, more later.
+//! What survives a restart, in one SQLite file: the last good keys of issuers, and the key sets that the edge made.
 //!
-//! A file that cannot be opened, read or written costs a warning and the memory of it, never a verdict.
+//! A file that cannot be opened, read or written costs a warning and the memory of issuers' keys, never a verdict. What
+//! `keysets` keeps here is more than memory: there, an error is one.
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
@@ -8,8 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Schema steps; `user_version` counts how many of them a file has seen.
-const STEPS: &[&str] =
-    &["CREATE TABLE key_sets (source BLOB PRIMARY KEY, fetched_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT"];
+const STEPS: &[&str] = &[
+    "CREATE TABLE key_sets (source BLOB PRIMARY KEY, fetched_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT",
+    "CREATE TABLE signing_sets (name TEXT PRIMARY KEY, id BLOB NOT NULL UNIQUE, version INTEGER NOT NULL, \
+     revision INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT",
+];
 
 /// Why the file did not serve.
 #[derive(Debug, thiserror::Error)]
@@ -35,41 +39,45 @@ pub struct StoredKeys {
 #[derive(Clone, Debug)]
 pub struct State {
     pool: Option<SqlitePool>,
+    is_new: bool,
 }
 
 impl State {
     /// A state that forgets.
     pub fn in_memory() -> Self {
-        Self { pool: None }
+        Self { pool: None, is_new: false }
     }
 
     /// Opens or creates the file; falls back to memory with a warning.
     pub async fn open(path: &Path) -> Self {
         match Self::try_open(path).await {
-            Ok(pool) => Self { pool: Some(pool) },
+            Ok((pool, is_new)) => Self { pool: Some(pool), is_new },
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(path = %path.display(), error, "the store cannot be used; key sets stay in memory only");
+                tracing::warn!(path = %path.display(), error, "the store cannot be used: issuers' keys stay in memory only, generated key sets cannot be had");
                 Self::in_memory()
             }
         }
     }
 
-    async fn try_open(path: &Path) -> Result<SqlitePool, Error> {
+    /// The pool, and whether the file was made by this.
+    async fn try_open(path: &Path) -> Result<(SqlitePool, bool), Error> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
+            // A key that has signed must be there after a power cut.
+            .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new()
             .max_connections(2)
             .acquire_timeout(Duration::from_secs(10))
             .connect_with(options)
             .await?;
-        let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&pool).await?.try_get(0)?;
+        // Taken for writing at once: two processes that start on a new file must not both find it empty.
+        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut *transaction).await?.try_get(0)?;
         let seen = usize::try_from(version).ok().filter(|seen| *seen <= STEPS.len()).ok_or(Error::Newer(version))?;
-        let mut transaction = pool.begin().await?;
         for step in &STEPS[seen..] {
             sqlx::query(*step).execute(&mut *transaction).await?;
         }
@@ -78,7 +86,12 @@ impl State {
             sqlx::query(sqlx::AssertSqlSafe(bump)).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
-        Ok(pool)
+        Ok((pool, seen == 0))
+    }
+
+    /// Whether the file was made at this start, and so holds nothing of an earlier one.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The pool, for the parts that keep more than key sets here.
@@ -151,7 +164,7 @@ mod tests {
         state.pool().expect("a file").close().await;
         let full = SqliteConnectOptions::new().filename(&path).pragma("max_page_count", "8");
         let pool = SqlitePoolOptions::new().connect_with(full).await.expect("a file");
-        let state = State { pool: Some(pool) };
+        let state = State { pool: Some(pool), is_new: false };
         state.save_keys(&[1; 32], &keys(&"b".repeat(1 << 20))).await;
         assert_eq!(state.load_keys(&[1; 32]).await, Some(keys("a")));
         state.save_keys(&[1; 32], &keys("c")).await;
@@ -166,7 +179,7 @@ mod tests {
         std::fs::write(&garbage, "not a database, and long enough to have no valid header at all".repeat(20))
             .expect("a file");
         let newer = folder.path().join("newer");
-        let pool = State::try_open(&newer).await.expect("a file");
+        let (pool, _) = State::try_open(&newer).await.expect("a file");
         sqlx::query("PRAGMA user_version = 99").execute(&pool).await.expect("a version");
         pool.close().await;
         for path in [folder.path(), &garbage, &newer, Path::new("/nonexistent/edge.db")] {

@@ -2,6 +2,7 @@
 //! is left out. On the control runtime, never on a worker.
 
 mod guard;
+mod jwt_signer;
 mod openid_connect;
 mod status;
 
@@ -13,12 +14,13 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::http_server::{self, Limits};
+use crate::keysets::KeySets;
 use crate::metrics::Registry;
 use crate::oauth::GeneratedKeys;
 use crate::token::keys::KeySources;
@@ -38,6 +40,8 @@ pub struct AdminState {
     pub client_keys: Arc<GeneratedKeys>,
     /// The issuers in use.
     pub issuers: Arc<KeySources>,
+    /// The key sets that tokens are signed with.
+    pub key_sets: Arc<KeySets>,
     /// Where it listens: one of the names a client may call it by.
     pub address: SocketAddr,
 }
@@ -57,15 +61,12 @@ fn router(state: AdminState) -> Router {
     ];
     let mut router = Router::new();
     for (path, read) in reads {
-        let read = read.options(async || (StatusCode::NO_CONTENT, [("allow", "GET, HEAD, OPTIONS")]));
+        let read = readable(read);
         router = router.route(path, read.clone());
         if path != "/" {
             router = router.route(&format!("{path}/"), read);
         }
     }
-    let deletable = |read: MethodRouter<AdminState>| {
-        read.options(async || (StatusCode::NO_CONTENT, [("allow", "DELETE, GET, HEAD, OPTIONS")]))
-    };
     for path in ["/openid-connect/jwks", "/openid-connect/jwks/"] {
         router = router.route(path, deletable(get(openid_connect::jwks).delete(openid_connect::rotate)));
     }
@@ -74,6 +75,14 @@ fn router(state: AdminState) -> Router {
     }
     let issuer = get(openid_connect::issuer).delete(openid_connect::forget);
     router = router.route("/openid-connect/issuers/{*issuer}", deletable(issuer));
+    for slash in ["", "/"] {
+        let set = deletable(get(jwt_signer::set).delete(jwt_signer::delete));
+        let rotate = post(jwt_signer::rotate);
+        router = router
+            .route(&format!("/jwt-signer/jwks{slash}"), readable(get(jwt_signer::sets)))
+            .route(&format!("/jwt-signer/jwks/{{set}}{slash}"), set)
+            .route(&format!("/jwt-signer/jwks/{{set}}/rotate{slash}"), allowing(rotate, "OPTIONS, POST"));
+    }
     router
         .fallback(async || message(StatusCode::NOT_FOUND, "Not found"))
         .method_not_allowed_fallback(async || message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))
@@ -84,6 +93,18 @@ fn router(state: AdminState) -> Router {
             }
         }))
         .with_state(state)
+}
+
+fn readable(methods: MethodRouter<AdminState>) -> MethodRouter<AdminState> {
+    allowing(methods, "GET, HEAD, OPTIONS")
+}
+
+fn deletable(methods: MethodRouter<AdminState>) -> MethodRouter<AdminState> {
+    allowing(methods, "DELETE, GET, HEAD, OPTIONS")
+}
+
+fn allowing(methods: MethodRouter<AdminState>, names: &'static str) -> MethodRouter<AdminState> {
+    methods.options(move || async move { (StatusCode::NO_CONTENT, [("allow", names)]) })
 }
 
 /// An error body of Kong's.

@@ -119,16 +119,22 @@ fn answer(body: Value) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::admin::router;
     use crate::http_server::Limits;
     use crate::http_server::tests::Running;
+    use crate::keysets::KeySets;
     use crate::metrics::Registry;
     use crate::plugin::PluginEnv;
     use std::sync::Arc;
 
     async fn admin() -> Running {
+        admin_with(PluginEnv::default().key_sets().clone()).await
+    }
+
+    /// An Admin API with these key sets.
+    pub(in crate::admin) async fn admin_with(key_sets: Arc<KeySets>) -> Running {
         let registry = Registry::new("1.2.3", Uuid::nil());
         let worker = registry.worker();
         worker.accepted.add(3);
@@ -152,6 +158,7 @@ mod tests {
             }),
             client_keys: Arc::default(),
             issuers: PluginEnv::default().keys().clone(),
+            key_sets,
             address: "127.0.0.1:8001".parse().unwrap(),
         };
         Running::start(router(state), Limits::default()).await

@@ -35,6 +35,7 @@ use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::kept::{self, KeptConnections};
 use crate::kernel::{self, DenyList, Kernel, Lane, SAMPLE_EVERY, Sample, SampleReader};
+use crate::keysets::{self, Keeping, KeySets};
 use crate::metrics::{self, Exposition, Kind, Registry};
 use crate::penalty::{self, Penalties};
 use crate::plugin::{PLUGINS, PluginEnv};
@@ -120,6 +121,8 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     register(&registry, &kernel, &verdicts, &env, &access_log, &error_log);
     let plugins = env.plugins.clone();
     registry.register(move |to: &mut Exposition| plugins.collect(to));
+    let key_sets = env.plugins.key_sets().clone();
+    registry.register(move |to: &mut Exposition| key_sets.collect(to));
     let collected = penalties.clone();
     registry.register(move |to: &mut Exposition| collected.collect(to));
     registry.configured(1);
@@ -323,8 +326,14 @@ fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv
     let http =
         HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
-    let keys = KeySources::new(http, state, control.handle().clone(), policy);
-    PluginEnv::new(keys, control.handle().clone()).with_secrets(settings.secrets.key.as_ref())
+    let control = control.handle().clone();
+    let secrets = settings.secrets.key.as_ref();
+    let keeping = Keeping::new(settings.key_sets.private_keys, secrets, state.clone());
+    let (publish_ahead, wait) = (settings.key_sets.publish_ahead, settings.timeouts.key_wait);
+    let signing = keysets::Policy { publish_ahead, wait, ..keysets::Policy::default() };
+    let key_sets = KeySets::new(http.clone(), keeping, control.clone(), signing);
+    let keys = KeySources::new(http, state, control.clone(), policy);
+    PluginEnv::new(keys, control).with_secrets(secrets).with_key_sets(key_sets)
 }
 
 /// Writes what the kernel dropped to the access log, one line a sample.
@@ -370,6 +379,7 @@ fn serve_admin(
         configuration,
         client_keys: env.plugins.client_keys().clone(),
         issuers: env.plugins.keys().clone(),
+        key_sets: env.plugins.key_sets().clone(),
         address,
     };
     tokio::spawn(admin::serve(listener, state, drained(phases)));

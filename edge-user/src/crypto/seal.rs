@@ -1,4 +1,4 @@
-//! Sealing what leaves the process but must stay its own: values in a shared cache now, private keys at rest later.
+//! Sealing what leaves the process but must stay its own: values in a shared cache, private keys at rest.
 //!
 //! The node's secrets key never seals anything itself: each purpose has a key of its own (HKDF-SHA-256, RFC 5869), and
 //! each entry one of that purpose's, so that random nonces stay far from the bound of AES-GCM (NIST SP 800-38D, 8.3)
@@ -99,6 +99,8 @@ pub enum Purpose {
     FleetNames,
     /// Values in the fleet's cache.
     FleetValues,
+    /// Key sets in the node's store.
+    KeySets,
 }
 
 impl Purpose {
@@ -106,6 +108,7 @@ impl Purpose {
         match self {
             Self::FleetNames => b"fleet cache names",
             Self::FleetValues => b"fleet cache values",
+            Self::KeySets => b"key sets",
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::config::snapshot::{Protocol, Protocols};
 use crate::crypto::seal::SecretsKey;
 use crate::http::head::Head;
 use crate::http_client::HttpClient;
+use crate::keysets::{self, Keeping, KeySets};
 use crate::metrics::Exposition;
 use crate::oauth;
 use crate::oauth::fleet::Fleets;
@@ -90,6 +91,7 @@ pub struct PluginEnv {
     client_keys: Arc<oauth::GeneratedKeys>,
     rates: Arc<Rates>,
     proofs: Arc<Ledger>,
+    key_sets: Arc<KeySets>,
     /// Held by each instance that wants the health of targets among the metrics.
     health: Arc<()>,
 }
@@ -118,6 +120,12 @@ impl PluginEnv {
             control: control.clone(),
             endpoints: Arc::new(oauth::Endpoints::new(keys.http().clone())),
             client_keys: Arc::default(),
+            key_sets: Arc::new(KeySets::new(
+                keys.http().clone(),
+                Keeping::Memory,
+                control.clone(),
+                keysets::Policy::default(),
+            )),
             keys: Arc::new(keys),
             node: Arc::new(Node::new()),
             fleets: Arc::new(Fleets::new(None, redis.clone())),
@@ -133,6 +141,16 @@ impl PluginEnv {
     /// The same with the node's secrets key, under which a fleet shares what it knows.
     pub fn with_secrets(self, key: Option<&SecretsKey>) -> Self {
         Self { fleets: Arc::new(Fleets::new(key, self.redis.clone())), ..self }
+    }
+
+    /// The same with other key sets than those in memory.
+    pub fn with_key_sets(self, key_sets: KeySets) -> Self {
+        Self { key_sets: Arc::new(key_sets), ..self }
+    }
+
+    /// The key sets that tokens are signed with.
+    pub fn key_sets(&self) -> &Arc<KeySets> {
+        &self.key_sets
     }
 
     /// Where issuers' keys come from.

@@ -5,6 +5,7 @@
 mod cidr;
 mod dns;
 mod identity;
+mod key_sets;
 mod penalty;
 mod ports;
 mod read;
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub use cidr::{Cidr, CidrSet};
 pub use dns::{Dns, RecordType};
 pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
+pub use key_sets::{KeySets, PrivateKeys};
 pub use penalty::{Penalty, PenaltyMode};
 pub use ports::PortRange;
 pub(crate) use read::read;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub store: Store,
     /// `[secrets]`
     pub secrets: Secrets,
+    /// `[key_sets]`
+    pub key_sets: KeySets,
     /// `[log]`
     pub log: Log,
     /// `[admin]`; `None` where it is off.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::dns::dns;
 use super::identity::identity;
+use super::key_sets::key_sets;
 use super::penalty::penalty;
 use super::secrets::secrets;
 use super::{
@@ -115,6 +116,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
             path: resolve_path(base, r.string("path").unwrap_or("edge.db")),
         }),
         secrets: section(&mut reader, "secrets", |r| secrets(r, base, env)),
+        key_sets: section(&mut reader, "key_sets", key_sets),
         log: section(&mut reader, "log", |r| log(r, base, env)),
         admin: section(&mut reader, "admin", admin),
         identity: reader.object("identity").and_then(|section| identity(section, base)),

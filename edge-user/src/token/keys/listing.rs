@@ -45,10 +45,27 @@ impl Inner {
 impl KeySource {
     /// Has everything fetched anew now, whatever is known and whatever failed before. Until it came the last good keys
     /// stay in force.
-    fn forget(self: &Arc<Self>) {
+    pub fn forget(self: &Arc<Self>) {
         self.start();
         self.inner().forgotten = true;
         self.take_off_again();
+    }
+
+    /// The same, and waits for its end: whether everything could be fetched.
+    pub async fn fetch_anew(self: &Arc<Self>) -> bool {
+        let mut done = self.done.subscribe();
+        self.forget();
+        let ended = async {
+            // A flight that was under way ends first, and counts for nothing.
+            while done.changed().await.is_ok() {
+                let inner = self.inner();
+                if !inner.forgotten && !inner.flight {
+                    return;
+                }
+            }
+        };
+        let limit = self.settings.options.timeout + self.shared.policy.key_wait;
+        tokio::time::timeout(limit, ended).await.is_ok() && self.inner().failures == 0
     }
 
     /// Another flight, where one is wanted that has yet to begin.
@@ -59,7 +76,8 @@ impl KeySource {
         }
     }
 
-    fn listed(&self) -> Listed {
+    /// What is told of it.
+    pub fn listed(&self) -> Listed {
         let documents = self.inner().documents.clone();
         let discovered = documents.discovered.map(|discovered| discovered.fetched_ms);
         let fetched = discovered.or(documents.sets.first().map(|set| set.fetched_ms));

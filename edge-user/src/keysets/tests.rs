@@ -1,0 +1,119 @@
+mod fetched;
+mod named;
+mod privacy;
+mod stored;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::runtime::Handle;
+
+use super::*;
+
+const ES256: SigningAlgorithm = SigningAlgorithm::ES256;
+const EDDSA: SigningAlgorithm = SigningAlgorithm::EdDSA;
+const MINUTE_MS: i64 = 60_000;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A clock that stands until it is moved.
+#[derive(Clone)]
+struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(1_800_000_000_000)))
+    }
+
+    fn advance(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Keys sign after a minute; no RSA keys, which take long to make.
+    fn policy(&self) -> Policy {
+        let clock = self.0.clone();
+        let clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        Policy { wait: Duration::from_secs(20), algorithms: [ES256, EDDSA].into(), clock, ..Policy::default() }
+    }
+}
+
+fn http() -> HttpClient {
+    HttpClient::new(&[]).expect("a client")
+}
+
+fn secrets_key(digit: char) -> SecretsKey {
+    SecretsKey::from_text(&digit.to_string().repeat(64)).expect("a key")
+}
+
+/// Sets in memory.
+fn in_memory(clock: &Clock) -> Arc<KeySets> {
+    Arc::new(KeySets::new(http(), Keeping::Memory, Handle::current(), clock.policy()))
+}
+
+/// Sets in a file, as one process opens it.
+async fn in_file(path: &Path, digit: char, clock: &Clock) -> Arc<KeySets> {
+    let vault = Vault::new(State::open(path).await, &secrets_key(digit));
+    Arc::new(KeySets::new(http(), Keeping::Sealed(vault), Handle::current(), clock.policy()))
+}
+
+fn named(sets: &Arc<KeySets>, name: &str) -> Arc<KeySet> {
+    sets.set(SetSettings { origin: Origin::Named(name.into()), rotate_period: None })
+}
+
+fn kid(key: &crypto::sign::SigningKey) -> String {
+    key.kid().to_owned()
+}
+
+/// The kid that signs now.
+fn signs(set: &KeySet) -> String {
+    kid(&set.signing_key(ES256).expect("a key"))
+}
+
+/// The kids of published keys.
+fn kids(keys: &[serde_json::Value]) -> Vec<String> {
+    keys.iter().map(|key| key["kid"].as_str().expect("a kid").to_owned()).collect()
+}
+
+async fn until(mut condition: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the condition never held");
+}
+
+/// What is logged by this thread while the guard lives.
+fn captured() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    struct To(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for To {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Arc::<Mutex<Vec<u8>>>::default();
+    let to = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || To(to.clone())).finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+fn text(log: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8(lock(log).clone()).expect("text")
+}
+
+/// The numbers whose lines begin so.
+fn number(sets: &KeySets, line: &str) -> String {
+    let mut to = Exposition::default();
+    sets.collect(&mut to);
+    let text = to.finish();
+    let found = text.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("{line} in {text}")).to_owned()
+}
