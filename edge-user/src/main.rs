@@ -125,6 +125,9 @@ struct ExplainArguments {
     /// The token's file; `-` is standard input. A token has no place on a command line, which others can read.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The file of the channel token, which jwt-signer looks for beside the other.
+    #[arg(long, value_name = "FILE")]
+    channel_token_file: Option<PathBuf>,
     /// The request's method, which a DPoP proof names.
     #[arg(long, default_value = "GET")]
     method: String,
@@ -208,9 +211,9 @@ fn main() -> ExitCode {
 const UNKNOWN: u8 = 2;
 
 fn explain(arguments: ExplainArguments) -> ExitCode {
-    let ExplainArguments { config, route, token_file, method, path, dpop_file, client_cert_file, cookie_file, json } =
-        arguments;
-    let files = explain::Files { token_file, dpop_file, client_cert_file, cookie_file };
+    let ExplainArguments { config, route, method, path, json, .. } = arguments;
+    let ExplainArguments { token_file, channel_token_file, dpop_file, client_cert_file, cookie_file, .. } = arguments;
+    let files = explain::Files { token_file, channel_token_file, dpop_file, client_cert_file, cookie_file };
     let report = app::log_to_stderr().and_then(|_log| {
         let shown = explain::Shown::read(method, path, &files)?;
         Ok(explain::explain(&explain::Question { config, route, shown })?)

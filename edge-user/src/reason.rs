@@ -45,6 +45,8 @@ reasons! {
     RoleMissing = "role_missing", "a required role is missing from the bearer token";
     GroupMissing = "group_missing", "a required group is missing from the bearer token";
     ClaimForbidden = "claim_forbidden", "a forbidden claim stands in the bearer token";
+    ClaimMissing = "claim_missing", "a required claim is missing from the bearer token";
+    SubjectNotAllowed = "subject_not_allowed", "the subject of the bearer token is not allowed";
     IdTokenUsed = "id_token_used", "an ID token was used as bearer token";
     ProfileViolated = "profile_violated", "the bearer token is not what RFC 9068 demands of an access token";
     DomainNotAllowed = "domain_not_allowed", "the bearer token is of a domain (hd) that is not allowed";
@@ -100,6 +102,8 @@ reasons! {
     AddressNotAllowed = "address_not_allowed", "ip-restriction refused the client's address";
     PayloadTooLarge = "payload_too_large", "request-size-limiting refused the body's size";
     LengthRequired = "length_required", "request-size-limiting wants a Content-Length";
+    SigningFailed = "signing_failed", "the token for the upstream could not be signed";
+    TokenUnlocated = "token_unlocated", "a token is required, and no header is configured that may bear it";
     GroupNotAllowed = "group_not_allowed", "acl refused the caller's groups";
     CallerUnknown = "caller_unknown", "acl found neither a credential nor groups";
     RateLimited = "rate_limited", "a limit of rate-limiting is exceeded";

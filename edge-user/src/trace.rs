@@ -45,6 +45,8 @@ checks! {
     Acr = "acr", "`acr` (RFC 9470).";
     MaxAge = "max_age", "`auth_time` (RFC 9470).";
     ClaimsForbidden = "claims_forbidden", "Claims that must be absent.";
+    ClaimsRequired = "claims_required", "Claims that must be there.";
+    Subject = "subject", "`sub`";
     Audience = "audience", "`audience_required`";
     Scopes = "scopes", "`scopes_required`";
     Groups = "groups", "`groups_required`";
@@ -93,6 +95,8 @@ impl Check {
             Reason::AcrInsufficient => Self::Acr,
             Reason::AuthenticationTooOld => Self::MaxAge,
             Reason::ClaimForbidden => Self::ClaimsForbidden,
+            Reason::ClaimMissing => Self::ClaimsRequired,
+            Reason::SubjectNotAllowed => Self::Subject,
             Reason::AudienceNotAllowed => Self::Audience,
             Reason::ScopeMissing => Self::Scopes,
             Reason::GroupMissing => Self::Groups,
@@ -140,6 +144,7 @@ pub struct Trace {
     steps: RefCell<Vec<(Check, Outcome, String)>>,
     key: RefCell<Option<KeyUse>>,
     refused: Cell<Option<Reason>>,
+    subject: Cell<Option<&'static str>>,
 }
 
 impl Trace {
@@ -169,6 +174,11 @@ impl Trace {
         self.refused.get()
     }
 
+    /// Which token it is about, where a plugin looks at several: the last one that it began with.
+    pub fn subject(&self) -> Option<&'static str> {
+        self.subject.get()
+    }
+
     /// A token is judged again after a wait: the later word counts.
     fn note(&self, check: Check, outcome: Outcome, found: String) {
         let mut steps = self.steps.borrow_mut();
@@ -185,6 +195,16 @@ impl<'a> Observer<'a> {
     /// One that hears everything.
     pub fn of(trace: &'a Trace) -> Self {
         Self(Some(trace))
+    }
+
+    /// The checks of another token begin.
+    #[inline]
+    pub fn begin(self, subject: &'static str) {
+        if let Some(trace) = self.0 {
+            trace.steps.borrow_mut().clear();
+            trace.key.take();
+            trace.subject.set(Some(subject));
+        }
     }
 
     /// What became of a check.

@@ -264,6 +264,7 @@ impl Worker {
     pub fn note_refusal(&self, context: &Context<'_>, refusal: &crate::plugin::Refusal<'_>) {
         let consumer = context.notes.caller.consumer.as_deref();
         let line = Refusal {
+            plugin: refusal.plugin,
             reason: refusal.reason,
             request_id: context.request_id.as_str(),
             client: context.client,

@@ -194,3 +194,27 @@ fn a_broken_surrounding_fails() {
     let (code, out, _) = run("doctor", &path, &[], "");
     assert_eq!((code, out.as_str()), (2, ""));
 }
+
+#[test]
+fn the_parties_of_a_signer_are_asked_too() {
+    let (issuer, dir) = (Issuer::start(&[&Key::es256("es-1")]), tempfile::tempdir().unwrap());
+    let config = json!({"access_token_jwks_uri": format!("{}/jwks", issuer.url()), "channel_token_optional": true,
+        "access_token_introspection_endpoint": format!("{}/introspect", issuer.url())});
+    let setup =
+        Setup::new(super::jwt_signer::signed("http://127.0.0.1:9", config)).section(super::jwt_signer::IN_MEMORY);
+    let path = setup.write(dir.path(), free_address()).unwrap();
+    let examine = || {
+        let (code, out, err) = run("doctor", &path, &["--json"], "");
+        (code, serde_json::from_str::<Value>(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}")))
+    };
+    let (_, report) = examine();
+    for check in ["jwks", "introspection", "dns"] {
+        assert_eq!(level(&report, check).0, "ok", "{check}: {report}");
+    }
+    issuer.fail(Fault::Status(500));
+    let (code, report) = examine();
+    assert_ne!(code, 0);
+    for check in ["jwks", "introspection"] {
+        assert_eq!(level(&report, check).0, "failed", "{check}: {report}");
+    }
+}

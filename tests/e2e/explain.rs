@@ -18,7 +18,7 @@ use super::possession::{proof, thumbprint};
 use super::{AUDIENCE, Guarded, bearer, entities, guarded, plus, with_token};
 
 /// Every check, in the order of the flow.
-const CHECKS: [&str; 29] = [
+const CHECKS: [&str; 31] = [
     "credential",
     "grant",
     "shape",
@@ -39,6 +39,8 @@ const CHECKS: [&str; 29] = [
     "acr",
     "max_age",
     "claims_forbidden",
+    "claims_required",
+    "subject",
     "audience",
     "scopes",
     "groups",
@@ -75,14 +77,14 @@ fn checks_of(reason: &str) -> &'static [&'static str] {
 }
 
 /// What one run said.
-struct Said {
-    code: i32,
-    out: String,
+pub(super) struct Said {
+    pub(super) code: i32,
+    pub(super) out: String,
     err: String,
 }
 
 impl Said {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
     }
 }
@@ -105,7 +107,7 @@ pub(super) fn run(command: &str, config: &Path, arguments: &[&str], input: &str)
 }
 
 /// Explains a token, which is nowhere in what is said.
-fn explain(config: &Path, arguments: &[&str], token: &str) -> Said {
+pub(super) fn explain(config: &Path, arguments: &[&str], token: &str) -> Said {
     let (code, out, err) = run("explain", config, &[&["--token-file", "-"], arguments].concat(), token);
     let signature = token.rsplit('.').next().unwrap_or_default();
     for secret in [token, signature].into_iter().filter(|secret| secret.len() > 16) {
@@ -129,7 +131,7 @@ fn explained(good: &Guarded, token: &str) -> Value {
 }
 
 /// All checks are there, in order; none is reached after the one that failed, but for the anonymous consumer.
-fn is_in_order(report: &Value) {
+pub(super) fn is_in_order(report: &Value) {
     let checks = report["checks"].as_array().unwrap();
     let names: Vec<&str> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
     assert_eq!(names, CHECKS);
@@ -197,9 +199,10 @@ fn the_text_names_the_change_that_would_help() {
     assert!(said.out.contains("key      kid \"es-1\", ES256, from http://"), "{}", said.out);
     let route = json!([{"name": "open", "paths": ["/"]}]);
     let plain = Setup::new(entities(&good.upstream.url(), route)).start();
-    for (config, route, words) in
-        [(&config, "nobody", "there are: all"), (&plain.path("edge.toml"), "open", "has no openid-connect")]
-    {
+    for (config, route, words) in [
+        (&config, "nobody", "there are: all"),
+        (&plain.path("edge.toml"), "open", "neither openid-connect nor jwt-signer"),
+    ] {
         let said = explain(config, &["--route", route], &token);
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{route}");
         assert!(said.err.contains(words), "{}", said.err);

@@ -22,6 +22,7 @@ mod harness;
 mod headers;
 mod http2;
 mod introspection;
+mod jwt_signer;
 mod keys;
 mod limits;
 mod logs;

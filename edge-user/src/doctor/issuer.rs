@@ -14,12 +14,15 @@ use super::Report;
 use super::host::{days_left, listed};
 use crate::crypto;
 use crate::oauth::{FailureKind, Said};
+use crate::plugin::jwt_signer::JwtSigner;
 use crate::plugin::openid_connect::OpenidConnect;
 use crate::tls::{self, ClientTls};
 use crate::token::introspection::Extras;
 use crate::token::keys::{Document, Error, KeySource, Survey};
 use crate::trace::Check;
 
+/// The check of who is asked about tokens.
+const INTROSPECTION: &str = "introspection";
 /// From here on clocks differ by too much.
 const SKEW_MS: i64 = 5000;
 /// For a connection of our own.
@@ -38,13 +41,35 @@ pub(super) async fn examine(plugin: &OpenidConnect, route: &str, report: &mut Re
                 metadata = Some(known.clone());
             }
         }
-        clock(&surveys, plugin, &subject, report);
+        clock(&surveys, plugin.validator().settings().leeway, &subject, report);
         hosts(&surveys, report).await;
         if let Some(url) = metadata.and_then(|metadata| metadata.token_endpoint) {
             token_endpoint(keys, &url, plugin, report).await;
         }
     }
     introspection(plugin, &subject, report).await;
+}
+
+/// Looks at those who verify the tokens of a `jwt-signer`.
+pub(super) async fn examine_signer(plugin: &JwtSigner, route: &str, report: &mut Report) {
+    for (party, validator) in plugin.validators() {
+        let subject = format!("{party} (route {route})");
+        if let Some(keys) = validator.keys() {
+            let surveys = keys.survey().await;
+            surveys.iter().for_each(|survey| documents(survey, report));
+            clock(&surveys, validator.settings().leeway, &subject, report);
+            hosts(&surveys, report).await;
+        }
+        let Some(remote) = validator.remote() else { continue };
+        match remote.who.ask(random_token().as_bytes(), &Extras::default()).await {
+            Ok(said) => random(&said, &subject, report),
+            Err(unanswered) => {
+                let remedy =
+                    "`…_introspection_endpoint` and `…_introspection_authorization`, and the client at the issuer";
+                report.fail(INTROSPECTION, &subject, unanswered.fault, remedy);
+            }
+        }
+    }
 }
 
 fn documents(survey: &Survey, report: &mut Report) {
@@ -100,9 +125,8 @@ fn supports(plugin: &OpenidConnect, metadata: &Value, subject: &str, report: &mu
     }
 }
 
-fn clock(surveys: &[Survey], plugin: &OpenidConnect, subject: &str, report: &mut Report) {
+fn clock(surveys: &[Survey], leeway: Duration, subject: &str, report: &mut Report) {
     let Some(skew_ms) = surveys.iter().find_map(|survey| survey.skew_ms) else { return };
-    let leeway = plugin.validator().settings().leeway;
     let text = format!(
         "the issuer's clock is {:.1} s {} this one; leeway {} s",
         skew_ms.unsigned_abs() as f64 / 1000.0,
@@ -179,15 +203,9 @@ async fn token_endpoint(keys: &KeySource, url: &str, plugin: &OpenidConnect, rep
 
 /// Asks about a token that nobody ever got.
 async fn introspection(plugin: &OpenidConnect, subject: &str, report: &mut Report) {
-    const AREA: &str = "introspection";
     let Some(asked) = plugin.introspection() else { return };
-    let token = URL_SAFE_NO_PAD.encode(crypto::random::<24>());
-    match asked.ask(token.as_bytes(), &Extras::default()).await {
-        Ok(Said::Inactive) => report.ok(AREA, subject, "takes the edge's credentials, and knows no random token"),
-        Ok(Said::Active { .. }) => {
-            let remedy = "the endpoint's URL and the issuer: it says so of every token";
-            report.fail(AREA, subject, "says that a random token is active", remedy);
-        }
+    match asked.ask(random_token().as_bytes(), &Extras::default()).await {
+        Ok(said) => random(&said, subject, report),
         Err(failure) => {
             let remedy = match failure.kind {
                 FailureKind::Credentials => {
@@ -196,7 +214,22 @@ async fn introspection(plugin: &OpenidConnect, subject: &str, report: &mut Repor
                 FailureKind::NoEndpoint => "`introspection_endpoint`, which the issuer does not name",
                 _ => "the endpoint's URL, its network and its TLS trust",
             };
-            report.fail(AREA, subject, super::chain(&failure), remedy);
+            report.fail(INTROSPECTION, subject, super::chain(&failure), remedy);
+        }
+    }
+}
+
+fn random_token() -> String {
+    URL_SAFE_NO_PAD.encode(crypto::random::<24>())
+}
+
+/// What an issuer said of a random token.
+fn random(said: &Said, subject: &str, report: &mut Report) {
+    match said {
+        Said::Inactive => report.ok(INTROSPECTION, subject, "takes the edge's credentials, and knows no random token"),
+        Said::Active { .. } => {
+            let remedy = "the endpoint's URL and the issuer: it says so of every token";
+            report.fail(INTROSPECTION, subject, "says that a random token is active", remedy);
         }
     }
 }

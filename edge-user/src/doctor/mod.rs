@@ -43,11 +43,20 @@ pub fn examine(path: &Path) -> Result<Report, Error> {
     let mut seen: Vec<[u8; 32]> = Vec::new();
     for route in &snapshot.routes {
         for instance in route.plugins.slots.iter().flat_map(|slot| slot.defaults.iter()) {
-            let Plugin::OpenidConnect(plugin) = &instance.1.plugin else { continue };
-            let id = *plugin.validator().id();
-            if !seen.contains(&id) {
-                seen.push(id);
-                control.block_on(issuer::examine(plugin, &route.label, &mut report));
+            let mut is_new = |id: &[u8; 32]| {
+                !seen.contains(id) && {
+                    seen.push(*id);
+                    true
+                }
+            };
+            match &instance.1.plugin {
+                Plugin::OpenidConnect(plugin) if is_new(plugin.validator().id()) => {
+                    control.block_on(issuer::examine(plugin, &route.label, &mut report));
+                }
+                Plugin::JwtSigner(plugin) if plugin.validators().any(|(_, validator)| is_new(validator.id())) => {
+                    control.block_on(issuer::examine_signer(plugin, &route.label, &mut report));
+                }
+                _ => {}
             }
         }
     }

@@ -3,30 +3,30 @@
 //! It loads the configuration that `edge run` would, asks the issuers that the edge would ask, and lets the very plugin
 //! decide that decides requests; its `trace::Observer` hears what each check found. Nothing is written or kept.
 
+mod guard;
 mod remedy;
 mod report;
 mod request;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
 pub use self::report::{Report, Verdict};
 pub use self::request::{FileError, Files, Secret, Shown};
 
-use self::remedy::Remedy;
+use self::guard::{Guard, guards};
 use self::report::{Clock, Row};
+use self::request::Built;
 use crate::app;
 use crate::config::problem::Problems;
 use crate::config::snapshot::{Protocol, Route, Snapshot};
-use crate::plugin::openid_connect::OpenidConnect;
-use crate::plugin::{Access, Caller, Notes, Plugin};
+use crate::plugin::{Access, Notes};
 use crate::proxy::connection::Connection;
 use crate::reason::Reason;
 use crate::settings::Settings;
 use crate::token::Now;
-use crate::token::cache::VerdictCache;
+use crate::token::cache::{LocalCache, VerdictCache};
 use crate::token::explain::expires_unix_ms;
 use crate::token::keys::Survey;
 use crate::trace::{Check, Observer, Trace};
@@ -44,6 +44,15 @@ pub struct Question {
     pub shown: Shown,
 }
 
+/// What a question is asked of.
+struct Asked<'q> {
+    control: &'q Runtime,
+    settings: &'q Settings,
+    snapshot: &'q Snapshot,
+    route: &'q Route,
+    https: bool,
+}
+
 /// Why nothing can be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,7 +66,7 @@ pub enum Error {
     #[error("no route {0:?}; there are: {1}")]
     Route(String, String),
     /// The route looks at no token.
-    #[error("route {0:?} has no openid-connect")]
+    #[error("route {0:?} has neither openid-connect nor jwt-signer")]
     Open(String),
     /// The request is none that the edge takes.
     #[error("{0}")]
@@ -72,8 +81,12 @@ pub fn explain(question: &Question) -> Result<Report, Error> {
     let route = find(&snapshot, &question.route)?;
     let https = question.shown.is_https().unwrap_or(!route.protocols.contains(Protocol::Http));
     let protocol = if https { Protocol::Https } else { Protocol::Http };
-    let plugin = guard(route, protocol).ok_or_else(|| Error::Open(question.route.clone()))?;
-    run(&control, &settings, &snapshot, route, plugin, &question.shown, https)
+    let guards = guards(route, protocol);
+    if guards.is_empty() {
+        return Err(Error::Open(question.route.clone()));
+    }
+    let asked = Asked { control: &control, settings: &settings, snapshot: &snapshot, route, https };
+    run(&asked, &guards, &question.shown)
 }
 
 fn find<'s>(snapshot: &'s Snapshot, wanted: &str) -> Result<&'s Route, Error> {
@@ -84,41 +97,48 @@ fn find<'s>(snapshot: &'s Snapshot, wanted: &str) -> Result<&'s Route, Error> {
     })
 }
 
-/// The route's instance; it is for every caller.
-fn guard(route: &Route, protocol: Protocol) -> Option<&Arc<OpenidConnect>> {
-    let chosen = route.plugins.slots.iter().filter_map(|slot| slot.choose(protocol, &Caller::default()));
-    chosen.into_iter().find_map(|plugin| match plugin {
-        Plugin::OpenidConnect(plugin) => Some(plugin),
-        _ => None,
-    })
+/// Shows the request to each plugin that looks at tokens, up to the first that refuses it.
+fn run(asked: &Asked<'_>, guards: &[Guard<'_>], shown: &Shown) -> Result<Report, Error> {
+    let cache = VerdictCache::new(CACHE_BYTES).local();
+    let connection: Connection = shown.connection(asked.https);
+    let mut notes = Notes::default();
+    let mut built = shown.build(guards, asked.snapshot, asked.https, &mut notes).map_err(Error::Request)?;
+    let mut before = Vec::new();
+    for guard in guards {
+        let report = judge(asked, *guard, shown, &mut built, &mut notes, (&connection, &cache));
+        let goes_on = matches!(report.verdict, Verdict::Passes | Verdict::PassesAsAnonymous);
+        if !goes_on || before.len() + 1 == guards.len() {
+            return Ok(Report { before, ..report });
+        }
+        before.push(report);
+    }
+    Err(Error::Open(asked.route.label.to_string()))
 }
 
-fn run(
-    control: &Runtime,
-    settings: &Settings,
-    snapshot: &Snapshot,
-    route: &Route,
-    plugin: &OpenidConnect,
+/// What one plugin makes of it.
+fn judge(
+    asked: &Asked<'_>,
+    guard: Guard<'_>,
     shown: &Shown,
-    https: bool,
-) -> Result<Report, Error> {
+    built: &mut Built,
+    notes: &mut Notes,
+    (connection, cache): (&Connection, &LocalCache),
+) -> Report {
     let trace = Trace::default();
-    let cache = VerdictCache::new(CACHE_BYTES).local();
-    let connection: Connection = shown.connection(https);
-    let mut notes = Notes::default();
-    let mut built = shown.build(plugin, snapshot, https, &mut notes).map_err(Error::Request)?;
     let (verdict, status, detail) = {
-        let mut request = built.request(snapshot, route, &connection, &cache, settings, &mut notes, https);
+        let mut request = built.request(asked, connection, cache, notes);
         request.observer = Observer::of(&trace);
-        match control.block_on(plugin.access(&mut request)) {
+        match asked.control.block_on(guard.access(&mut request)) {
             Access::Refuse(refusal) if refusal.status == 503 => (Verdict::Unknown, 503, refusal.detail()),
             Access::Refuse(refusal) => (Verdict::Refused, refusal.status, refusal.detail()),
+            Access::Answer(answer) if trace.refused().is_some() => (Verdict::Refused, answer.status, String::new()),
             Access::Continue if trace.refused().is_some() => (Verdict::PassesAsAnonymous, 200, String::new()),
             Access::Continue | Access::Answer(_) => (Verdict::Passes, 200, String::new()),
         }
     };
-    let surveys: Vec<Survey> = match plugin.validator().keys() {
-        Some(keys) if shown.token.is_some() => control.block_on(keys.survey()),
+    let subject = trace.subject();
+    let surveys: Vec<Survey> = match guard.validator(subject).keys() {
+        Some(keys) if shown.token.is_some() => asked.control.block_on(keys.survey()),
         _ => Vec::new(),
     };
     let skew = surveys.iter().find_map(|survey| Some((survey.url.clone(), survey.skew_ms?)));
@@ -128,7 +148,8 @@ fn run(
     let token = shown.token.as_deref().map(|token| &token[..]);
     let facts = notes.caller.facts.as_ref();
     let expires = facts.and_then(|facts| facts.exp_ms()).or_else(|| token.and_then(expires_unix_ms));
-    let rows: Vec<Row> = Check::ALL.iter().map(|check| Row::of(*check, plugin.demand(*check), &trace)).collect();
+    let row = |check: &Check| Row::of(*check, guard.demand(*check, subject), &trace);
+    let rows: Vec<Row> = Check::ALL.iter().map(row).collect();
     let reason: Option<Reason> = trace.refused();
     let failed = reason.and_then(|_| trace.failed());
     let remedy = reason.map(|reason| {
@@ -136,12 +157,15 @@ fn run(
         let text = |text: Option<&String>| text.cloned().unwrap_or_default();
         let (expected, found) =
             row.map(|row| (text(row.expected.as_ref()), text(row.found.as_ref()))).unwrap_or_default();
-        Remedy::of(reason, &expected, &found).with_skew(reason, clock.as_ref().map_or(0, |clock| clock.skew_ms))
+        let remedy = guard.remedy(reason, &expected, &found, subject);
+        remedy.with_skew(reason, clock.as_ref().map_or(0, |clock| clock.skew_ms))
     });
-    Ok(Report {
-        route: route.label.to_string(),
-        route_id: route.id,
-        issuer: plugin.issuer().to_owned(),
+    Report {
+        route: asked.route.label.to_string(),
+        route_id: asked.route.id,
+        plugin: guard.name(),
+        subject,
+        issuer: guard.issuer(subject).to_owned(),
         verdict,
         status,
         reason,
@@ -154,5 +178,6 @@ fn run(
         detail: Some(detail).filter(|detail| !detail.is_empty()),
         cause: unavailable.filter(|_| verdict == Verdict::Unknown),
         remedy,
-    })
+        before: Vec::new(),
+    }
 }

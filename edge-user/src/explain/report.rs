@@ -97,6 +97,9 @@ pub(super) struct Clock {
 pub struct Report {
     pub(super) route: String,
     pub(super) route_id: Uuid,
+    pub(super) plugin: &'static str,
+    /// Which token it is about, where the plugin looks at several.
+    pub(super) subject: Option<&'static str>,
     pub(super) issuer: String,
     pub(super) verdict: Verdict,
     pub(super) status: u16,
@@ -113,6 +116,8 @@ pub struct Report {
     /// Why an issuer does not answer.
     pub(super) cause: Option<String>,
     pub(super) remedy: Option<Remedy>,
+    /// Of the plugins before this one, which let the request pass.
+    pub(super) before: Vec<Report>,
 }
 
 impl Report {
@@ -131,6 +136,8 @@ impl Report {
         json!({
             "route": self.route,
             "route_id": self.route_id.to_string(),
+            "plugin": self.plugin,
+            "token": self.subject,
             "issuer": self.issuer,
             "verdict": self.verdict.name(),
             "status": self.status,
@@ -148,6 +155,7 @@ impl Report {
             "remedy": self.remedy.as_ref().map(|remedy| json!({
                 "client": remedy.client, "configuration": remedy.configuration, "operator": remedy.operator,
             })),
+            "before": self.before.iter().map(Self::json).collect::<Vec<_>>(),
         })
     }
 }
@@ -157,7 +165,11 @@ const INDENT: usize = 27;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "route {}, openid-connect with issuer {}", self.route, self.issuer)?;
+        for before in &self.before {
+            writeln!(f, "{before}")?;
+        }
+        let token = self.subject.map(|token| format!(" for the {token}")).unwrap_or_default();
+        writeln!(f, "route {}, {}{token} with issuer {}", self.route, self.plugin, self.issuer)?;
         for row in &self.rows {
             let mark = match row.reached {
                 Mark::Pass => "pass",

@@ -12,16 +12,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
-use crate::config::snapshot::{Route, Snapshot};
+use super::Asked;
+use super::guard::Guard;
+use crate::config::snapshot::Snapshot;
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known, Owner, Version};
-use crate::plugin::openid_connect::{OpenidConnect, Showing};
+use crate::plugin::openid_connect::Showing;
 use crate::plugin::{Notes, Request, RequestBody};
 use crate::proxy::connection::{Connection, ListenerInfo};
 use crate::proxy::headers;
 use crate::proxy::owned::OwnedNames;
 use crate::proxy::target::{self, Target};
-use crate::settings::Settings;
 use crate::tls::ClientCertificate;
 use crate::token::Now;
 use crate::token::cache::LocalCache;
@@ -50,6 +51,8 @@ fn read_secret(path: &Path) -> Result<Secret, FileError> {
 pub struct Shown {
     /// The token; nothing shows none.
     pub token: Option<Secret>,
+    /// The second token of `jwt-signer`.
+    pub channel_token: Option<Secret>,
     /// The method.
     pub method: String,
     /// The path, or the URL that the client asked for, which a DPoP proof names.
@@ -67,6 +70,8 @@ pub struct Shown {
 pub struct Files {
     /// The token's.
     pub token_file: Option<PathBuf>,
+    /// The channel token's.
+    pub channel_token_file: Option<PathBuf>,
     /// The DPoP proof's.
     pub dpop_file: Option<PathBuf>,
     /// The certificate's, in PEM form.
@@ -109,7 +114,8 @@ impl Shown {
         };
         let (token, dpop, cookie) =
             (secret(&files.token_file)?, secret(&files.dpop_file)?, secret(&files.cookie_file)?);
-        Ok(Self { token, method, path, dpop, cookie, certificate })
+        let channel_token = secret(&files.channel_token_file)?;
+        Ok(Self { token, channel_token, method, path, dpop, cookie, certificate })
     }
 
     /// Whether the URL says https; nothing where only a path is known.
@@ -132,14 +138,17 @@ impl Shown {
     /// The head as the plugins get it.
     pub(super) fn build(
         &self,
-        plugin: &OpenidConnect,
+        guards: &[Guard<'_>],
         snapshot: &Snapshot,
         https: bool,
         notes: &mut Notes,
     ) -> Result<Built, &'static str> {
+        // The first plugin with a place for a token says where clients show it.
+        let places = |index: usize| guards.iter().find_map(|guard| guard.showing(self.dpop.is_some())[index]);
         let (mut head, mut body) = (Head::default(), Form(Vec::new()));
         let mut url = self.path.clone().into_bytes();
-        let showing = self.token.as_ref().map(|token| (token, plugin.showing(self.dpop.is_some())));
+        let showing = self.token.as_ref().zip(places(0));
+        let channel = self.channel_token.as_ref().zip(places(1));
         let argument = |token: &Secret| {
             let value: String = form_urlencoded::byte_serialize(token).collect();
             format!("access_token={value}").into_bytes()
@@ -165,6 +174,9 @@ impl Shown {
             }
             Some((_, Showing::Query)) | None => {}
         }
+        if let Some((token, Showing::Field(name, _))) = channel {
+            head.push(Owner::Peer, name.as_bytes(), token);
+        }
         for cookie in &cookies {
             head.push_known(Known::Cookie, cookie);
         }
@@ -175,7 +187,8 @@ impl Shown {
         let target = target::resolve(&mut head, &mut host, port).map_err(|_| "no path or URL of a request")?;
         notes.certificates = headers::certificates(&head, &snapshot.certificate_names);
         let owned = OwnedNames::new(snapshot.owned_names.iter().map(|name| &**name));
-        headers::clean_request(&mut head, &owned, &plugin.credential_names(), false);
+        let credentials: Vec<_> = guards.iter().flat_map(|guard| guard.credential_names()).collect();
+        headers::clean_request(&mut head, &owned, &credentials, false);
         Ok(Built { head, target, body })
     }
 }
@@ -188,17 +201,14 @@ pub(super) struct Built {
 }
 
 impl Built {
-    #[expect(clippy::too_many_arguments, reason = "everything that a request stands on")]
     pub(super) fn request<'r>(
         &'r mut self,
-        snapshot: &'r Snapshot,
-        route: &'r Route,
+        asked: &Asked<'r>,
         connection: &'r Connection,
         cache: &'r LocalCache,
-        settings: &Settings,
         notes: &'r mut Notes,
-        https: bool,
     ) -> Request<'r> {
+        let Asked { settings, snapshot, route, https, .. } = *asked;
         Request {
             head: &mut self.head,
             path: self.target.path(),

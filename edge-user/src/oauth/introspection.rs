@@ -80,6 +80,18 @@ pub struct Introspection {
     id: [u8; 32],
 }
 
+/// One endpoint that is asked about tokens without more settings: `jwt-signer`'s.
+pub struct Asked {
+    /// Its URL.
+    pub url: Box<str>,
+    /// `token_type_hint`; empty sends none.
+    pub hint: Box<str>,
+    /// The value of `Authorization`.
+    pub authorization: Option<Box<str>>,
+    /// Further arguments.
+    pub args: Box<[(Box<str>, Box<str>)]>,
+}
+
 /// What introspection needs of the plugin's other parameters.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -111,7 +123,37 @@ impl Introspection {
         let Surroundings { issuer, issuers, options, clients, source } = around.clone();
         let purpose = Purpose::Introspection;
         let target = target::Settings { purpose, issuer, url, mtls_url, method, options, clients, source };
-        let target = Target::new(target, endpoints);
+        Self::new(settings, Target::new(target, endpoints), issuers)
+    }
+
+    /// Introspection at one endpoint; its URL is the caller's to check.
+    pub fn asking(asked: Asked, options: Options, endpoints: &Arc<Endpoints>) -> Self {
+        let Asked { url, hint, authorization, args } = asked;
+        let settings = Settings {
+            accept: Accept::Json,
+            token_name: "token".into(),
+            hint,
+            headers: authorization.into_iter().map(|value| (Box::from("authorization"), value)).collect(),
+            args,
+            client_headers: Box::default(),
+            client_args: Box::default(),
+            client_header_args: Box::default(),
+            unsaid: Unsaid::Malformed,
+        };
+        let target = target::Settings {
+            purpose: Purpose::Introspection,
+            issuer: url.clone(),
+            url: Some(url),
+            mtls_url: None,
+            method: None,
+            options,
+            clients: Arc::default(),
+            source: None,
+        };
+        Self::new(settings, Target::new(target, endpoints), Issuers::Any)
+    }
+
+    fn new(settings: Settings, target: Target, issuers: Issuers) -> Self {
         let id = FieldDigest::default()
             .field(settings.digest())
             .field(target.digest())

@@ -7,6 +7,7 @@ pub mod cors;
 mod fields;
 pub mod ip_restriction;
 mod json;
+pub mod jwt_signer;
 pub mod openid_connect;
 pub mod plan;
 pub mod prometheus;
@@ -46,6 +47,7 @@ use acl::Acl;
 use correlation_id::CorrelationId;
 use cors::Cors;
 use ip_restriction::IpRestriction;
+use jwt_signer::{JwtSigner, Signatures};
 use openid_connect::OpenidConnect;
 use openid_connect::refusal::Detail;
 use prometheus::Prometheus;
@@ -65,6 +67,7 @@ pub const PLUGINS: &[(&str, u32)] = &[
     (correlation_id::NAME, correlation_id::PRIORITY),
     (cors::NAME, cors::PRIORITY),
     (ip_restriction::NAME, ip_restriction::PRIORITY),
+    (jwt_signer::NAME, jwt_signer::PRIORITY),
     (openid_connect::NAME, openid_connect::PRIORITY),
     (prometheus::NAME, prometheus::PRIORITY),
     (rate_limiting::NAME, rate_limiting::PRIORITY),
@@ -89,6 +92,7 @@ pub struct PluginEnv {
     control: Option<Handle>,
     endpoints: Arc<oauth::Endpoints>,
     client_keys: Arc<oauth::GeneratedKeys>,
+    signatures: Arc<Signatures>,
     rates: Arc<Rates>,
     proofs: Arc<Ledger>,
     key_sets: Arc<KeySets>,
@@ -120,6 +124,7 @@ impl PluginEnv {
             control: control.clone(),
             endpoints: Arc::new(oauth::Endpoints::new(keys.http().clone())),
             client_keys: Arc::default(),
+            signatures: Arc::default(),
             key_sets: Arc::new(KeySets::new(
                 keys.http().clone(),
                 Keeping::Memory,
@@ -198,6 +203,11 @@ impl PluginEnv {
         &self.client_keys
     }
 
+    /// The threads that sign tokens for upstreams.
+    pub fn signatures(&self) -> &Arc<Signatures> {
+        &self.signatures
+    }
+
     /// The counters of `rate-limiting`.
     pub fn rates(&self) -> &Rates {
         &self.rates
@@ -247,6 +257,8 @@ pub struct BadToken {
 
 /// The answer to a refused request.
 pub struct Refusal<'a> {
+    /// The plugin's name.
+    pub plugin: &'static str,
     /// 400, 401, 403 or 503.
     pub status: u16,
     /// Why, for log and metrics.
@@ -331,6 +343,8 @@ pub enum Plugin {
     Cors(Arc<Cors>),
     /// `ip-restriction`
     IpRestriction(Arc<IpRestriction>),
+    /// `jwt-signer`
+    JwtSigner(Arc<JwtSigner>),
     /// `openid-connect`
     OpenidConnect(Arc<OpenidConnect>),
     /// `request-size-limiting`
@@ -355,6 +369,7 @@ impl Plugin {
             correlation_id::NAME => CorrelationId::parse(config).map(|plugin| Self::CorrelationId(Arc::new(plugin))),
             cors::NAME => Cors::parse(config).map(|plugin| Self::Cors(Arc::new(plugin))),
             ip_restriction::NAME => IpRestriction::parse(config).map(|plugin| Self::IpRestriction(Arc::new(plugin))),
+            jwt_signer::NAME => JwtSigner::parse(config, place, env).map(|plugin| Self::JwtSigner(Arc::new(plugin))),
             openid_connect::NAME => {
                 OpenidConnect::parse(config, place, env).map(|plugin| Self::OpenidConnect(Arc::new(plugin)))
             }
@@ -389,6 +404,7 @@ impl Plugin {
             Self::CorrelationId(_) => correlation_id::NAME,
             Self::Cors(_) => cors::NAME,
             Self::IpRestriction(_) => ip_restriction::NAME,
+            Self::JwtSigner(_) => jwt_signer::NAME,
             Self::OpenidConnect(_) => openid_connect::NAME,
             Self::RequestSizeLimiting(_) => request_size_limiting::NAME,
             Self::RequestTermination(_) => request_termination::NAME,
@@ -406,6 +422,7 @@ impl Plugin {
             Self::CorrelationId(_) => correlation_id::PRIORITY,
             Self::Cors(_) => cors::PRIORITY,
             Self::IpRestriction(_) => ip_restriction::PRIORITY,
+            Self::JwtSigner(_) => jwt_signer::PRIORITY,
             Self::OpenidConnect(_) => openid_connect::PRIORITY,
             Self::RequestSizeLimiting(_) => request_size_limiting::PRIORITY,
             Self::RequestTermination(_) => request_termination::PRIORITY,
@@ -419,6 +436,7 @@ impl Plugin {
     /// Lower-case names of the fields by which it speaks to upstreams.
     pub fn owned_names(&self) -> Vec<Box<str>> {
         match self {
+            Self::JwtSigner(plugin) => plugin.owned_names(),
             Self::OpenidConnect(plugin) => plugin.owned_names(),
             // Those of `acl` are the edge's whatever is configured.
             _ => Vec::new(),
@@ -429,16 +447,18 @@ impl Plugin {
     /// cannot be for a consumer or group.
     pub fn credential_names(&self) -> Vec<Box<str>> {
         match self {
+            Self::JwtSigner(plugin) => plugin.credential_names(),
             Self::OpenidConnect(plugin) => plugin.credential_names(),
             _ => Vec::new(),
         }
     }
 
     /// The keys that it verifies tokens with, where it waits for an issuer to give them.
-    pub fn awaited_keys(&self) -> Option<&Arc<KeySource>> {
+    pub fn awaited_keys(&self) -> Vec<&Arc<KeySource>> {
         match self {
-            Self::OpenidConnect(plugin) => plugin.validator().awaited_keys(),
-            _ => None,
+            Self::JwtSigner(plugin) => plugin.awaited_keys().collect(),
+            Self::OpenidConnect(plugin) => plugin.validator().awaited_keys().into_iter().collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -453,7 +473,7 @@ impl Plugin {
     /// Whether an instance may be for a consumer or group (`scope` says which): it must run after one is known.
     pub fn may_be_for(&self, scope: &str) -> bool {
         match self {
-            Self::Acl(_) | Self::Cors(_) | Self::OpenidConnect(_) => false,
+            Self::Acl(_) | Self::Cors(_) | Self::JwtSigner(_) | Self::OpenidConnect(_) => false,
             Self::CorrelationId(_) | Self::Prometheus(_) | Self::RequestSizeLimiting(_) => scope == "consumer",
             Self::IpRestriction(_)
             | Self::RateLimiting(_)
@@ -501,6 +521,7 @@ impl Plugin {
             Self::CorrelationId(plugin) => plugin.access(request),
             Self::Cors(plugin) => plugin.access(request),
             Self::IpRestriction(plugin) => plugin.access(request),
+            Self::JwtSigner(plugin) => plugin.access(request).await,
             Self::OpenidConnect(plugin) => plugin.access(request).await,
             Self::RateLimiting(plugin) => plugin.access(request).await,
             Self::RequestSizeLimiting(plugin) => plugin.access(request),

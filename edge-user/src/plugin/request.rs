@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::snapshot::{Consumer, ConsumerGroup, Consumers, Route};
 use crate::http::h1::parse::Framing;
@@ -15,7 +15,7 @@ use crate::proxy::connection::Connection;
 use crate::reason::Reason;
 use crate::router::{Captures, Match, Router};
 use crate::token::cache::LocalCache;
-use crate::token::{Now, Verified};
+use crate::token::{Now, Progress, Verified, Wait};
 use crate::trace::Observer;
 
 use super::Refusal;
@@ -65,6 +65,22 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Waits for a verdict's ground, but for no longer than a request may.
+    pub async fn wait(&mut self, wait: Wait) -> Progress {
+        let given_up = wait.given_up();
+        let limit = self.key_wait;
+        self.within(async move { tokio::time::timeout(limit, wait.done()).await.unwrap_or(given_up) }).await
+    }
+
+    /// Waits for others; how long is noted, and the clock read anew.
+    pub async fn within<T>(&mut self, others: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let came = others.await;
+        self.notes.waited = Some(self.notes.waited.unwrap_or_default() + began.elapsed());
+        self.now = Now::read();
+        came
+    }
+
     /// What the groups of the route's regular expression took of the path, where one made the match.
     pub fn captures(&self) -> Option<Captures<'a>> {
         self.router.captures(self.found.as_ref()?, self.path)

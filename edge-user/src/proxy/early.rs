@@ -4,7 +4,7 @@ use super::connection::Rejects;
 use super::context::Context;
 use super::respond::{self, Local};
 use crate::http::head::{Head, Known, Version};
-use crate::plugin;
+use crate::plugin::{self, openid_connect};
 use crate::reason::Reason;
 use crate::rejection::Rejected;
 use crate::worker::View;
@@ -25,6 +25,10 @@ pub(super) fn for_the_kernel(
     refusal: &plugin::Refusal<'_>,
 ) -> Option<(Rejects, Box<[u8]>)> {
     let rejects = context.connection.listener.rejects?;
+    // What makes a host eligible is compared of this plugin alone.
+    if refusal.plugin != openid_connect::NAME {
+        return None;
+    }
     if refusal.bad_token.is_none() && refusal.reason != Reason::TokenExpired {
         return None;
     }

@@ -16,6 +16,8 @@ const REFILL: Duration = Duration::from_millis(100);
 /// What a line says of a refusal, beside its reason's phrase.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
+    /// Who refuses: the plugin.
+    pub plugin: &'a str,
     /// Why.
     pub reason: Reason,
     /// As sent in `X-Kong-Request-Id`.
@@ -67,7 +69,6 @@ impl RefusalLog {
         }
         budget.lines -= 1;
         report(refusal.reason, &mut budget.held_back);
-        let prefix = if refusal.reason.concerns_token() { "[openid-connect]" } else { "[edge]" };
         tracing::warn!(
             target: "edge",
             reason = refusal.reason.code(),
@@ -78,7 +79,8 @@ impl RefusalLog {
             issuer = refusal.issuer,
             client = %refusal.client,
             request_id = refusal.request_id,
-            "{prefix} {}: {}",
+            "[{}] {}: {}",
+            refusal.plugin,
             refusal.reason.phrase(),
             detail(),
         );
@@ -108,6 +110,7 @@ mod tests {
 
     fn refusal(reason: Reason) -> Refusal<'static> {
         Refusal {
+            plugin: "openid-connect",
             reason,
             request_id: "0f3a",
             client: IpAddr::from([192, 0, 2, 7]),

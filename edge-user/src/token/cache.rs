@@ -10,7 +10,9 @@ mod level;
 use super::budget::VerifyBudget;
 use super::claims::Facts;
 use super::introspection::Flights;
+use super::resigned::Resigned;
 use crate::crypto::{self, MacKey};
+use arc_swap::ArcSwapOption;
 use level::Level;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -101,6 +103,10 @@ pub struct Entry {
     refreshing: AtomicBool,
     dead: AtomicBool,
     touched: AtomicBool,
+    /// The token that was made of this one.
+    pub resigned: ArcSwapOption<Resigned>,
+    /// Bytes kept free for it.
+    room: usize,
 }
 
 /// Says nothing of what the token says.
@@ -124,7 +130,15 @@ impl Entry {
             refreshing: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             touched: AtomicBool::new(false),
+            resigned: ArcSwapOption::empty(),
+            room: 0,
         }
+    }
+
+    /// With room for a token that is made of this one.
+    pub fn with_room(mut self, bytes: usize) -> Self {
+        self.room = bytes;
+        self
     }
 
     /// With a time from which it is asked for anew.
@@ -171,7 +185,7 @@ impl Entry {
             Verdict::Verified(facts) => facts.bytes() - size_of::<Facts>(),
             _ => 0,
         };
-        ENTRY_BYTES + size_of::<Self>() + facts
+        ENTRY_BYTES + size_of::<Self>() + facts + self.room
     }
 }
 

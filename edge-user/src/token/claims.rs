@@ -136,6 +136,16 @@ impl Facts {
         Ok(Self { bound: self.bound || bound, id_token, access_token, ..self })
     }
 
+    /// The claims of the JWT that stands at a path of what the issuer said, with the rest of that. It is the issuer's word,
+    /// whoever signed it.
+    pub fn holding(self, path: &ClaimPath) -> Result<Self, Reason> {
+        let jwt = self.claim(path).and_then(Value::text).ok_or(Reason::ClaimMissing)?;
+        let jws = Jws::parse(jwt.as_bytes())?;
+        let claims = Self::parse(jws.payload()?, &jws.typ)?;
+        drop(jwt);
+        Ok(claims.with_introspection(self))
+    }
+
     /// The same facts with what the issuer said. Its times count as well: the earlier `exp`, the later `nbf`.
     pub fn with_introspection(self, said: Self) -> Self {
         Self {
@@ -208,14 +218,30 @@ impl Facts {
 
     /// The claim at a path: the token's own, else what its issuer says.
     pub fn claim(&self, path: &ClaimPath) -> Option<Value<'_>> {
-        let at = |document: &'_ Document| -> bool {
-            path.names().try_fold(document.root(), |value, name| value.member(name)).is_some()
-        };
-        let document = match &self.introspection {
-            Some(said) if !at(&self.document) => said,
-            _ => &self.document,
-        };
-        path.names().try_fold(document.root(), |value, name| value.member(name))
+        at(&self.document, path).or_else(|| self.introspection.as_ref().and_then(|said| at(said, path)))
+    }
+
+    /// The claim at a path of the payload alone; of an opaque token, of what its issuer said.
+    pub fn payload_claim(&self, path: &ClaimPath) -> Option<Value<'_>> {
+        at(&self.document, path)
+    }
+
+    /// The claim at a path of what the issuer said, if it was asked.
+    pub fn introspection_claim(&self, path: &ClaimPath) -> Option<Value<'_>> {
+        match &self.introspection {
+            Some(said) => at(said, path),
+            None => self.opaque.then(|| at(&self.document, path)).flatten(),
+        }
+    }
+
+    /// Whether the issuer was asked.
+    pub fn is_introspected(&self) -> bool {
+        self.opaque || self.introspection.is_some()
+    }
+
+    /// The payload's members in their order.
+    pub fn members(&self) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
+        self.root().members()
     }
 
     /// The payload as received; of an opaque token what its issuer said.
@@ -247,6 +273,10 @@ impl Facts {
         let jwt = self.introspection_jwt.as_ref().map_or(0, |jwt| jwt.len());
         size_of::<Self>() + self.document.heap_bytes() + said + jwt
     }
+}
+
+fn at<'d>(document: &'d Document, path: &ClaimPath) -> Option<Value<'d>> {
+    path.names().try_fold(document.root(), |value, name| value.member(name))
 }
 
 /// Whether a claim holds this value. An array must be one of strings, each a whole value; other types hold nothing.

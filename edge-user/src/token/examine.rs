@@ -118,7 +118,9 @@ impl Validator {
                         .note(Check::Algorithm, false, || format!("{}, which the key of its kid is not for", alg()));
                     return Reason::AlgNotAllowed.into();
                 }
-                Choice::Unknown if jws.algorithm.family() == AlgorithmFamily::Hmac => self.secrets_for(jws.algorithm),
+                Choice::Unknown if jws.algorithm.family() == AlgorithmFamily::Hmac && !self.secrets.is_empty() => {
+                    self.secrets_for(jws.algorithm)
+                }
                 Choice::Unknown => return self.missing(jws.kid.as_deref(), now, attempt, observer),
             };
             observer.note(Check::Key, true, || format!("kid {}", explain::header_member(token, "kid")));
@@ -173,7 +175,8 @@ impl Validator {
         let after = |ttl: Duration| now.unix_ms.saturating_add(ttl.as_millis().min(1 << 50) as i64);
         let until_ms = facts.exp_ms().unwrap_or_else(|| after(self.settings.ttl_without_exp));
         let until_ms = self.settings.ttl_max.map_or(until_ms, |ttl| until_ms.min(after(ttl)));
-        let entry = Entry::new(Verdict::Verified(facts), ground, epoch, until_ms);
+        let room = self.settings.room_for(&facts);
+        let entry = Entry::new(Verdict::Verified(facts), ground, epoch, until_ms).with_room(room);
         let held = match key {
             Some(key) if until_ms > now.unix_ms => cache.keep(key, entry, now.unix_ms),
             _ => Held::new(Arc::new(entry)),
@@ -185,6 +188,7 @@ impl Validator {
     pub(super) fn check_issuer(&self, iss: Option<Value<'_>>, set: Option<&KeySet>) -> Option<bool> {
         let named = |expected: &str| iss.is_some_and(|iss| iss.is(expected));
         match &self.settings.issuers {
+            Issuers::Any => Some(true),
             Issuers::Listed(issuers) => Some(issuers.iter().any(|issuer| named(issuer))),
             Issuers::Discovered if !self.settings.verify_claims => Some(true),
             Issuers::Discovered => set.and_then(|set| set.issuer.as_deref()).map(named),
@@ -195,8 +199,6 @@ impl Validator {
     fn candidates<'a>(&self, jws: &Jws<'_>, set: Option<&'a KeySet>) -> Choice<'a> {
         match set {
             None => Choice::Unknown,
-            // Without `kid` an HMAC token names no key of the set.
-            Some(_) if jws.algorithm.family() == AlgorithmFamily::Hmac && jws.kid.is_none() => Choice::Unknown,
             Some(set) => set.choose(jws.kid.as_deref(), jws.algorithm),
         }
     }

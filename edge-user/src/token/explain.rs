@@ -58,6 +58,7 @@ pub fn explain(validator: &Validator, reason: Reason, token: &[u8], now: Now) ->
         Reason::IssuerNotAllowed => {
             let expected = match &validator.settings().issuers {
                 Issuers::Listed(issuers) => format!("{issuers:?}"),
+                Issuers::Any => "any".to_owned(),
                 Issuers::Discovered => {
                     format!("{:?}", validator.keys().and_then(|keys| keys.keys().issuer.clone()).unwrap_or_default())
                 }
@@ -168,6 +169,7 @@ impl Validator {
             }
             Check::Issuer => match &settings.issuers {
                 Issuers::Listed(issuers) => Some(format!("iss one of {issuers:?}")),
+                Issuers::Any => None,
                 Issuers::Discovered if !settings.verify_claims => None,
                 Issuers::Discovered => {
                     let issuer = self.keys.as_ref().and_then(|keys| keys.keys().issuer.clone());

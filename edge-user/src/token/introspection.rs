@@ -4,7 +4,7 @@
 //! flight runs on the control runtime; workers join it and at most wait for its end.
 
 use super::cache::{CacheKey, Entry, Ground, Verdict, VerdictCache};
-use super::claims::Facts;
+use super::claims::{ClaimPath, Facts};
 use super::jws::{Shape, shape};
 use super::keys::KeySource;
 use super::{Refused, Settings};
@@ -130,6 +130,8 @@ pub struct Remote {
     pub control: Option<Handle>,
     /// What is done with JWTs.
     pub jwts: JwtBy,
+    /// The claim of an answer that holds a JWT, whose claims are the token's then (Kong's `introspection_jwt_claim`).
+    pub jwt_claim: Option<ClaimPath>,
     /// Whether answers are kept (Kong's `cache_introspection`).
     pub keep: bool,
     /// Life of an inactive token's verdict (Kong's `cache_ttl_neg`).
@@ -157,7 +159,8 @@ impl Remote {
     /// A hash over every setting that can change a fact.
     pub(super) fn id(&self) -> [u8; 32] {
         let times = (self.ttl_inactive, self.ttl_min, self.ttl_stale);
-        crypto::sha256(format!("{:?}{:?}{}{times:?}", self.who.id(), self.jwts, self.keep).as_bytes())
+        let how = (self.jwts, &self.jwt_claim, self.keep);
+        crypto::sha256(format!("{:?}{how:?}{times:?}", self.who.id()).as_bytes())
     }
 }
 
@@ -360,14 +363,21 @@ impl Plan {
             None => return (unanswered(), None),
         }
         let (facts, ground, epoch) = match by_keys {
-            None => match said.of_token(&token) {
-                Ok(facts) => (facts, Ground::Always, 0),
-                Err(reason) => return (Err(reason.into()), None),
-            },
+            None => {
+                let own = match &remote.jwt_claim {
+                    Some(path) => said.holding(path),
+                    None => said.of_token(&token),
+                };
+                match own {
+                    Ok(facts) => (facts, Ground::Always, 0),
+                    Err(reason) => return (Err(reason.into()), None),
+                }
+            }
             Some(ByKeys { facts, ground, epoch }) => (facts.with_introspection(said), ground, epoch),
         };
         let life = Life::of(&facts, &settings, &remote, most, now_ms);
-        let entry = Entry::new(Verdict::Verified(facts), ground, epoch, life.until_ms);
+        let room = settings.room_for(&facts);
+        let entry = Entry::new(Verdict::Verified(facts), ground, epoch, life.until_ms).with_room(room);
         let entry = Arc::new(entry.refreshed_at(life.refresh_at_ms).stale_for(life.stale_ms));
         if remote.keep && life.until_ms > now_ms {
             cache.keep_positive(&key, &entry, now_ms);

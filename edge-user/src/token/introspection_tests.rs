@@ -52,6 +52,7 @@ fn unanswered(retry_after_secs: u32) -> Unanswered {
 
 fn remote(who: &Arc<Answers>, jwts: JwtBy) -> Remote {
     Remote {
+        jwt_claim: None,
         who: who.clone(),
         control: Some(Handle::current()),
         jwts,

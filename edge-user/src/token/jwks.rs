@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::Value;
 use std::str::FromStr;
+use zeroize::Zeroizing;
 
 /// Bytes of a key set or discovery document.
 pub const MAX_BYTES: usize = 1024 * 1024;
@@ -42,7 +43,17 @@ pub enum Error {
     Key(#[from] crypto::Error),
 }
 
-/// One public key: a verifier for every algorithm it may be used with.
+/// Which keys of a set verify anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kinds {
+    /// Public ones: a secret that stands in a set is known to whoever reads it (T5).
+    #[default]
+    Public,
+    /// Secrets too, for HS algorithms: the operator says that nobody else reads the set.
+    PublicAndSecret,
+}
+
+/// One key, usually public: a verifier for every algorithm it may be used with.
 pub struct Key {
     kid: Option<Box<str>>,
     identity: [u8; 32],
@@ -73,7 +84,7 @@ impl Key {
     }
 
     /// Reads one key.
-    pub(super) fn parse(jwk: &Value) -> Result<Self, Error> {
+    pub(super) fn parse(jwk: &Value, kinds: Kinds) -> Result<Self, Error> {
         let text = |name: &'static str| jwk.get(name).and_then(Value::as_str).ok_or(Error::Member(name));
         let kid: Option<Box<str>> = match jwk.get("kid") {
             None => None,
@@ -120,7 +131,17 @@ impl Key {
                 }
                 (AlgorithmFamily::Ed.algorithms(), DecodingKey::from_ed_der(&x))
             }
-            // `oct` in a fetched set is a secret that everyone knows.
+            "oct" if kinds == Kinds::PublicAndSecret => {
+                let secret = Zeroizing::new(number(text("k")?, "k")?);
+                // RFC 7518, 3.2: a key is no shorter than its algorithm's hash.
+                let fitting = match secret.len() {
+                    64.. => AlgorithmFamily::Hmac.algorithms(),
+                    48.. => &[Algorithm::HS256, Algorithm::HS384],
+                    32.. => &[Algorithm::HS256],
+                    _ => return Err(Error::Member("k")),
+                };
+                (fitting, DecodingKey::from_secret(&secret))
+            }
             _ => return Err(Error::Unsupported),
         };
         let mut verifiers = Vec::new();
@@ -130,7 +151,11 @@ impl Key {
         if verifiers.is_empty() {
             return Err(Error::Unsupported);
         }
-        let mut identity = thumbprint(jwk).ok_or(Error::Member("kty"))?.to_vec();
+        let print = match text("kty")? {
+            "oct" => crypto::sha256(text("k")?.as_bytes()),
+            _ => thumbprint(jwk).ok_or(Error::Member("kty"))?,
+        };
+        let mut identity = print.to_vec();
         identity.extend(verifiers.iter().map(|verifier| verifier.algorithm() as u8));
         identity.push(u8::from(kid.is_some()));
         identity.extend_from_slice(kid.as_deref().unwrap_or_default().as_bytes());
@@ -166,7 +191,7 @@ fn number(text: &str, name: &'static str) -> Result<Vec<u8>, Error> {
 }
 
 /// Parses a set's JSON. Unusable keys are left out and named to `skipped`; the others serve.
-pub fn parse(json: &[u8], mut skipped: impl FnMut(Option<&str>, &Error)) -> Result<Vec<Key>, Error> {
+pub fn parse(json: &[u8], kinds: Kinds, mut skipped: impl FnMut(Option<&str>, &Error)) -> Result<Vec<Key>, Error> {
     let document: Value = serde_json::from_slice(json).map_err(|_| Error::NotASet)?;
     let list = document.get("keys").and_then(Value::as_array).ok_or(Error::NotASet)?;
     if list.len() > MAX_KEYS {
@@ -174,7 +199,7 @@ pub fn parse(json: &[u8], mut skipped: impl FnMut(Option<&str>, &Error)) -> Resu
     }
     let mut keys = Vec::with_capacity(list.len());
     for jwk in list {
-        match Key::parse(jwk) {
+        match Key::parse(jwk, kinds) {
             Ok(key) => keys.push(key),
             Err(error) => skipped(jwk.get("kid").and_then(Value::as_str), &error),
         }
@@ -245,7 +270,7 @@ mod tests {
     }
 
     fn set(keys: &[Value]) -> Result<KeySet, Error> {
-        let keys = parse(json!({"keys": keys}).to_string().as_bytes(), |_, _| {})?;
+        let keys = parse(json!({"keys": keys}).to_string().as_bytes(), Kinds::Public, |_, _| {})?;
         Ok(KeySet { keys: keys.into_iter().map(std::sync::Arc::new).collect(), ..KeySet::default() })
     }
 
@@ -288,6 +313,34 @@ mod tests {
     }
 
     #[test]
+    fn secrets_verify_hs_alone_and_only_where_they_may() {
+        // T4, T5, T6; RFC 7518, 3.2: as long as the hash at least.
+        use Algorithm::{HS256, HS384, HS512};
+        let secret = |bytes: usize, alg: Value| {
+            with(json!({"kty": "oct", "kid": "s", "k": URL_SAFE_NO_PAD.encode(vec![7; bytes])}), "alg", alg)
+        };
+        for (bytes, alg, expected) in [
+            (31, json!(null), &[][..]),
+            (32, json!("HS256"), &[HS256]),
+            (47, json!("HS384"), &[]),
+            (48, json!("HS384"), &[HS384]),
+            (64, json!("HS512"), &[HS512]),
+            (64, json!("RS256"), &[]),
+        ] {
+            let text = json!({"keys": [secret(bytes, alg.clone())]}).to_string();
+            assert!(parse(text.as_bytes(), Kinds::Public, |_, _| {}).is_err());
+            let keys = parse(text.as_bytes(), Kinds::PublicAndSecret, |_, _| {}).unwrap_or_default();
+            let taken: Vec<Algorithm> = crate::crypto::ALGORITHMS
+                .iter()
+                .map(|(_, algorithm)| *algorithm)
+                .filter(|algorithm| keys.iter().any(|key| key.verifier(*algorithm).is_some()))
+                .collect();
+            assert_eq!(taken, expected, "{bytes} {alg}");
+            assert!(keys.iter().all(|key| !key.jwk().contains("\"k\"")), "a secret is shown to nobody");
+        }
+    }
+
+    #[test]
     fn only_verification_keys_are_loaded() {
         // T5, T7, T9, T10
         let good = jwk(Algorithm::ES256, "good");
@@ -320,7 +373,7 @@ mod tests {
         assert!(set(&[with(good, "key_ops", json!(["verify"]))]).is_ok());
         let mut reasons = Vec::new();
         let text = json!({"keys": [bad[10], jwk(Algorithm::ES256, "good")]}).to_string();
-        parse(text.as_bytes(), |kid, error| reasons.push(format!("{kid:?} {error}"))).expect("one key");
+        parse(text.as_bytes(), Kinds::Public, |kid, error| reasons.push(format!("{kid:?} {error}"))).expect("one key");
         assert_eq!(reasons, ["Some(\"bad\") the RSA key has 1024 bit; at least 2048 and at most 8192 are needed"]);
     }
 
@@ -363,7 +416,7 @@ mod tests {
         let texts =
             ["", "<html>", "{\"keys\":[", "[]", "{}", "{\"keys\":{}}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"x\"}]}"];
         for text in texts.into_iter().map(str::to_owned).chain([json!({"keys": many}).to_string()]) {
-            assert!(parse(text.as_bytes(), |_, _| {}).is_err(), "{text:.40}");
+            assert!(parse(text.as_bytes(), Kinds::Public, |_, _| {}).is_err(), "{text:.40}");
         }
     }
 

@@ -317,7 +317,7 @@ impl KeySource {
     fn pause(&self) -> Duration {
         let policy = &self.shared.policy;
         let wait = match self.inner().failures {
-            0 => policy.refresh,
+            0 => self.settings.refresh.unwrap_or(policy.refresh),
             failures => back_off(policy, failures),
         };
         let [random] = crypto::random::<1>();
@@ -362,7 +362,7 @@ impl KeySource {
         let discovered = self.settings.discovery.as_ref().and_then(|discovery| documents.jwks_uri(discovery));
         for url in discovered.into_iter().chain(self.settings.jwks_uris.iter().map(String::as_str)) {
             let set = documents.sets.iter().find(|set| set.url == url && set.fetched_ms > oldest);
-            let parsed = set.and_then(|set| jwks::parse(set.body.as_bytes(), |_, _| {}).ok());
+            let parsed = set.and_then(|set| jwks::parse(set.body.as_bytes(), self.settings.kinds, |_, _| {}).ok());
             keys.extend(parsed.into_iter().flatten().map(Arc::new));
         }
         let metadata = documents.discovered.as_ref().map(|discovered| &discovered.metadata);

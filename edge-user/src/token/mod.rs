@@ -16,6 +16,7 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 pub mod keys;
+pub mod resigned;
 pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -26,11 +27,13 @@ use crate::crypto::verify::VerifyingKey;
 use crate::crypto::{self, MacKey};
 use crate::reason::Reason;
 use crate::trace::{Check, Observer};
+use arc_swap::ArcSwapOption;
 use cache::{CacheKey, Entry, Ground, Held, LocalCache, Verdict};
 use claims::Facts;
 use introspection::{Boarding, ByKeys, Extras, FlightWait, JwtBy, Landed, Plan, Remote, key_with};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use keys::{Attempt, KeySource, KeyWait};
+use resigned::Resigned;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -62,6 +65,17 @@ pub enum Issuers {
     Discovered,
     /// One of these.
     Listed(Vec<String>),
+    /// Any, or none: whoever the keys belong to.
+    Any,
+}
+
+/// That a token of another validator's making goes on in a verified one's place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resigning {
+    /// A hash over everything that the other token depends on: verdicts are not shared across it.
+    pub id: [u8; 32],
+    /// Bytes that the other token may be longer by, before its encoding.
+    pub added_bytes: usize,
 }
 
 /// What makes a validator. Everything but `leeway` can change a fact and is part of its identity.
@@ -85,6 +99,8 @@ pub struct Settings {
     pub ttl_without_exp: Duration,
     /// Longest life of any cached fact, beside `exp` (Kong's `cache_ttl_max`).
     pub ttl_max: Option<Duration>,
+    /// Whether another token is made of each verified one, and kept with its facts.
+    pub resigning: Option<Resigning>,
 }
 
 /// Judges tokens of one set of issuers. Equal validators of different routes share their verdicts.
@@ -110,6 +126,13 @@ impl Deref for Verified {
             Verdict::Verified(facts) => facts,
             _ => unreachable!("made from entries with facts only"),
         }
+    }
+}
+
+impl Verified {
+    /// The place of the token that is made of this one: it dies with these facts (R6).
+    pub fn resigned(&self) -> &ArcSwapOption<Resigned> {
+        &self.0.resigned
     }
 }
 
@@ -445,16 +468,24 @@ impl From<Refused> for Judgement {
 }
 
 impl Settings {
+    /// Bytes to keep free beside facts for the token that is made of theirs: base64 of its claims, header and signature.
+    fn room_for(&self, facts: &Facts) -> usize {
+        const HEADER_AND_SIGNATURE: usize = 1024;
+        let claims = |resigning: &Resigning| facts.json().len() + resigning.added_bytes;
+        self.resigning.as_ref().map_or(0, |resigning| claims(resigning) / 3 * 4 + HEADER_AND_SIGNATURE)
+    }
+
     fn id(&self, source: Option<[u8; 32]>, remote: Option<[u8; 32]>) -> [u8; 32] {
         let mut text = format!(
-            "{source:?}{remote:?}{:?}{:?}{}{}{:?}{:?}{:?}",
+            "{source:?}{remote:?}{:?}{:?}{}{}{:?}{:?}{:?}{:?}",
             self.issuers,
             self.algorithms,
             self.verify_signature,
             self.verify_claims,
             self.types,
             self.ttl_without_exp,
-            self.ttl_max
+            self.ttl_max,
+            self.resigning
         );
         for secret in &self.hs_secrets {
             text.push_str(&format!("{:?}", crypto::sha256(secret)));

@@ -1,5 +1,6 @@
 //! What a key source is made of: its URLs, the issuers it may speak for, and when it is asked.
 
+use super::jwks::Kinds;
 use crate::crypto;
 use crate::http_client::Options;
 use std::time::Duration;
@@ -48,6 +49,10 @@ pub struct SourceSettings {
     pub options: Options,
     /// Kong's `rediscovery_lifetime`, at least one second.
     pub rediscovery_lifetime: Duration,
+    /// Time between background refreshes, where it is not the node's.
+    pub refresh: Option<Duration>,
+    /// Which keys verify.
+    pub kinds: Kinds,
 }
 
 /// How an issuer's metadata is found (OpenID Connect Discovery 1.0, 4; RFC 8414, 3).
@@ -97,7 +102,8 @@ impl SourceSettings {
     /// A hash over every setting.
     pub fn id(&self) -> [u8; 32] {
         let lists = self.discovery.as_ref().map(|it| (&it.urls, &it.issuers, it.keys));
-        let text = format!("{lists:?}{:?}{:?}", self.jwks_uris, self.rediscovery_lifetime);
+        let how = (self.refresh, self.kinds);
+        let text = format!("{lists:?}{:?}{:?}{how:?}", self.jwks_uris, self.rediscovery_lifetime);
         crypto::FieldDigest::default().field(text).field(self.options.digest()).finish()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::cache::{LocalCache, VerdictCache};
 use super::introspection::{Extras, Remote};
+use super::jwks::Kinds;
 use super::keys::KeySources;
 use super::source::{Discovery, FetchPolicy, SourceSettings};
 use super::{Ask, Issuers, Judgement, Now, Progress, Settings, Validator, Verified};
@@ -169,6 +170,8 @@ impl TestIssuer {
             jwks_uris: Vec::new(),
             options: Options { timeout: Duration::from_secs(2), ..Options::default() },
             rediscovery_lifetime: Duration::from_secs(30),
+            refresh: None,
+            kinds: Kinds::Public,
         }
     }
 }
@@ -194,6 +197,7 @@ pub(crate) fn settings() -> Settings {
         types: vec!["".into(), "jwt".into(), "at+jwt".into()],
         ttl_without_exp: Duration::from_secs(3600),
         ttl_max: None,
+        resigning: None,
     }
 }
 

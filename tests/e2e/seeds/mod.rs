@@ -5,6 +5,7 @@
 
 mod s0;
 mod s1;
+mod s2;
 mod s3;
 
 use std::net::SocketAddr;

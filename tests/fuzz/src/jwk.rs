@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use edge_user::token::jwks::{self, Key};
+use edge_user::token::jwks::{self, Key, Kinds};
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::signature::Verifier as _;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ pub fn one(data: &[u8]) {
 }
 
 fn parse(jwk: &Value) -> Option<Key> {
-    jwks::parse(json!({"keys": [jwk]}).to_string().as_bytes(), |_, _| {}).ok()?.pop()
+    jwks::parse(json!({"keys": [jwk]}).to_string().as_bytes(), Kinds::Public, |_, _| {}).ok()?.pop()
 }
 
 /// The algorithms that a key may serve, by its members alone.

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use edge_user::reason::Reason;
 use edge_user::token::cache::VerdictCache;
 use edge_user::token::introspection::Extras;
+use edge_user::token::jwks::Kinds;
 use edge_user::token::jws::{self, Jws, Shape};
 use edge_user::token::{Ask, Issuers, Judgement, Now, Progress, Settings, Validator, claims, jwks};
 use jsonwebtoken::Algorithm;
@@ -69,7 +70,7 @@ pub fn claims(data: &[u8]) {
 /// A key set as an issuer sends it.
 pub fn jwks(data: &[u8]) {
     let mut skipped = 0;
-    let Ok(keys) = jwks::parse(data, |_, _| skipped += 1) else { return };
+    let Ok(keys) = jwks::parse(data, Kinds::Public, |_, _| skipped += 1) else { return };
     let document: serde_json::Value = serde_json::from_slice(data).expect("an accepted set is JSON");
     let listed = document["keys"].as_array().expect("an accepted set has a list");
     assert_eq!(listed.len(), keys.len() + skipped, "every key is taken or named");
@@ -120,6 +121,7 @@ fn decode(part: &[u8]) -> Option<Vec<u8>> {
 /// The verdict, which is the same without a cache, with one, and from it.
 fn judge(token: &[u8]) -> Result<(), Reason> {
     let settings = Settings {
+        resigning: None,
         issuers: Issuers::Listed(vec![ISSUER.to_owned()]),
         algorithms: vec![Algorithm::HS256],
         hs_secrets: vec![SECRET.to_vec()],

@@ -1,7 +1,8 @@
-//! Real programs as parties: curl, nginx, httpbin, a certified issuer and, in files of their own, gRPC, WebSocket and
+//! Real programs as parties: curl, nginx, httpbin, a certified issuer and, in files of their own, gRPC, jose, WebSocket and
 //! Redis. `cargo xtask test` brings them.
 
 pub mod grpc;
+pub mod jose;
 mod oidc_provider;
 pub mod redis;
 pub mod websocket;

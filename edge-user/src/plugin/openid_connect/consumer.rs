@@ -155,18 +155,10 @@ impl GroupMapping {
 /// Tells the upstream of the caller in Kong's fields, whose names no client may send (P1). A value that cannot stand in
 /// a field is left out rather than changed (T35).
 pub(super) fn write(head: &mut Head, caller: &Caller) {
-    let mut push = |name: &str, value: &str| head.push(Owner::Edge, name.as_bytes(), value.as_bytes());
     if let Some(consumer) = &caller.consumer {
-        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-        push("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id));
-        for (name, value) in
-            [("X-Consumer-Custom-ID", &consumer.custom_id), ("X-Consumer-Username", &consumer.username)]
-        {
-            if let Some(value) = value.as_deref().filter(|value| is_field_value(value.as_bytes())) {
-                push(name, value);
-            }
-        }
+        tell_consumer(head, consumer);
     }
+    let mut push = |name: &str, value: &str| head.push(Owner::Edge, name.as_bytes(), value.as_bytes());
     if let Some(credential) = caller.credential.as_deref().filter(|credential| is_clean(credential)) {
         push("X-Credential-Identifier", credential);
     }
@@ -177,6 +169,18 @@ pub(super) fn write(head: &mut Head, caller: &Caller) {
     let groups: Vec<&str> = groups.map(|name| &**name).filter(|name| is_clean(name) && !name.contains(',')).collect();
     if !groups.is_empty() {
         push("X-Authenticated-Groups", &groups.join(", "));
+    }
+}
+
+/// Tells the upstream of a consumer.
+pub(in crate::plugin) fn tell_consumer(head: &mut Head, consumer: &Consumer) {
+    let mut push = |name: &str, value: &str| head.push(Owner::Edge, name.as_bytes(), value.as_bytes());
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    push("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id));
+    for (name, value) in [("X-Consumer-Custom-ID", &consumer.custom_id), ("X-Consumer-Username", &consumer.username)] {
+        if let Some(value) = value.as_deref().filter(|value| is_field_value(value.as_bytes())) {
+            push(name, value);
+        }
     }
 }
 

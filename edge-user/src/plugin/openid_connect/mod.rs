@@ -26,11 +26,13 @@ use crate::reason::Reason;
 use crate::token::claims::Facts;
 use crate::token::introspection::Extras;
 use crate::token::jws::{Shape, shape};
-use crate::token::{Ask, Judgement, Now, Progress, Refused, Validator, Verified, Wait};
+use crate::token::{Ask, Judgement, Progress, Refused, Validator, Verified};
 use crate::trace::{Check, Observer};
 use challenge::Answers;
 use consumer::Mapping;
 pub use consumer::caller_text;
+pub(in crate::plugin) use consumer::tell_consumer;
+pub(in crate::plugin) use credential::is_b64token;
 use credential::{ACCESS_TOKEN, Places, Scheme, Schemes, Sent};
 pub use demand::Showing;
 use flows::Flows;
@@ -40,9 +42,10 @@ use refusal::Detail;
 use remote::Along;
 use rules::Rules;
 use sources::Sources;
+pub(in crate::plugin) use sources::name;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// As in the configuration.
 pub const NAME: &str = "openid-connect";
@@ -293,7 +296,7 @@ impl OpenidConnect {
                     Judgement::Wait(wait) => wait,
                 }
             };
-            progress = waited(request, wait).await;
+            progress = request.wait(wait).await;
         }
     }
 
@@ -473,6 +476,7 @@ impl OpenidConnect {
         let status = self.mapping.status(status, reason);
         let answer = self.answers.answer(status, reason, scheme, request.host);
         Access::Refuse(Refusal {
+            plugin: NAME,
             status,
             reason,
             challenges: answer.challenges,
@@ -507,18 +511,8 @@ async fn judge(
             Judgement::Refused(refused) => return Err(refused),
             Judgement::Wait(wait) => wait,
         };
-        progress = waited(request, wait).await;
+        progress = request.wait(wait).await;
     }
-}
-
-/// Waits, but for no longer than a request may.
-async fn waited(request: &mut Request<'_>, wait: Wait) -> Progress {
-    let began = Instant::now();
-    let given_up = wait.given_up();
-    let progress = tokio::time::timeout(request.key_wait, wait.done()).await.unwrap_or(given_up);
-    request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
-    request.now = Now::read();
-    progress
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::token::{Now, Validator};
 pub(super) const LASTING: [Reason; 3] = [Reason::SignatureInvalid, Reason::TokenMalformed, Reason::AlgNotAllowed];
 
 /// What the refusal proves of the client's token; nothing where time, an issuer or a right could mend it.
-pub(super) fn bad_token(reason: Reason, token: &[u8]) -> Option<BadToken> {
+pub(in crate::plugin) fn bad_token(reason: Reason, token: &[u8]) -> Option<BadToken> {
     let lasts = LASTING.contains(&reason);
     (lasts || reason == Reason::HeaderMalformed).then(|| BadToken { fingerprint: fingerprint(token), lasts })
 }
@@ -37,7 +37,7 @@ pub(in crate::plugin) struct Detail<'a> {
 
 impl<'a> Detail<'a> {
     /// Of a token that was judged at this time. `fault` says what is wrong beside it.
-    pub(super) fn new(validator: &'a Validator, token: Box<[u8]>, now: Now, fault: Option<String>) -> Self {
+    pub(in crate::plugin) fn new(validator: &'a Validator, token: Box<[u8]>, now: Now, fault: Option<String>) -> Self {
         Self { validator, token, now, fault }
     }
 

@@ -24,6 +24,7 @@ use crate::oauth::shared::SharedAnswers;
 use crate::oauth::userinfo::UserInfoEndpoint;
 use crate::oauth::{Clients, Introspection};
 use crate::token::introspection::{Introspect, JwtBy, Remote, Shared};
+use crate::token::jwks::Kinds;
 use crate::token::jws::short_type;
 use crate::token::keys::KeySource;
 use crate::token::source::{Discovery, SourceSettings, issuer_of};
@@ -98,6 +99,7 @@ pub(super) fn parse(mut config: Reader<'_>, place: &Place<'_>, env: &PluginEnv) 
         },
         ttl_without_exp: times.ttl_without_exp,
         ttl_max: times.ttl_max,
+        resigning: None,
     };
     let places = Places::parse(config);
     let arg = ClientArg::parse(config);
@@ -296,7 +298,7 @@ fn remote(
     let shared = fleet.cloned().and_then(|fleet| SharedAnswers::new(fleet, asked.finish()));
     let shared = shared.map(|answers| Arc::new(answers) as Arc<dyn Shared>);
     let control = env.control().cloned();
-    Some(Remote { who, control, jwts, keep, ttl_inactive, ttl_min, ttl_stale, shared })
+    Some(Remote { who, control, jwts, jwt_claim: None, keep, ttl_inactive, ttl_min, ttl_stale, shared })
 }
 
 fn algorithms(config: &mut Reader<'_>, secrets: &[String]) -> Vec<Algorithm> {
@@ -412,10 +414,13 @@ fn keys(
         }
     }
     let source = SourceSettings {
+        // `discovery_headers_…` are for discovery alone.
+        options: Options { headers: if discovery.is_some() { headers } else { Vec::new() }, ..options.clone() },
         discovery,
         jwks_uris,
-        options: Options { headers, ..options.clone() },
         rediscovery_lifetime: lifetime.max(Duration::from_secs(1)),
+        refresh: None,
+        kinds: Kinds::Public,
     };
     (Some(env.keys().source(source)), issuers)
 }

@@ -25,7 +25,7 @@ impl<'a> Sources<'a> {
 }
 
 /// The text of a claim that names someone: a string that is not empty, or a whole number. Other types name nobody.
-pub(super) fn name(claim: Value<'_>) -> Option<Cow<'_, str>> {
+pub(in crate::plugin) fn name(claim: Value<'_>) -> Option<Cow<'_, str>> {
     match claim.kind() {
         Kind::Number if claim.raw().bytes().all(|byte| byte.is_ascii_digit()) => Some(Cow::Borrowed(claim.raw())),
         _ => claim.text().filter(|text| !text.is_empty()),

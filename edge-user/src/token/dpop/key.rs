@@ -5,7 +5,7 @@ use crate::crypto;
 use crate::crypto::sign::thumbprint;
 use crate::crypto::verify::VerifyingKey;
 use crate::token::json::{Document, Kind};
-use crate::token::jwks::Key;
+use crate::token::jwks::{Key, Kinds};
 use jsonwebtoken::Algorithm;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -58,6 +58,6 @@ fn parse(jwk: &str) -> Option<ProofKey> {
     if PRIVATE.iter().any(|member| jwk.get(member).is_some()) {
         return None;
     }
-    let key = Key::parse(&jwk).ok()?;
+    let key = Key::parse(&jwk, Kinds::Public).ok()?;
     Some(ProofKey { thumbprint: thumbprint(&jwk)?, key })
 }

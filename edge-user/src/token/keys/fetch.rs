@@ -5,12 +5,17 @@ use super::{DISCOVERY_AGE_MS, Discovered, Documents, Error, KeySource, StoredSet
 use crate::http_client::{self, Options};
 use crate::state::StoredKeys;
 use crate::token::issuer::Metadata;
+use crate::token::jwks::Kinds;
 use crate::token::source::Discovery;
 use crate::token::{Now, jwks};
 
 impl KeySource {
     /// Keeps the documents for the next start.
     pub(super) async fn store(&self, documents: &Documents) {
+        if self.settings.kinds == Kinds::PublicAndSecret {
+            // Secrets stay in memory.
+            return;
+        }
         // Plain strings and numbers always serialize.
         if let Ok(body) = serde_json::to_string(documents) {
             self.shared.state.save_keys(&self.id, &StoredKeys { fetched_ms: Now::read().unix_ms, body }).await;
@@ -84,8 +89,11 @@ impl KeySource {
 
     async fn fetch_set(&self, url: &str) -> Result<StoredSet, Error> {
         let url = url.to_owned();
-        // `discovery_headers_…` are for discovery: the set may be anybody's.
-        let options = Options { headers: Default::default(), ..self.settings.options.clone() };
+        // Headers are for who is configured: the set that a document names may be anybody's.
+        let options = match &self.settings.discovery {
+            Some(_) => Options { headers: Default::default(), ..self.settings.options.clone() },
+            None => self.settings.options.clone(),
+        };
         let body = match self.shared.http.get(&url, &options, jwks::MAX_BYTES).await {
             Ok(body) => body,
             Err(source) => return Err(Error::Fetch { url, source }),
@@ -93,7 +101,7 @@ impl KeySource {
         let warn = |kid: Option<&str>, error: &jwks::Error| {
             tracing::warn!(url, ?kid, %error, "[openid-connect] a key of the jwks is not used");
         };
-        if let Err(source) = jwks::parse(&body, warn) {
+        if let Err(source) = jwks::parse(&body, self.settings.kinds, warn) {
             return Err(Error::Set { url, source });
         }
         let body =

@@ -2,6 +2,7 @@
 
 use super::{Error, KeySource, Metadata, jwks};
 use crate::http_client::{self, Call, Method};
+use crate::token::jwks::Kinds;
 use reqwest::header::{DATE, HeaderMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,7 +38,7 @@ impl KeySource {
     pub fn origin(&self, identity: &[u8; 32]) -> Option<(String, i64)> {
         let documents = self.inner().documents.clone();
         let holds = |body: &str| {
-            let keys = jwks::parse(body.as_bytes(), |_, _| {});
+            let keys = jwks::parse(body.as_bytes(), self.settings.kinds, |_, _| {});
             keys.is_ok_and(|keys| keys.iter().any(|key| key.identity() == identity))
         };
         documents.sets.into_iter().find(|set| holds(&set.body)).map(|set| (set.url, set.fetched_ms))
@@ -68,7 +69,7 @@ impl KeySource {
             surveys = vec![surveys.swap_remove(good)];
         }
         for url in &key_urls {
-            surveys.push(self.look(url, |body| keys_at(url, body)).await);
+            surveys.push(self.look(url, |body| keys_at(url, body, self.settings.kinds)).await);
         }
         surveys
     }
@@ -117,9 +118,9 @@ impl KeySource {
     }
 }
 
-fn keys_at(url: &str, body: &[u8]) -> Result<Document, Error> {
+fn keys_at(url: &str, body: &[u8], kinds: Kinds) -> Result<Document, Error> {
     let mut keys = Vec::new();
-    let used = jwks::parse(body, |kid, error| keys.push((kid.map(str::to_owned), Some(error.to_string()))));
+    let used = jwks::parse(body, kinds, |kid, error| keys.push((kid.map(str::to_owned), Some(error.to_string()))));
     let used = used.map_err(|source| Error::Set { url: url.to_owned(), source })?;
     keys.extend(used.iter().map(|key| (key.kid().map(str::to_owned), None)));
     Ok(Document::Keys(keys))

@@ -12,7 +12,7 @@ mod rfc;
 mod rsa;
 
 use super::cache::VerdictCache;
-use super::jwks::{self, Key};
+use super::jwks::{self, Key, Kinds};
 use super::jws::Jws;
 use super::testing::{Bench, TestKey, judge, policy, settings};
 use super::{Issuers, Now, Settings};
@@ -79,7 +79,7 @@ fn proven(jwk: &Value, token: &str) -> bool {
 
 /// The one key of a set.
 fn key(jwk: &Value) -> Result<Key, jwks::Error> {
-    jwks::parse(json!({"keys": [jwk]}).to_string().as_bytes(), |_, _| {}).map(|mut keys| keys.remove(0))
+    jwks::parse(json!({"keys": [jwk]}).to_string().as_bytes(), Kinds::Public, |_, _| {}).map(|mut keys| keys.remove(0))
 }
 
 /// The token's nearest neighbours: one bit of header, payload or signature turned, at both ends and between.

@@ -283,7 +283,7 @@ fn parse<'a, 'p>(value: &'a [u8], name: &'p str, schemes: Schemes) -> Result<Opt
 }
 
 /// RFC 6750, 2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
-fn is_b64token(token: &[u8]) -> bool {
+pub(in crate::plugin) fn is_b64token(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let body = &token[..token.len() - padding];
     !body.is_empty() && body.iter().all(|byte| B64TOKEN[usize::from(*byte)])

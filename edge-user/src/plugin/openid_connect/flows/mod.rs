@@ -18,7 +18,6 @@ use crate::oauth::kept::{Brought, Keep, Kept, Key, Outcome, Value};
 use crate::oauth::tokens::{GrantError, Refused};
 use crate::reason::Reason;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub(super) use exchange::{Exchange, Legacy};
 pub(super) use grants::Grants;
@@ -100,10 +99,7 @@ where
     }
     let unanswered = || Denied { retry_after_secs: Some(1), ..Denied::new(503, verdicts.failed) };
     let Some(waiting) = kept.ask(key, keep, call) else { return Err(unanswered()) };
-    let began = Instant::now();
-    let outcome = waiting.outcome(request.key_wait).await;
-    request.notes.waited = Some(request.notes.waited.unwrap_or_default() + began.elapsed());
-    request.now = super::Now::read();
+    let outcome = request.within(waiting.outcome(request.key_wait)).await;
     outcome.map_or_else(|| Err(unanswered()), |outcome| brought(outcome, verdicts))
 }
 

@@ -17,6 +17,7 @@ use crate::oauth::token_endpoint::{GrantKind, TokenEndpoint, Wanted};
 use crate::oauth::userinfo::UserInfoEndpoint;
 use crate::token::claims::ClaimPath;
 use crate::token::introspection::Remote;
+use crate::token::jwks::Kinds;
 use crate::token::keys::KeySource;
 use crate::token::source::{Discovery, SourceSettings, issuer_of};
 use crate::token::{Issuers, Settings, Validator};
@@ -230,6 +231,8 @@ fn subject(mut record: Reader<'_>, ground: &Ground<'_>) -> Option<Subject> {
             jwks_uris: jwks_uri.map(str::to_owned).into_iter().collect(),
             options: ground.around.options.clone(),
             rediscovery_lifetime: Duration::from_secs(30),
+            refresh: None,
+            kinds: Kinds::Public,
         })
     });
     if !verifies && jwks_uri.is_some() {
