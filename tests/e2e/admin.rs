@@ -35,6 +35,26 @@ fn pages_of_a_browser_cannot_drive_it() {
 }
 
 #[test]
+fn key_sets_are_none_before_one_is_used_and_pages_change_nothing() {
+    // A3, S2.6
+    let good = Guarded::start();
+    let answer = good.edge.admin_get("/jwt-signer/jwks");
+    assert_eq!((answer.status(), answer.json()), (200, json!({"data": [], "next": null})));
+    let write = |line: &str, fields: &str| {
+        let mut client = Client::connect(good.edge.admin());
+        client.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n"));
+        client.response().status()
+    };
+    assert_eq!(good.edge.admin_get("/jwt-signer/jwks/kong").status(), 404);
+    for line in ["POST /jwt-signer/jwks/kong/rotate", "DELETE /jwt-signer/jwks/kong", "DELETE /openid-connect/issuers"]
+    {
+        assert_eq!(write(line, "Origin: https://evil.test\r\n"), 403, "{line}");
+        assert_eq!(write(line, ""), if line.ends_with("issuers") { 204 } else { 404 }, "{line}");
+    }
+    assert!(good.edge.admin_get("/metrics").text().contains("\nedge_key_sets{origin=\"generated\"} 0\n"));
+}
+
+#[test]
 fn metrics_count_by_reason_and_never_by_a_clients_word() {
     // L4, L5
     let good = Guarded::start();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::flights::Order;
 use super::record::Record;
 use super::set::Set;
-use super::{Credentials, Keeping, KeySets, lock};
+use super::{Credentials, Error, Keeping, KeySets, lock};
 use crate::token::keys::KeySource;
 
 pub use super::flights::Failed;
@@ -84,8 +84,10 @@ enum Found {
 impl KeySets {
     /// Every set that is there, in the order of their names. One that cannot be read is left out, and the log says so.
     pub async fn list(&self) -> Result<Vec<Published>, Failed> {
-        for (name, _) in self.stored().await? {
-            self.named_set(&name);
+        if let Keeping::Sealed(vault) = &self.shared.keeping {
+            for name in vault.names().await.map_err(unreadable)? {
+                self.named_set(&name);
+            }
         }
         let mut sets: Vec<_> = lock(&self.named).values().cloned().collect();
         sets.extend(self.fetched_sets());
@@ -142,13 +144,11 @@ impl KeySets {
     }
 
     async fn found(&self, which: &str) -> Result<Option<Found>, Failed> {
-        // One that was asked for by its id in the store alone is loaded by its name.
-        let stored = self.stored().await?;
         let id = Uuid::try_parse(which).ok();
-        let by_id = stored.iter().find(|(_, known)| Some(*known) == id).map(|(name, _)| &**name);
-        let name = by_id.unwrap_or(which);
-        if stored.iter().any(|(known, _)| **known == *name) {
-            return Ok(Some(Found::Signing(self.named_set(name))));
+        if let Keeping::Sealed(vault) = &self.shared.keeping
+            && let Some(name) = vault.name_of(which, id).await.map_err(unreadable)?
+        {
+            return Ok(Some(Found::Signing(self.named_set(&name))));
         }
         let mut sets: Vec<_> = lock(&self.named).values().cloned().collect();
         sets.extend(self.fetched_sets());
@@ -161,16 +161,12 @@ impl KeySets {
             sources.find(|(url, source)| **url == *which || id.is_some_and(|id| source.listed().id == *id.as_bytes()));
         Ok(source.map(|(url, source)| Found::Verifying(url, source)))
     }
+}
 
-    /// Name and id of the sets in the store.
-    async fn stored(&self) -> Result<Vec<(Box<str>, Uuid)>, Failed> {
-        let Keeping::Sealed(vault) = &self.shared.keeping else { return Ok(Vec::new()) };
-        vault.names().await.map_err(|error| {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "the stored key sets cannot be read");
-            Failed
-        })
-    }
+fn unreadable(error: Error) -> Failed {
+    let error: &dyn std::error::Error = &error;
+    tracing::error!(error, "the stored key sets cannot be read");
+    Failed
 }
 
 /// The keys of a set, loaded where they are stored; never made.

@@ -20,7 +20,7 @@ use crate::state::State;
 
 /// The form of what is sealed.
 const VERSION: i64 = 1;
-/// Rows that are listed; more are found by their names.
+/// Sets that are listed; more are found by their names and ids.
 const MAX_LISTED: i64 = 1000;
 
 /// The store's table of sets, and what seals it.
@@ -152,11 +152,17 @@ impl Vault {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Name and id of every set, whether or not it opens.
-    pub(super) async fn names(&self) -> Result<Vec<(Box<str>, Uuid)>, Error> {
-        let rows = sqlx::query("SELECT name, id FROM signing_sets ORDER BY name LIMIT ?").bind(MAX_LISTED);
-        let rows = rows.fetch_all(self.pool()?).await?;
-        rows.iter().map(|row| Ok((row.try_get::<String, _>(0)?.into(), id(row.try_get(1)?)?))).collect()
+    /// The name of every set, whether or not it opens.
+    pub(super) async fn names(&self) -> Result<Vec<String>, Error> {
+        let names = sqlx::query_scalar("SELECT name FROM signing_sets ORDER BY name LIMIT ?").bind(MAX_LISTED);
+        Ok(names.fetch_all(self.pool()?).await?)
+    }
+
+    /// The name of the set with this name or id, whether or not it opens.
+    pub(super) async fn name_of(&self, name: &str, id: Option<Uuid>) -> Result<Option<String>, Error> {
+        let id = id.map(|id| id.as_bytes().to_vec());
+        let found = sqlx::query_scalar("SELECT name FROM signing_sets WHERE name = ? OR id = ?").bind(name).bind(id);
+        Ok(found.fetch_optional(self.pool()?).await?)
     }
 
     async fn read(&self, name: &str) -> Result<Option<Opened>, Error> {
