@@ -75,12 +75,11 @@ impl Set {
             Origin::Named(_) => record.rotates_at(period, self.shared.policy.publish_ahead),
             Origin::Fetched { .. } => record.fetched_again_at(period),
         };
-        let tries = lock(&self.tries);
-        Some(if tries.failures > 0 { due_ms.max(tries.retry_at_ms) } else { due_ms })
+        Some(self.retry_at_ms().map_or(due_ms, |retry_at_ms| due_ms.max(retry_at_ms)))
     }
 
     /// Does what is due.
-    pub(super) async fn look(&self) {
+    async fn look(&self) {
         self.choose();
         let is_due = |record: &Record| self.due_ms(record).is_some_and(|due_ms| due_ms <= self.now_ms());
         if self.record().is_some_and(|record| is_due(&record)) {

@@ -218,11 +218,15 @@ impl Set {
 
     /// Whether the last try failed lately.
     pub(super) fn backs_off(&self) -> Option<Unavailable> {
-        let left_ms = {
-            let tries = lock(&self.tries);
-            if tries.failures == 0 { 0 } else { tries.retry_at_ms - self.now_ms() }
-        };
+        let left_ms = self.retry_at_ms()? - self.now_ms();
         (left_ms > 0).then(|| Unavailable::Failed { retry_after_secs: ((left_ms + 999) / 1000).clamp(1, 3600) as u32 })
+    }
+
+    /// When the next try may be, where the last one failed. A time beyond the longest pause is of a clock that was wrong.
+    pub(super) fn retry_at_ms(&self) -> Option<i64> {
+        let latest_ms = self.now_ms() + self.shared.policy.retry_max.as_millis() as i64;
+        let tries = lock(&self.tries);
+        (tries.failures > 0 && tries.retry_at_ms <= latest_ms).then_some(tries.retry_at_ms)
     }
 
     /// Puts these keys, or none, into force.

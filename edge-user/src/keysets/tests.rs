@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::runtime::Handle;
 
+use super::flights::Order;
 use super::*;
 
 const ES256: SigningAlgorithm = SigningAlgorithm::ES256;
@@ -65,6 +66,15 @@ fn named(sets: &Arc<KeySets>, name: &str) -> Arc<KeySet> {
 
 fn kid(key: &crypto::sign::SigningKey) -> String {
     key.kid().to_owned()
+}
+
+/// Has the set's task look at the clock, and waits until it did what is due.
+async fn looked(set: &KeySet) {
+    let orders = set.set.orders().expect("a control runtime");
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    orders.send(Order::Look).await.expect("a task");
+    orders.send(Order::Load(reply)).await.expect("a task");
+    answer.await.expect("an answer").expect("a set that can be read");
 }
 
 /// The kid that signs now.

@@ -64,10 +64,10 @@ async fn rotation_publishes_before_it_signs_and_forgets_after_the_second() {
     assert_eq!((signs(&set), set.generation()), (first.clone(), generation), "published, and not signing yet");
     assert_eq!(rotated.all().len(), 4);
     clock.advance(MINUTE_MS - 1);
-    set.set.look().await;
+    looked(&set).await;
     assert_eq!((signs(&set), set.generation()), (first.clone(), generation));
     clock.advance(1);
-    set.set.look().await;
+    looked(&set).await;
     assert_eq!((signs(&set), set.generation()), (second.clone(), generation + 1));
     // Twice at once: what nobody can fetch any more does not sign.
     sets.rotate(&rotated.id.to_string(), None).await.expect("an answer").expect("a set, by its id");
@@ -76,7 +76,7 @@ async fn rotation_publishes_before_it_signs_and_forgets_after_the_second() {
     assert_eq!(signs(&set), kids(&twice.previous)[0]);
     assert_eq!(set.generation(), generation + 2);
     clock.advance(MINUTE_MS);
-    set.set.look().await;
+    looked(&set).await;
     assert_eq!((signs(&set), twice.id), (kids(&twice.keys)[0].clone(), rotated.id));
     assert_eq!(number(&sets, "edge_key_set_rotations_total{cause=\"manual\"}"), "3");
     assert_eq!(sets.rotate("other", None).await, Ok(None));
@@ -104,27 +104,27 @@ async fn the_shortest_period_of_those_who_use_it_rotates_a_set() {
     let first = kid(&set.ready(ES256).await.expect("a key"));
     let hourly = every(HOUR);
     clock.advance(HOUR.as_millis() as i64 - 1);
-    set.set.look().await;
+    looked(&set).await;
     let current = async || kids(&sets.find("kong").await.expect("an answer").expect("a set").keys)[0].clone();
     assert_eq!(current().await, first);
     clock.advance(1);
-    set.set.look().await;
+    looked(&set).await;
     let second = current().await;
     assert_ne!(second, first);
     assert_eq!(signs(&set), first, "R5");
     drop(hourly);
     clock.advance(HOUR.as_millis() as i64 * 23);
-    set.set.look().await;
+    looked(&set).await;
     assert_eq!((current().await, signs(&set)), (second.clone(), second.clone()), "nobody wants it hourly any more");
     clock.advance(HOUR.as_millis() as i64);
-    set.set.look().await;
+    looked(&set).await;
     assert_ne!(current().await, second);
     drop(daily);
     clock.advance(HOUR.as_millis() as i64 * 1000);
-    set.set.look().await;
+    looked(&set).await;
     assert_eq!(number(&sets, "edge_key_set_rotations_total{cause=\"periodic\"}"), "2");
     every(Duration::ZERO);
-    set.set.look().await;
+    looked(&set).await;
     assert_eq!(number(&sets, "edge_key_set_rotations_total{cause=\"periodic\"}"), "2", "zero is never");
 }
 

@@ -38,7 +38,7 @@ async fn a_set_survives_a_restart_and_goes_on_where_it_was() {
     let validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
     jsonwebtoken::decode::<serde_json::Value>(token.expect("a token"), &decoding, &validation).expect("it verifies");
     clock.advance(MINUTE_MS);
-    set.set.look().await;
+    looked(&set).await;
     assert_eq!(signs(&set), kids(&before.keys)[0]);
     assert_eq!(number(&sets, "edge_key_sets_generated_total"), "0");
 }
@@ -52,7 +52,7 @@ async fn what_became_due_while_the_edge_was_down_is_done_at_its_next_use() {
     let sets = in_file(&path, 'a', &clock).await;
     let set = sets.set(hourly);
     assert_eq!(kid(&set.ready(ES256).await.expect("a key")), first);
-    set.set.look().await;
+    looked(&set).await;
     let rotated = sets.find("kong").await.expect("an answer").expect("a set");
     assert_eq!((kids(&rotated.previous)[0].clone(), signs(&set)), (first.clone(), first));
 }
@@ -121,27 +121,46 @@ async fn a_set_that_does_not_open_can_be_deleted_by_name() {
 
 #[tokio::test]
 async fn a_store_that_does_not_open_makes_no_keys() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let sets = in_file(folder.path(), 'a', &Clock::new()).await;
-    assert_eq!(named(&sets, "kong").ready(ES256).await.err(), Some(Unavailable::Failed { retry_after_secs: 1 }));
-    assert!(sets.list().await.is_err() && sets.find("kong").await.is_err() && sets.delete("kong").await.is_err());
-    assert_eq!(number(&sets, "edge_key_set_store_failures_total"), "1");
+    // A8: a folder, another format, a later schema; the file stays as it is.
+    let (folder, path) = file();
+    let garbage = folder.path().join("garbage");
+    std::fs::write(&garbage, "no database, and long enough to have no valid header".repeat(30)).expect("a file");
+    let pool = State::open(&path).await.pool().expect("a file").clone();
+    sqlx::query("PRAGMA user_version = 99").execute(&pool).await.expect("a version");
+    pool.close().await;
+    for unusable in [folder.path(), &garbage, &path] {
+        let before = std::fs::read(unusable).ok();
+        let sets = in_file(unusable, 'a', &Clock::new()).await;
+        let failed = Some(Unavailable::Failed { retry_after_secs: 1 });
+        assert_eq!(named(&sets, "kong").ready(ES256).await.err(), failed, "{}", unusable.display());
+        assert!(sets.list().await.is_err() && sets.find("kong").await.is_err() && sets.delete("kong").await.is_err());
+        assert_eq!(number(&sets, "edge_key_set_store_failures_total"), "1");
+        assert_eq!(std::fs::read(unusable).ok(), before);
+    }
 }
 
 #[tokio::test]
 async fn the_first_set_of_a_new_file_is_told_loudly() {
     let ((_folder, path), clock) = (file(), Clock::new());
-    let (log, _guard) = captured();
+    let (captured, _guard) = captured();
     let sets = in_file(&path, 'a', &clock).await;
-    named(&sets, "kong").ready(ES256).await.expect("a key");
+    let first = kid(&named(&sets, "kong").ready(ES256).await.expect("a key"));
     let sets = in_file(&path, 'a', &clock).await;
     named(&sets, "kong").ready(ES256).await.expect("a key");
     named(&sets, "other").ready(ES256).await.expect("a key");
-    let log = text(&log);
+    let log = text(&captured);
     let told: Vec<_> = log.lines().filter(|line| line.contains("generated")).collect();
     assert_eq!(told.len(), 2, "{log}");
     assert!(told[0].contains("ERROR") && told[0].contains("key set kong generated: the store's file is new"), "{log}");
     assert!(told[1].contains("WARN") && told[1].contains("key set other generated"), "{log}");
+    // The file was lost.
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
+    }
+    let sets = in_file(&path, 'a', &clock).await;
+    assert_ne!(kid(&named(&sets, "kong").ready(ES256).await.expect("a key")), first);
+    let log = text(&captured);
+    assert_eq!(log.lines().filter(|line| line.contains("ERROR") && line.contains("file is new")).count(), 2, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -155,14 +174,14 @@ async fn two_processes_on_one_file_have_one_set() {
     assert_eq!(one.find("kong").await, other.find("kong").await);
     // Both are due, and only one rotates.
     clock.advance(HOUR.as_millis() as i64);
-    first.set.look().await;
-    second.set.look().await;
+    looked(&first).await;
+    looked(&second).await;
     assert_eq!(one.find("kong").await, other.find("kong").await);
-    let rotations = |sets| number(sets, "edge_key_set_rotations_total{cause=\"periodic\"}");
-    assert_eq!((rotations(&one), rotations(&other)), ("1".into(), "0".into()));
+    let rotations = |sets| number(sets, "edge_key_set_rotations_total{cause=\"periodic\"}").parse::<u32>();
+    assert_eq!(rotations(&one).expect("a number") + rotations(&other).expect("a number"), 1);
     // At the same time, too, there is one outcome in the file.
     clock.advance(HOUR.as_millis() as i64);
-    tokio::join!(first.set.look(), second.set.look());
+    tokio::join!(looked(&first), looked(&second));
     assert_eq!(one.find("kong").await, other.find("kong").await);
     assert_eq!(in_file(&path, 'a', &clock).await.find("kong").await, one.find("kong").await);
 }
