@@ -240,6 +240,23 @@ impl<'a> Reader<'a> {
         Reader::new(value, &self.path_of(key), self.sink)
     }
 
+    /// An object of strings under names of their own. What stands in their places is never said: it may be a secret.
+    pub fn map(&mut self, key: &'static str) -> Option<Vec<(&'a str, &'a str)>> {
+        let value = self.raw(key)?;
+        let Kind::Object(entries) = &value.kind else {
+            self.problem(key, value.type_word(), "an object of strings");
+            return None;
+        };
+        let mut pairs = Vec::with_capacity(entries.len());
+        for Entry { key: name, line, value } in entries {
+            match &value.kind {
+                Kind::String(text) => pairs.push((name.as_str(), text.as_str())),
+                _ => self.sink.problem(*line, &join(&self.path_of(key), name), value.type_word(), "a string"),
+            }
+        }
+        Some(pairs)
+    }
+
     /// A list of objects; absent is empty. Items of another type are reported and left out.
     pub fn objects(&mut self, key: &'static str) -> Vec<Reader<'a>> {
         let items = self.typed(key, "a list", array).unwrap_or_default();

@@ -108,12 +108,17 @@ impl Options {
     /// Reads `timeout` (ms), `ssl_verify`, `keepalive`, `http_version`, `http_proxy`, `https_proxy`, their
     /// `_authorization`s, and `no_proxy`.
     pub fn read(config: &mut Reader<'_>) -> Self {
+        Self::read_as(config, "keepalive")
+    }
+
+    /// As `read`, where `keepalive` has another name.
+    pub fn read_as(config: &mut Reader<'_>, keepalive: &'static str) -> Self {
         let timeout = config.integer("timeout", 1..=600_000).unwrap_or(10_000);
         let ssl_verify = config.bool("ssl_verify").unwrap_or(true);
         if !ssl_verify {
             config.warn("ssl_verify", "the issuer's certificate is not verified");
         }
-        let keepalive = config.bool("keepalive").unwrap_or(true);
+        let keepalive = config.bool(keepalive).unwrap_or(true);
         let http_version = match config.number("http_version", 1.0..=1.1) {
             None => HttpVersion::default(),
             Some(1.0) => HttpVersion::Http10,

@@ -41,6 +41,8 @@ pub enum Purpose {
     UserInfo,
     /// Kong's legacy `token_exchange_endpoint`.
     TokenExchange,
+    /// RFC 6749, 3.2, for tokens of the edge's own towards upstreams.
+    UpstreamToken,
 }
 
 impl Purpose {
@@ -51,6 +53,15 @@ impl Purpose {
             Self::Token => "token",
             Self::UserInfo => "userinfo",
             Self::TokenExchange => "token_exchange",
+            Self::UpstreamToken => "upstream_token",
+        }
+    }
+
+    /// The plugin that asks there, for logs.
+    pub(super) fn plugin(self) -> &'static str {
+        match self {
+            Self::UpstreamToken => "upstream-oauth",
+            _ => "openid-connect",
         }
     }
 
@@ -374,7 +385,8 @@ impl Endpoint {
                 status = answer.status,
                 error = ?quote(&words.error),
                 error_description = ?quote(&words.description),
-                "[openid-connect] the issuer refuses this edge's own credentials"
+                "[{}] the issuer refuses this edge's own credentials",
+                self.purpose.plugin()
             );
         }
         FailureKind::Credentials.into()
@@ -386,7 +398,8 @@ impl Endpoint {
                 issuer = &*self.host,
                 endpoint = self.purpose.name(),
                 error,
-                "[openid-connect] the issuer gives no answer"
+                "[{}] the issuer gives no answer",
+                self.purpose.plugin()
             );
         }
     }

@@ -23,6 +23,8 @@ use crate::token::Now;
 pub const MAX_VALUE_BYTES: usize = 64 << 10;
 /// Before the value, inside the seal: when it ends, Unix milliseconds, big-endian. Redis is not trusted with that.
 const END_BYTES: usize = 8;
+/// One more byte than the longest entry of ours has.
+const LONGEST_SEALED: usize = END_BYTES + MAX_VALUE_BYTES + OVERHEAD;
 /// How long a request may be held up for the fleet's answer, whatever time-outs are configured.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Longer than anything is kept; fits what Redis takes.
@@ -35,16 +37,21 @@ pub enum Kind {
     Introspection,
     /// Answers of token endpoints.
     Tokens,
+    /// Tokens of the edge's own towards upstreams.
+    UpstreamTokens,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Introspection, Self::Tokens];
+    const ALL: [Self; 3] = [Self::Introspection, Self::Tokens, Self::UpstreamTokens];
+    /// What `cluster_cache_items` may say.
+    const ITEMS: [Self; 2] = [Self::Introspection, Self::Tokens];
 
     /// The word in the configuration, in names of entries and in metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Introspection => "introspection",
             Self::Tokens => "tokens",
+            Self::UpstreamTokens => "upstream_tokens",
         }
     }
 }
@@ -59,7 +66,7 @@ impl FleetSettings {
     /// Reads the three; nothing where the strategy is off, or refused because the node has no secrets key.
     pub fn read(config: &mut Reader<'_>, fleets: &Fleets) -> Option<Self> {
         let shared = config.word("cluster_cache_strategy", &[("off", false), ("redis", true)]).unwrap_or(false);
-        let items = config.words("cluster_cache_items", &Kind::ALL.map(|kind| (kind.word(), kind)));
+        let items = config.words("cluster_cache_items", &Kind::ITEMS.map(|kind| (kind.word(), kind)));
         let record = config.object("cluster_cache_redis");
         if !shared {
             return None;
@@ -71,12 +78,15 @@ impl FleetSettings {
                 None
             }
         };
-        if fleets.keys.is_none() {
-            let expected = "off, or a key for what goes there: `[secrets] key_file` in edge.toml or EDGE_SECRETS_KEY";
-            config.problem("cluster_cache_strategy", "redis without a secrets key of this node", expected);
+        if !fleets.may_share(config, "cluster_cache_strategy", "off") {
             return None;
         }
         Some(Self { redis: redis?, items: items.unwrap_or_else(|| vec![Kind::Introspection]) })
+    }
+
+    /// A server for the edge's own tokens alone.
+    pub fn for_upstream_tokens(redis: Settings) -> Self {
+        Self { redis, items: vec![Kind::UpstreamTokens] }
     }
 }
 
@@ -99,6 +109,18 @@ impl Fleets {
             Arc::new(Keys { names: key.mac_key(Purpose::FleetNames), values: Sealer::new(key, Purpose::FleetValues) })
         };
         Self { keys: key.map(derive), clients, counts: Arc::default() }
+    }
+
+    /// Whether this node has a secrets key, which everything shared needs; a problem where it has none. `key` asks for
+    /// Redis, and `without` is its word for doing without.
+    pub fn may_share(&self, config: &Reader<'_>, key: &str, without: &str) -> bool {
+        if self.keys.is_none() {
+            let expected = format!(
+                "{without}, or a key for what goes there: `[secrets] key_file` in edge.toml or EDGE_SECRETS_KEY"
+            );
+            config.problem(key, "redis without a secrets key of this node", expected);
+        }
+        self.keys.is_some()
     }
 
     /// The cache that these settings describe; nothing without a secrets key.
@@ -232,8 +254,7 @@ impl Fleet {
     pub async fn get(&self, name: &EntryName) -> Option<Found> {
         let mut command = Cmd::new();
         // Whatever stands there, no more of it crosses the wire than could be ours.
-        let last = END_BYTES + MAX_VALUE_BYTES + OVERHEAD;
-        command.arg("GETRANGE").arg(&name.text).arg(0).arg(last);
+        command.arg("GETRANGE").arg(&name.text).arg(0).arg(LONGEST_SEALED);
         match self.client.query_within::<Vec<u8>>(PATIENCE, command).await {
             Err(_) => self.count(name.kind, Outcome::GetFailed),
             Ok(sealed) if sealed.is_empty() => self.count(name.kind, Outcome::Miss),
@@ -278,6 +299,28 @@ impl Fleet {
     pub async fn delete(&self, name: &EntryName) {
         let mut command = Cmd::new();
         command.arg("DEL").arg(&name.text);
+        let deleted = self.done(command).await;
+        self.count(name.kind, if deleted { Outcome::Deleted } else { Outcome::DeleteFailed });
+    }
+
+    /// Takes this value away, for every node, and leaves another that stands there by now.
+    pub async fn delete_value(&self, name: &EntryName, value: &[u8]) {
+        /// Nothing comes between the look and the deletion.
+        const SCRIPT: &str =
+            "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+        let mut command = Cmd::new();
+        command.arg("GETRANGE").arg(&name.text).arg(0).arg(LONGEST_SEALED);
+        let sealed = match self.client.query::<Vec<u8>>(command).await {
+            Ok(sealed) => sealed,
+            Err(_) => return self.count(name.kind, Outcome::DeleteFailed),
+        };
+        let opened = self.keys.values.open(name.text.as_bytes(), &sealed).ok();
+        let is_it = |opened: &[u8]| opened.get(END_BYTES..).is_some_and(|known| known == value);
+        if !opened.is_some_and(|opened| is_it(&opened)) {
+            return;
+        }
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(SCRIPT).arg(1).arg(&name.text).arg(sealed);
         let deleted = self.done(command).await;
         self.count(name.kind, if deleted { Outcome::Deleted } else { Outcome::DeleteFailed });
     }
@@ -414,12 +457,15 @@ mod tests {
         fleet.put(&name, b"value", Duration::from_secs(1)).await;
         fleet.put(&name, &vec![0; MAX_VALUE_BYTES + 1], Duration::from_secs(1)).await;
         fleet.delete(&name).await;
+        fleet.delete_value(&name, b"value").await;
         let mut text = Exposition::default();
         fleets.collect(&mut text);
         let text = text.finish();
-        for (operation, result) in [("get", "failed"), ("put", "failed"), ("put", "too_large"), ("delete", "failed")] {
-            let line =
-                format!("edge_fleet_cache_total{{kind=\"tokens\",operation=\"{operation}\",result=\"{result}\"}} 1\n");
+        for (operation, result, count) in
+            [("get", "failed", 1), ("put", "failed", 1), ("put", "too_large", 1), ("delete", "failed", 2)]
+        {
+            let labels = format!("{{kind=\"tokens\",operation=\"{operation}\",result=\"{result}\"}}");
+            let line = format!("edge_fleet_cache_total{labels} {count}\n");
             assert!(text.contains(&line), "{line}{text}");
         }
     }

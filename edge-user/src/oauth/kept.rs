@@ -200,7 +200,7 @@ impl<T: Value, E: Refusal> Kept<T, E> {
         F: Future<Output = Result<Brought<T>, E>> + Send + 'static,
     {
         let control = self.control.as_ref()?;
-        let full = self.flights.len() >= MAX_FLIGHTS;
+        let full = self.is_full();
         let slot = match self.flights.entry(key) {
             dashmap::Entry::Occupied(flight) => {
                 self.joined.fetch_add(1, Ordering::Relaxed);
@@ -218,6 +218,52 @@ impl<T: Value, E: Refusal> Kept<T, E> {
         }
         let (done, flight) = watch::channel(None);
         slot.insert(flight.clone());
+        self.launch(control, (key, keep), call, done);
+        Some(Waiting { flight })
+    }
+
+    /// Asks anew for what stands still and is `known`, and has nobody wait: it stands until another value takes its
+    /// place. Whether a call begins; none does while one is under way.
+    pub fn renew<F>(self: &Arc<Self>, key: Key, keep: Keep, known: &Arc<T>, call: impl FnOnce() -> F) -> bool
+    where
+        F: Future<Output = Result<Brought<T>, E>> + Send + 'static,
+    {
+        let full = self.is_full();
+        let Some(control) = self.control.as_ref().filter(|_| !full) else { return false };
+        let dashmap::Entry::Vacant(slot) = self.flights.entry(key) else { return false };
+        let stands = self.stored(&key, Now::read()).is_some_and(|outcome| is(&outcome, known));
+        if stands {
+            let (done, flight) = watch::channel(None);
+            slot.insert(flight);
+            self.launch(control, (key, keep), call, done);
+        }
+        stands
+    }
+
+    /// Forgets a value that turned out to be of no use, where it is what stands there and `may` says yes; another that
+    /// was brought meanwhile stays. Whether it is gone by this.
+    pub fn forget(&self, key: &Key, known: &Arc<T>, may: impl FnOnce() -> bool) -> bool {
+        let removed = self.entries.remove_if(key, |_, entry| is(&entry.outcome, known) && may());
+        if let Some((_, entry)) = &removed {
+            self.unbook(entry);
+        }
+        removed.is_some()
+    }
+
+    fn is_full(&self) -> bool {
+        self.flights.len() >= MAX_FLIGHTS
+    }
+
+    /// Begins the call of a flight that stands already, whose end those learn who watch `done`.
+    fn launch<F>(
+        self: &Arc<Self>,
+        control: &Handle,
+        (key, keep): (Key, Keep),
+        call: impl FnOnce() -> F,
+        done: watch::Sender<Option<Outcome<T, E>>>,
+    ) where
+        F: Future<Output = Result<Brought<T>, E>> + Send + 'static,
+    {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let landing = Landing { store: self.clone(), key };
         let call = call();
@@ -228,7 +274,6 @@ impl<T: Value, E: Refusal> Kept<T, E> {
             drop(landing);
             done.send_replace(Some(outcome));
         });
-        Some(Waiting { flight })
     }
 
     fn keep(&self, key: Key, keep: Keep, brought: Result<Brought<T>, E>) -> Outcome<T, E> {
@@ -246,7 +291,10 @@ impl<T: Value, E: Refusal> Kept<T, E> {
             (Err(error), _) => (Err(Arc::new(error)), Duration::ZERO, 0),
         };
         let until_ms = now_ms.saturating_add(ttl.min(LONGEST).as_millis() as i64);
-        if until_ms > now_ms {
+        // A value that stands while it is asked for anew is better than why it cannot be had.
+        let stands =
+            || matches!(self.entries.get(&key), Some(entry) if entry.outcome.is_ok() && now_ms < entry.until_ms);
+        if until_ms > now_ms && (outcome.is_ok() || !stands()) {
             self.insert(key, Entry { outcome: outcome.clone(), until_ms, bytes: bytes + ENTRY_BYTES }, now_ms);
         }
         outcome
@@ -315,6 +363,11 @@ impl<T: Value, E: Refusal> Kept<T, E> {
             !gone
         });
     }
+}
+
+/// Whether this value is how a call ended.
+fn is<T, E>(outcome: &Outcome<T, E>, known: &Arc<T>) -> bool {
+    matches!(outcome, Ok(value) if Arc::ptr_eq(value, known))
 }
 
 /// A store's numbers.

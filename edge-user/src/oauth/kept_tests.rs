@@ -123,6 +123,58 @@ async fn what_is_of_no_use_ends_sooner() {
 }
 
 #[tokio::test]
+async fn a_value_stands_while_it_is_asked_for_anew() {
+    // U2
+    let store = store(1 << 20);
+    let negative = Keep::For(Lifetimes { negative: Duration::from_secs(5), ..Lifetimes::default() });
+    let key = store.key(&[b"a"]);
+    ask(&store, key, KEEP, text("one", 60)).await;
+    let value = |now: Now| store.look(&key, now).map(|outcome| outcome.expect("a value"));
+    let one = value(later(0)).expect("kept");
+    let landed = async || {
+        while !store.flights.is_empty() {
+            tokio::task::yield_now().await
+        }
+    };
+    // A refusal does not take its place, and nothing begins beside a call.
+    let gate = Arc::new(Notify::new());
+    let opened = gate.clone();
+    let call = || async move {
+        opened.notified().await;
+        Err(Bad::Refused)
+    };
+    assert!(store.renew(key, negative, &one, call));
+    assert!(!store.renew(key, negative, &one, || async { text("beside", 60) }), "one call at a time");
+    assert_eq!(value(later(0)).expect("it stands").0, "one");
+    gate.notify_one();
+    landed().await;
+    assert_eq!(value(later(0)).expect("it stands").0, "one");
+    assert!(store.renew(key, KEEP, &one, || async { text("two", 600) }));
+    landed().await;
+    assert_eq!(value(later(100)).expect("another").0, "two");
+    assert!(!store.renew(key, KEEP, &one, || async { text("three", 60) }), "another stands already");
+    assert!(!store.renew(store.key(&[b"b"]), KEEP, &one, || async { text("three", 60) }), "nothing stands");
+    let sum: usize = store.entries.iter().map(|entry| entry.bytes).sum();
+    assert_eq!(sum, store.bytes.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn only_what_stands_is_forgotten() {
+    // U5
+    let store = store(1 << 20);
+    let key = store.key(&[b"a"]);
+    ask(&store, key, KEEP, text("one", 60)).await;
+    let one = store.look(&key, later(0)).expect("kept").expect("a value");
+    assert!(!store.forget(&key, &one, || false) && store.look(&key, later(0)).is_some());
+    assert!(store.forget(&key, &one, || true) && store.look(&key, later(0)).is_none());
+    assert_eq!(store.bytes.load(Ordering::Relaxed), 0);
+    assert!(!store.forget(&key, &one, || panic!("asked for nothing")));
+    ask(&store, key, KEEP, text("two", 60)).await;
+    assert!(!store.forget(&key, &one, || panic!("asked for another")));
+    assert_eq!(store.look(&key, later(0)).expect("kept").expect("a value").0, "two");
+}
+
+#[tokio::test]
 async fn only_refusals_are_kept_and_only_when_asked_for() {
     // I4, I7
     let store = store(1 << 20);

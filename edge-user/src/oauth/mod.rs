@@ -15,6 +15,7 @@ pub mod kept;
 pub mod keys;
 mod latency;
 pub mod legacy_exchange;
+pub mod own_grant;
 pub mod request;
 mod settings;
 pub mod shared;

@@ -1,7 +1,9 @@
-//! Kong's parallel arrays `client_id`, `client_secret`, … as clients.
+//! Clients by their parameters: Kong's parallel arrays `client_id`, `client_secret`, … of `openid-connect`, and the one
+//! client of `upstream-oauth`.
 
 use super::client::{Certificate, Client, Clients, METHODS, Method, PrivateKey};
 use super::keys::GeneratedKeys;
+use super::own_grant::Question;
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value};
 use crate::crypto::{self, jwk};
@@ -11,6 +13,16 @@ use rustls::sign::CertifiedKey;
 use serde_json::{Map, json};
 use std::str::FromStr;
 use std::sync::Arc;
+
+/// `auth_method` of `upstream-oauth`; the last two are beyond Kong.
+const OWN_METHODS: [(&str, Method); 6] = [
+    ("client_secret_basic", Method::ClientSecretBasic),
+    ("client_secret_jwt", Method::ClientSecretJwt),
+    ("client_secret_post", Method::ClientSecretPost),
+    ("none", Method::None),
+    ("private_key_jwt", Method::PrivateKeyJwt),
+    ("tls_client_auth", Method::TlsClientAuth),
+];
 
 impl Clients {
     /// Reads `client_id`, `client_secret`, `client_auth`, `client_alg`, `client_jwk`, `tls_client_auth_cert_id` and
@@ -55,6 +67,46 @@ impl Clients {
             }
         }
         clients
+    }
+
+    /// Reads the client of `upstream-oauth`: `auth_method`, `client_secret_jwt_alg`, and beyond Kong `client_jwk`, which
+    /// stand in its record `client`. The rest is part of its question, whose record is `oauth`.
+    pub fn read_own(
+        client: &mut Reader<'_>,
+        oauth: &Reader<'_>,
+        question: Option<&Question>,
+        generated: &Arc<GeneratedKeys>,
+    ) -> (Self, Method) {
+        const METHOD: &str = "auth_method";
+        let method = client.word(METHOD, &OWN_METHODS).unwrap_or(Method::ClientSecretPost);
+        let name = METHODS.iter().find(|(_, known)| *known == method).map_or("", |(name, _)| name);
+        let algorithms = [("HS256", Algorithm::HS256), ("HS512", Algorithm::HS512)];
+        let hmac = client.word("client_secret_jwt_alg", &algorithms).unwrap_or(Algorithm::HS512);
+        let key = client.object("client_jwk").and_then(|record| key(record, None));
+        let has_secret = oauth.has("client_secret");
+        let needs_secret = method.needs() == "client_secret";
+        for (field, needed) in [("client_id", method != Method::None), ("client_secret", needs_secret)] {
+            if needed && !oauth.has(field) {
+                oauth.problem(field, "nothing", format!("one, for `client.{METHOD}` {name}"));
+            }
+        }
+        if has_secret && !needs_secret {
+            oauth.warn("client_secret", &format!("not sent: `client.{METHOD}` is {name}"));
+        }
+        match (method == Method::PrivateKeyJwt, client.has("client_jwk")) {
+            (false, true) => client.problem("client_jwk", "a key", format!("none, with `{METHOD}` {name}")),
+            (true, false) => generated.want(Algorithm::RS256),
+            _ => {}
+        }
+        let algorithm = (method == Method::ClientSecretJwt).then_some(hmac);
+        let one = question.and_then(|question| Some((question.client_id()?, question.client_secret()))).map(
+            |(id, secret)| {
+                let (id, secret) = (id.into(), secret.map(Box::from));
+                let generated = Arc::clone(generated);
+                Client { id, secret, method: Some(method), algorithm, key, generated, certificate: None }
+            },
+        );
+        (Self(one.into_iter().collect()), method)
     }
 
     /// A method that an endpoint overrides `client_auth` with, named by `key`: every client must have the means for it.

@@ -69,7 +69,8 @@ impl Target {
             let issuer = metadata.as_ref().map(|metadata| &*metadata.issuer).filter(|issuer| !issuer.is_empty());
             let proof = client.authenticate(method, issuer.unwrap_or(url), Now::read(), request).await;
             proof.map_err(|error| {
-                tracing::error!(%error, "[openid-connect] a client assertion cannot be signed");
+                let plugin = settings.purpose.plugin();
+                tracing::error!(%error, "[{plugin}] a client assertion cannot be signed");
                 FailureKind::Credentials
             })?;
         }
@@ -118,7 +119,7 @@ impl Target {
                 metadata.and_then(|metadata| metadata.token_endpoint.as_deref()),
             ),
             Purpose::UserInfo => (None, metadata.and_then(|metadata| metadata.userinfo_endpoint.as_deref())),
-            Purpose::TokenExchange => (None, None),
+            Purpose::TokenExchange | Purpose::UpstreamToken => (None, None),
         };
         let configured = settings.mtls_url.as_deref().filter(|_| mtls).or(settings.url.as_deref());
         configured.or(alias.filter(|_| mtls)).or(discovered)
@@ -128,7 +129,7 @@ impl Target {
         let found = self.endpoints.endpoint(self.settings.purpose, &self.settings.issuer, url, options);
         let endpoint = found.map_err(|error| {
             let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "[openid-connect] an endpoint cannot be called");
+            tracing::error!(error, "[{}] an endpoint cannot be called", self.settings.purpose.plugin());
             FailureKind::BadEndpoint
         })?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,7 +26,7 @@ const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// Arguments that the edge sends itself, or that would make it somebody else.
-const OWN_ARGS: [&str; 10] = [
+pub(super) const OWN_ARGS: [&str; 10] = [
     "grant_type",
     "username",
     "password",
