@@ -108,6 +108,7 @@ reasons! {
     CallerUnknown = "caller_unknown", "acl found neither a credential nor groups";
     RateLimited = "rate_limited", "a limit of rate-limiting is exceeded";
     RateLimitUnavailable = "rate_limit_unavailable", "rate-limiting cannot reach its store, and fault_tolerant is false";
+    UpstreamTokenFailed = "upstream_token_failed", "upstream-oauth got no token to send upstream";
     ClientGone = "client_gone", "the client closed the connection";
     StreamRouteNotFound = "stream_route_not_found", "no route wants the connection";
     TlsRequired = "tls_required", "the listener takes TLS alone";

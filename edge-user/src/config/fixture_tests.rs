@@ -122,6 +122,32 @@ fn every_parameter_of_openid_connect_stands_there_with_another_value() {
 }
 
 #[test]
+fn every_parameter_of_upstream_oauth_stands_there_with_another_value() {
+    // Those that are known, and honoured with their defaults alone.
+    const ONLY_DEFAULT: [&str; 3] = ["cluster_max_redirections", "cluster_nodes", "connection_is_proxied"];
+    let tree = |name: &str| Value::from_yaml(&fs::read_to_string(fixture(name)).unwrap(), &Sink::new("k")).unwrap();
+    let every = tree("every.yaml");
+    let Kind::Array(plugins) = &every.get("plugins").unwrap().kind else { panic!("no list") };
+    let name = Kind::String("own-token".to_owned());
+    let is_it = |plugin: &&Value| plugin.get("instance_name").is_some_and(|value| value.kind == name);
+    let written = plugins.iter().find(is_it).unwrap().get("config").unwrap();
+    fn check(default: &Value, written: Option<&Value>, path: &str) {
+        let Kind::Object(entries) = &default.kind else {
+            let stands = written.is_some_and(|value| !value.is_json(&dump::to_json(default)));
+            return assert!(stands, "{path}");
+        };
+        for Entry { key, value, .. } in entries {
+            if key == "cloud_authentication" || ONLY_DEFAULT.contains(&key.as_str()) {
+                assert!(written.and_then(|record| record.get(key)).is_none(), "{path}.{key}");
+            } else {
+                check(value, written.and_then(|record| record.get(key)), &format!("{path}.{key}"));
+            }
+        }
+    }
+    check(&tree("../upstream_oauth/defaults.yaml"), Some(written), "config");
+}
+
+#[test]
 fn every_planted_mistake_is_found_in_one_run() {
     const MARK: &str = " # mistake: ";
     let text = fs::read_to_string(fixture("mistakes.yaml")).unwrap();

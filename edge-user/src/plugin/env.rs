@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::jwt_signer::Signatures;
 use super::rate_limiting::Rates;
+use super::upstream_oauth;
 use crate::crypto::seal::SecretsKey;
 use crate::http_client::HttpClient;
 use crate::keysets::{self, Keeping, KeySets};
@@ -24,6 +25,8 @@ use crate::token::source::FetchPolicy;
 
 /// Memory for tokens that the edge fetched, and as much for user info, in bytes.
 const KEPT_BYTES: usize = 16 << 20;
+/// Memory for the edge's own tokens towards upstreams: one for each question of the configuration.
+const UPSTREAM_BYTES: usize = 4 << 20;
 
 /// What plugins need beside their own configuration; one for the process, kept across reloads.
 #[derive(Clone)]
@@ -34,6 +37,7 @@ pub struct PluginEnv {
     fleets: Arc<Fleets>,
     tokens: Arc<Kept<Tokens, GrantError>>,
     users: Arc<Kept<UserInfo, GrantError>>,
+    upstream_tokens: Arc<upstream_oauth::Store>,
     control: Option<Handle>,
     endpoints: Arc<oauth::Endpoints>,
     client_keys: Arc<oauth::GeneratedKeys>,
@@ -81,6 +85,7 @@ impl PluginEnv {
             fleets: Arc::new(Fleets::new(None, redis.clone())),
             tokens: Arc::new(Kept::new("tokens", KEPT_BYTES, control.clone())),
             users: Arc::new(Kept::new("user_info", KEPT_BYTES, control.clone())),
+            upstream_tokens: Arc::new(Kept::new("upstream_tokens", UPSTREAM_BYTES, control.clone())),
             redis,
             rates: Arc::new(Rates::new(control)),
             proofs: Arc::default(),
@@ -138,6 +143,11 @@ impl PluginEnv {
         &self.users
     }
 
+    /// The edge's own tokens towards upstreams.
+    pub fn upstream_tokens(&self) -> &Arc<upstream_oauth::Store> {
+        &self.upstream_tokens
+    }
+
     /// The caches that fleets share.
     pub fn fleets(&self) -> &Fleets {
         &self.fleets
@@ -173,7 +183,7 @@ impl PluginEnv {
         self.rates.collect(to);
         self.redis.collect(to);
         self.fleets.collect(to);
-        kept::collect(&[&*self.tokens, &*self.users], to);
+        kept::collect(&[&*self.tokens, &*self.users, &*self.upstream_tokens], to);
         self.endpoints.collect(to);
     }
 

@@ -28,6 +28,12 @@ pub(super) fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
+/// Whether two names are one to a server that folds `_` and `.` into `-`.
+pub(super) fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let fold = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| fold(a) == fold(b))
+}
+
 /// A setting that is a header name.
 pub(super) fn header_name<'a>(config: &mut Reader<'a>, key: &'static str) -> Option<&'a str> {
     let name = config.string(key)?;

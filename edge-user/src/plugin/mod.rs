@@ -20,6 +20,7 @@ pub mod request_transformer;
 pub mod response_transformer;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod upstream_oauth;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ use request_transformer::RequestTransformer;
 use response_transformer::ResponseTransformer;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
+use upstream_oauth::UpstreamOauth;
 
 /// Every plugin this program has, with its PRIORITY.
 pub const PLUGINS: &[(&str, u32)] = &[
@@ -63,6 +65,7 @@ pub const PLUGINS: &[(&str, u32)] = &[
     (request_termination::NAME, request_termination::PRIORITY),
     (request_transformer::NAME, request_transformer::PRIORITY),
     (response_transformer::NAME, response_transformer::PRIORITY),
+    (upstream_oauth::NAME, upstream_oauth::PRIORITY),
 ];
 
 /// A token that is proven bad: nothing that time or an issuer could mend.
@@ -178,6 +181,8 @@ pub enum Plugin {
     RateLimiting(Arc<RateLimiting>),
     /// `prometheus`
     Prometheus(Arc<Prometheus>),
+    /// `upstream-oauth`
+    UpstreamOauth(Arc<UpstreamOauth>),
 }
 
 impl Plugin {
@@ -208,6 +213,9 @@ impl Plugin {
                 RateLimiting::parse(config, place, env).map(|plugin| Self::RateLimiting(Arc::new(plugin)))
             }
             prometheus::NAME => Prometheus::parse(config, env).map(|plugin| Self::Prometheus(Arc::new(plugin))),
+            upstream_oauth::NAME => {
+                UpstreamOauth::parse(config, place, env).map(|plugin| Self::UpstreamOauth(Arc::new(plugin)))
+            }
             _ => {
                 let expected = format!("a plugin the edge has: plugin '{name}' not enabled");
                 config.sink().problem(config.line(), config.path(), format!("plugin '{name}'"), expected);
@@ -231,6 +239,7 @@ impl Plugin {
             Self::ResponseTransformer(_) => response_transformer::NAME,
             Self::RateLimiting(_) => rate_limiting::NAME,
             Self::Prometheus(_) => prometheus::NAME,
+            Self::UpstreamOauth(_) => upstream_oauth::NAME,
         }
     }
 
@@ -249,6 +258,7 @@ impl Plugin {
             Self::ResponseTransformer(_) => response_transformer::PRIORITY,
             Self::RateLimiting(_) => rate_limiting::PRIORITY,
             Self::Prometheus(_) => prometheus::PRIORITY,
+            Self::UpstreamOauth(_) => upstream_oauth::PRIORITY,
         }
     }
 
@@ -257,6 +267,7 @@ impl Plugin {
         match self {
             Self::JwtSigner(plugin) => plugin.owned_names(),
             Self::OpenidConnect(plugin) => plugin.owned_names(),
+            Self::UpstreamOauth(plugin) => plugin.owned_names(),
             // Those of `acl` are the edge's whatever is configured.
             _ => Vec::new(),
         }
@@ -298,7 +309,8 @@ impl Plugin {
             | Self::RateLimiting(_)
             | Self::RequestTermination(_)
             | Self::RequestTransformer(_)
-            | Self::ResponseTransformer(_) => true,
+            | Self::ResponseTransformer(_)
+            | Self::UpstreamOauth(_) => true,
         }
     }
 
@@ -346,6 +358,7 @@ impl Plugin {
             Self::RequestSizeLimiting(plugin) => plugin.access(request),
             Self::RequestTermination(plugin) => plugin.access(request).await,
             Self::RequestTransformer(plugin) => plugin.access(request).await,
+            Self::UpstreamOauth(plugin) => plugin.access(request).await,
             Self::ResponseTransformer(_) | Self::Prometheus(_) => Access::Continue,
         }
     }

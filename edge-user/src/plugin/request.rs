@@ -19,6 +19,7 @@ use crate::token::{Now, Progress, Verified, Wait};
 use crate::trace::Observer;
 
 use super::Refusal;
+use super::upstream_oauth::Sent;
 
 /// One request before it is forwarded.
 pub struct Request<'a> {
@@ -134,6 +135,8 @@ pub struct Notes {
     pub client_method: Option<Box<[u8]>>,
     /// Fields that may carry a client's certificate, as they came: they are in the head no more.
     pub certificates: Vec<(Box<str>, Vec<u8>)>,
+    /// The edge's own token that it goes upstream with, until one was refused.
+    pub sent: Option<Sent>,
 }
 
 impl Notes {

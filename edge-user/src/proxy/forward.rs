@@ -51,6 +51,8 @@ pub struct Exchange<'a, D> {
     down: &'a mut D,
     attempt: Try,
     upload: Upload<'a>,
+    /// Whether its method lets the request be sent again (RFC 9110, 9.2.2).
+    repeatable: bool,
     interim: u8,
     /// Response bytes that may wait for the client before the upstream is read further.
     ahead_bytes: usize,
@@ -112,6 +114,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             down,
             attempt,
             upload,
+            repeatable,
             interim: 0,
             ahead_bytes: outgoing.ahead_bytes,
             answered: Instant::now(),
@@ -124,7 +127,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             };
             let Failure::Upstream(reason) = failure else { return Err(failure) };
             let lost = matches!(reason, Reason::UpstreamReset | Reason::UpstreamTimeout);
-            let may = exchange.attempt.link.is_refused() || (repeatable && lost);
+            let may = exchange.attempt.link.is_refused() || (exchange.repeatable && lost);
             // Told of every failure, whether there is another try or not.
             let goes_on = tries.failed(&exchange.attempt, reason);
             if !may || !exchange.upload.is_whole() || !goes_on {
@@ -159,7 +162,6 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         self.answered = Instant::now();
         let took = self.answered.duration_since(self.attempt.began);
         self.attempt.pick.report(Outcome::Answered(response.status(), took));
-        self.upload.forget();
         Ok(meta)
     }
 
@@ -207,6 +209,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
 
     /// Sends the response's body, and what is left of the request's, after `Downstream::respond`.
     pub async fn transfer(&mut self) -> Result<(), Failure> {
+        self.upload.forget();
         let mut finished = false;
         poll_fn(|cx| self.poll_transfer(cx, &mut finished)).await
     }
@@ -248,6 +251,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
 
     /// Reads the response's body whole, in place of `transfer`; nothing where it is over `limit` bytes.
     pub async fn collect(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
+        self.upload.forget();
         let mut body = Vec::new();
         poll_fn(|cx| {
             self.drive_upload(cx)?;
@@ -281,6 +285,23 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         if let Link::H1(conn) = self.attempt.link {
             self.worker.pool.put(self.service.endpoint, conn, self.attempt.pick.address, now);
         }
+    }
+
+    /// Whether the request could be sent once more as it was, although its answer has begun: nothing of that was used.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        self.repeatable && self.upload.is_whole()
+    }
+
+    /// Gives the answer up unused; what is held of the request, for another exchange. The connection is kept if what is
+    /// left of the answer is short and comes soon.
+    pub(super) async fn give_up(mut self) -> Option<Box<Held>> {
+        const SHORT: usize = 64 << 10;
+        const SOON: Duration = Duration::from_millis(100);
+        let held = self.upload.forget();
+        if self.upload.done && matches!(tokio::time::timeout(SOON, self.collect(SHORT)).await, Ok(Ok(Some(_)))) {
+            self.finish(Instant::now());
+        }
+        held
     }
 
     /// Body bytes the client sent.

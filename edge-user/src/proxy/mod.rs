@@ -1,6 +1,7 @@
 //! One request from its head to the last byte of its answer: `handle` is the order of the phases.
 
 pub mod affinity;
+mod again;
 mod body;
 pub mod connection;
 pub mod context;
@@ -23,6 +24,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use self::connection::Connection;
 use self::context::Context;
@@ -304,7 +306,7 @@ async fn proxy<'a, D: Downstream>(
         return Err(Stop::Answer(Local::new(503, Reason::ServiceNotFound, "no Service found with those values")));
     };
     let Heads { request, response } = heads;
-    let held = context.held.take();
+    let mut held = context.held.take();
     if held.as_ref().is_some_and(|held| held.is_replaced) {
         // Its place would hide the length, which takes it; and no trailers follow.
         request.remove(Known::TransferEncoding);
@@ -349,25 +351,36 @@ async fn proxy<'a, D: Downstream>(
     let worker = &**context.worker;
     let buffer_bytes = worker.settings.limits.buffer_bytes;
     let grpc = service.scheme.is_grpc();
-    let outgoing = Outgoing {
-        head: request,
-        target: &upstream_target,
-        https: service.scheme.is_tls(),
-        upgrade: protocol.filter(|_| !grpc),
-        owned: &view.owned,
-        body_limit: body_limit(context),
-        affinity: &affinity,
-        keeps_host: route.preserve_host || host.is_some(),
-        // Both ends of a gRPC stream talk while it lasts.
-        hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
-        ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
+    // What an answer took that the client does not get.
+    let mut unused = Duration::ZERO;
+    let (mut exchange, meta) = loop {
+        let outgoing = Outgoing {
+            head: request,
+            target: &upstream_target,
+            https: service.scheme.is_tls(),
+            upgrade: protocol.filter(|_| !grpc),
+            owned: &view.owned,
+            body_limit: body_limit(context),
+            affinity: &affinity,
+            keeps_host: route.preserve_host || host.is_some(),
+            // Both ends of a gRPC stream talk while it lasts.
+            hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
+            ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
+        };
+        let started = Exchange::start(worker, service, &outgoing, held, &mut context.tries, down, response).await;
+        context.upstream_address = context.tries.address;
+        context.upstream_started = context.tries.began;
+        let (exchange, meta) = started.map_err(Stop::Failed)?;
+        let took = context.upstream_started.map(|began| exchange.answered.duration_since(began) + unused);
+        let Some(sent) = again::with(context, &exchange, response.status()).await else {
+            context.upstream = took;
+            break (exchange, meta);
+        };
+        unused = took.unwrap_or_default();
+        held = exchange.give_up().await;
+        sent.write(request);
     };
-    let started = Exchange::start(worker, service, &outgoing, held, &mut context.tries, down, response).await;
-    context.upstream_address = context.tries.address;
-    context.upstream_started = context.tries.began;
-    let (mut exchange, meta) = started.map_err(Stop::Failed)?;
     let answered = exchange.answered;
-    context.upstream = context.upstream_started.map(|began| answered.duration_since(began));
     if response.status() == 101 {
         context.status = 101;
         return Ok(switch(context, response, exchange, protocol.unwrap_or_default()).await);

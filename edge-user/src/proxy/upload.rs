@@ -105,9 +105,9 @@ impl<'a> Upload<'a> {
         (self.done, self.broken) = (false, false);
     }
 
-    /// There is no other try: what is held is needed no more.
-    pub(super) fn forget(&mut self) {
-        self.held = None;
+    /// There is no other try of this exchange: what is held is needed here no more.
+    pub(super) fn forget(&mut self) -> Option<Box<Held>> {
+        self.held.take()
     }
 
     /// Goes on with the request as far as both sides let it.

@@ -11,7 +11,7 @@ use crate::config::reader::Reader;
 use crate::config::value;
 use crate::http::head::{Head, Known, Owner, is_field_name, is_field_value};
 use crate::plugin::Notes;
-use crate::plugin::fields::is_of_hop;
+use crate::plugin::fields::{is_of_hop, is_same};
 use crate::token::claims::ClaimPath;
 use crate::token::json::{Kind, Value};
 use base64::Engine;
@@ -354,7 +354,7 @@ impl Listing {
             return;
         }
         let name = if is_authorization(name) { "Authorization" } else { name };
-        match self.list.iter().find(|field| is_same(&field.name, name)) {
+        match self.list.iter().find(|field| is_same(field.name.as_bytes(), name.as_bytes())) {
             // Kong's dumps say the deprecated pair beside what replaces it.
             Some(field) if field.content == content => {}
             Some(_) => {
@@ -369,7 +369,7 @@ impl Listing {
         if !is_field_name(name.as_bytes()) {
             return Some("a header name");
         }
-        let is = |others: &[&str]| others.iter().any(|other| is_same(name, other));
+        let is = |others: &[&str]| others.iter().any(|other| is_same(name.as_bytes(), other.as_bytes()));
         let ours = match Known::of(name.as_bytes()) {
             Known::Other | Known::Authorization | Known::Cookie | Known::Accept | Known::UserAgent => false,
             // What frames the message, and what the edge says of itself and of the way.
@@ -391,12 +391,6 @@ impl Listing {
         }
         None
     }
-}
-
-/// Whether two names are one to a server that folds `_` and `-`.
-fn is_same(a: &str, b: &str) -> bool {
-    let fold = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
-    a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| fold(a) == fold(b))
 }
 
 #[cfg(test)]
