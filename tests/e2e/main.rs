@@ -42,6 +42,7 @@ mod settings;
 mod statements;
 mod stream;
 mod tls;
+mod upstream_oauth;
 mod upstreams;
 mod websocket;
 
