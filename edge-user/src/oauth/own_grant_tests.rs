@@ -138,7 +138,7 @@ fn outcome(result: Result<Tokens, GrantError>) -> String {
 async fn only_a_bearer_token_is_an_answer() {
     let error = |word: &str| format!(r#"{{"error":"{word}","error_description":"because"}}"#);
     let token = |more: &str| format!(r#"{{"access_token":"at",{more}}}"#);
-    let over = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.AA";
+    let over = "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjF9.AA";
     for (status, body, expected) in [
         (200, token(r#""token_type":"BEARER""#), "token"),
         (200, token(r#""token_type":"Bearer","expires_in":"60""#), "token 60"),

@@ -3,10 +3,12 @@
 //!
 //! What the seeds write by the Admin API stands in the declarative file here.
 
+mod interplay;
 mod s0;
 mod s1;
 mod s2;
 mod s3;
+mod s4;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};

@@ -66,15 +66,18 @@ fn every_way_of_authenticating_is_taken_by_a_certified_issuer() {
     let both = || json!({"scopes": ["orders:read", "orders:write"]});
     let wrong = [
         ("wrong-secret", by((OidcProvider::POST.0, "another-secret-0123456789"), "client_secret_post")),
-        ("wrong-method", plus_oauth(by(OidcProvider::POST, "client_secret_basic"), both())),
+        ("wrong-method", plus_oauth(by(OidcProvider::POST, "client_secret_jwt"), both())),
         ("wrong-certificate", plus_oauth(certificate(STRANGER), both())),
         (
             "wrong-password",
             plus_oauth(of_user(by(OidcProvider::POST, "client_secret_post")), json!({"password": "bob-password"})),
         ),
         (
-            "unknown-scope",
-            plus_oauth(by(OidcProvider::POST, "client_secret_post"), json!({"scopes": ["unknown:scope"]})),
+            "wrong-resource",
+            plus_oauth(
+                by(OidcProvider::POST, "client_secret_post"),
+                json!({"token_post_args": {"resource": "nowhere"}}),
+            ),
         ),
     ];
     let entity = |id: &str, pair: &Pair| json!({"id": id, "cert": pair.certificate, "key": pair.key});
