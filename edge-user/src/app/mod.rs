@@ -98,7 +98,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     let resolver =
         Resolver::new(control.handle().clone(), &settings.dns, settings.timeouts.resolve).context("[dns]")?;
     let balancers = Balancers::new(resolver, Some(control.handle().clone()), settings.admin.map(|admin| admin.address));
-    let env = Env { plugins: plugin_env(&settings, &control, state), balancers };
+    let env = Env { plugins: plugin_env(&settings, &control, Some(state)), balancers };
     let registry = Arc::new(Registry::new(VERSION, env.plugins.node().id));
     let snapshot = config::load(&settings, &env, 1)?;
     env.balancers.activate(snapshot.balancers());
@@ -307,8 +307,7 @@ pub fn ask(path: &Path, request: &control::Request) -> anyhow::Result<control::R
 pub fn dump(path: &Path, format: Format, secrets: Secrets) -> anyhow::Result<String> {
     crypto::install();
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let env =
-        |settings: &Settings| Env { plugins: plugin_env(settings, &control, State::in_memory()), ..Env::default() };
+    let env = |settings: &Settings| Env { plugins: plugin_env(settings, &control, None), ..Env::default() };
     Ok(config::dump(path, env, format, secrets)?)
 }
 
@@ -316,19 +315,24 @@ pub fn dump(path: &Path, format: Format, secrets: Secrets) -> anyhow::Result<Str
 pub(crate) fn load_apart(path: &Path, control: &Runtime) -> Result<(Settings, Snapshot, Env), Problems> {
     let mut kept = None;
     let (settings, snapshot) = config::check(path, |settings| {
-        let plugins = plugin_env(settings, control, State::in_memory());
+        let plugins = plugin_env(settings, control, None);
         kept.insert(Env { plugins, ..Env::default() }).clone()
     })?;
     Ok((settings, snapshot, kept.unwrap_or_default()))
 }
 
-fn plugin_env(settings: &Settings, control: &Runtime, state: State) -> PluginEnv {
+/// What plugins share; without the node's store in a program that looks and changes nothing.
+fn plugin_env(settings: &Settings, control: &Runtime, state: Option<State>) -> PluginEnv {
     let http =
         HttpClient::new(&settings.issuers.allow_http).expect("built from constants and the system's certificates");
     let policy = FetchPolicy { key_wait: settings.timeouts.key_wait, ..FetchPolicy::default() };
     let control = control.handle().clone();
     let secrets = settings.secrets.key.as_ref();
-    let keeping = Keeping::new(settings.key_sets.private_keys, secrets, state.clone());
+    let keeping = |state| Keeping::new(settings.key_sets.private_keys, secrets, state);
+    let (keeping, state) = match state {
+        Some(state) => (keeping(state.clone()), state),
+        None => (keeping(State::in_memory()).apart(), State::in_memory()),
+    };
     let (publish_ahead, wait) = (settings.key_sets.publish_ahead, settings.timeouts.key_wait);
     let signing = keysets::Policy { publish_ahead, wait, ..keysets::Policy::default() };
     let key_sets = KeySets::new(http.clone(), keeping, control.clone(), signing);

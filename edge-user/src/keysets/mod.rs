@@ -93,6 +93,14 @@ pub enum Keeping {
 }
 
 impl Keeping {
+    /// For a program that only looks: it finds out whether sets may be had, and reads and writes none.
+    pub fn apart(self) -> Self {
+        match self {
+            Self::Sealed(_) => Self::Memory,
+            other => other,
+        }
+    }
+
     /// As the settings say.
     pub fn new(private_keys: PrivateKeys, key: Option<&SecretsKey>, state: State) -> Self {
         match (private_keys, key) {
@@ -220,6 +228,16 @@ impl KeySets {
         match self.shared.keeping {
             Keeping::Memory | Keeping::Sealed(_) => Ok(()),
             Keeping::Nowhere => Err(NO_SECRETS_KEY),
+        }
+    }
+
+    /// Begins making or fetching every set that the configuration in force uses, so that the first request finds keys.
+    pub fn warm(&self) {
+        let Some(control) = &self.shared.control else { return };
+        let named: Vec<_> = lock(&self.named).values().filter(|set| set.is_used()).cloned().collect();
+        for set in named.into_iter().chain(self.fetched_sets()) {
+            // Whoever asks for a key hears why there is none.
+            control.spawn(async move { set.obtained().await.is_ok() });
         }
     }
 

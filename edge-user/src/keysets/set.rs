@@ -167,6 +167,11 @@ impl Set {
         lock(&self.users).iter().filter_map(Weak::upgrade).filter_map(|user| user.period).min()
     }
 
+    /// Whether anybody uses it.
+    pub(super) fn is_used(&self) -> bool {
+        lock(&self.users).iter().any(|user| user.strong_count() > 0)
+    }
+
     fn used_by(&self, user: &Arc<KeySet>) {
         let mut users = lock(&self.users);
         users.retain(|user| user.strong_count() > 0);
@@ -189,7 +194,7 @@ impl Set {
     }
 
     /// Waits until the set is there.
-    async fn obtained(self: &Arc<Self>) -> Result<(), Unavailable> {
+    pub(super) async fn obtained(self: &Arc<Self>) -> Result<(), Unavailable> {
         let mut done = self.done.subscribe();
         if self.record().is_some() {
             return Ok(());

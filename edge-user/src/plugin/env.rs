@@ -190,6 +190,7 @@ impl PluginEnv {
     /// Starts fetching for the configuration in force, so that the first request finds keys.
     pub fn warm(&self) {
         self.keys.warm();
+        self.key_sets.warm();
     }
 }
 
