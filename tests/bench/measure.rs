@@ -24,7 +24,7 @@ pub(crate) struct Scenario {
 }
 
 const VERIFIERS: &[&str] = &["edge", "edge-plugins", "haproxy", "haproxy-cache", "envoy"];
-const BARE: &[&str] = &["edge", "edge-plugins", "haproxy", "nginx", "envoy"];
+const BARE: &[&str] = &["edge", "edge-plugins", "edge-upstream-oauth", "haproxy", "nginx", "envoy"];
 const UNCACHED: &[&str] = &["edge-nocache", "haproxy"];
 const ASKING: &[&str] = &["edge", "nginx-lua"];
 

@@ -40,9 +40,10 @@ pub(crate) struct Peer {
 
 use Endpoint::{Jwt, Opaque, Plain, Tls};
 
-static PEERS: [Peer; 8] = [
+static PEERS: [Peer; 9] = [
     Peer { name: "edge", port: 9810, endpoints: &[Plain, Jwt, Tls, Opaque] },
     Peer { name: "edge-plugins", port: 9870, endpoints: &[Plain, Jwt, Tls] },
+    Peer { name: "edge-upstream-oauth", port: 9890, endpoints: &[Plain] },
     Peer { name: "edge-nocache", port: 9820, endpoints: &[Jwt] },
     Peer { name: "haproxy", port: 9830, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "haproxy-cache", port: 9840, endpoints: &[Jwt, Tls] },
@@ -100,6 +101,8 @@ impl Peer {
         let config = json!({"issuer": ISSUER, "using_pseudo_issuer": true, "introspection_endpoint": format!("http://{KEYS}/introspect"),
             "auth_methods": ["introspection"], "client_id": ["bench"], "client_secret": ["bench-secret"], "hide_credentials": false});
         let ask = json!([{"name": "openid-connect", "config": config}]);
+        let oauth = json!({"token_endpoint": format!("http://{KEYS}/token"), "client_id": "bench", "client_secret": "bench-secret"});
+        let own = json!([{"name": "upstream-oauth", "config": {"oauth": oauth}}]);
         let mut listeners = String::new();
         let mut routes = Vec::new();
         for &endpoint in self.endpoints {
@@ -107,6 +110,7 @@ impl Peer {
             let tls = if endpoint == Tls { "tls = true\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n" } else { "" };
             listeners += &format!("[[listeners]]\naddress = \"{address}\"\n{tls}");
             let plugins = match endpoint {
+                Plain if self.name == "edge-upstream-oauth" => own.clone(),
                 Plain => json!([]),
                 Jwt | Tls => verify.clone(),
                 Opaque => ask.clone(),
@@ -192,6 +196,8 @@ pub(crate) fn upstream(folder: &Path) -> Result<Running> {
         ("KEYS", KEYS.to_owned()),
         ("JWKS", fs::read_to_string(folder.join("jwks.json"))?),
         ("EXP", (mint::now() + 86_400).to_string()),
+        // As long as the clients' own.
+        ("TOKEN", "own-token-".repeat(80)),
     ]);
     fs::write(&file, fill(include_str!("upstream.conf"), &values))?;
     let mut command = pinned(LOAD_CORE, nginx());

@@ -24,8 +24,9 @@ pub(super) async fn with<D: Downstream>(
     if !sent.wants_another() || !exchange.may_be_repeated() {
         return None;
     }
-    let (another, waited) = sent.another(context.worker.settings.timeouts.key_wait).await;
-    context.notes.waited = Some(context.notes.waited.unwrap_or_default() + waited);
+    let limit = context.worker.settings.timeouts.key_wait;
+    // Rare and large: no part of what each request keeps.
+    let another = Box::pin(sent.another(limit, &mut context.notes.waited)).await;
     tracing::debug!(status, again = another.is_some(), "an upstream refuses the edge's token");
     another
 }

@@ -377,7 +377,8 @@ async fn proxy<'a, D: Downstream>(
             break (exchange, meta);
         };
         unused = took.unwrap_or_default();
-        held = exchange.give_up().await;
+        // Rare and large: no part of what each request keeps.
+        held = Box::pin(exchange.give_up()).await;
         sent.write(request);
     };
     let answered = exchange.answered;

@@ -127,7 +127,7 @@ fn x4() {
     let plugins = [all.openid_connect(), all.jwt_signer(json!({})), transformer, all.upstream_oauth()];
     let edge = all.edge(&plugins);
     let dump = |edge: &Edge| {
-        let output = edge.command(&["dump", "--secrets", "plain"]);
+        let output = edge.command(&["dump", "--with-secrets"]);
         let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert!(output.status.success(), "{err}");
         out

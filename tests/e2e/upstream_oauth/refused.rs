@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use edge_tests::edge::Setup;
+use edge_tests::h2upstream::{H2Upstream, Notes, Rules, answer};
 use edge_tests::issuer::{Fault, Issuer};
 use edge_tests::upstream::{Reply, Upstream};
 use edge_tests::wire::get;
@@ -148,4 +149,36 @@ fn an_unused_answer_costs_no_more_than_its_connection() {
         assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"), "{target}");
         assert_eq!(upstream.connections(), connections, "{target}");
     }
+}
+
+#[test]
+fn over_http2_it_is_the_same() {
+    // Another stream of the same connection; of the unused answer nothing passes.
+    let (issuer, tokens, seen) = (Issuer::start(&[]), Tokens::default(), Notes::default());
+    issue(&issuer, "/token", &tokens, json!({"expires_in": 3600}));
+    let (revoked, notes) = (tokens.clone(), seen.clone());
+    let upstream = H2Upstream::start(Rules::default(), move |_, request, mut respond| {
+        let (revoked, notes) = (revoked.clone(), notes.clone());
+        async move {
+            let value = request.headers()["authorization"].to_str().unwrap().to_owned();
+            let refused = revoked.is_revoked(value.strip_prefix("Bearer ").unwrap());
+            notes.keep(value);
+            if !refused {
+                return answer(respond, b"ok", &[]).await;
+            }
+            let response = http::Response::builder().status(401).body(()).unwrap();
+            let mut stream = respond.send_response(response, false).unwrap();
+            stream.send_data("who are you?".into(), true).unwrap();
+        }
+    });
+    let plugin = config(&issuer.url(), json!({}), json!({}));
+    let entities = json!({"_format_version": "3.0", "services": [{"name": "up",
+        "url": format!("grpc://{}", upstream.address()), "routes": [route("orders", plugin)]}]});
+    let edge = Setup::new(entities.to_string()).workers(1).start();
+    assert_eq!(edge.ask(get("/orders", &[])).text(), "ok", "{}", edge.output());
+    tokens.revoke(&tokens.all()[0]);
+    let answer = edge.ask(get("/orders", &[]));
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
+    let sent = [0, 0, 1].map(|at: usize| format!("Bearer {}", tokens.all()[at]));
+    assert_eq!((seen.all(), upstream.connections()), (sent.to_vec(), 1));
 }

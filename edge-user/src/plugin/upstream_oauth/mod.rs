@@ -65,14 +65,7 @@ impl UpstreamOauth {
 
     /// The access phase.
     pub async fn access<'a>(self: &'a Arc<Self>, request: &mut Request<'_>) -> Access<'a> {
-        let token = match self.source.known(request.now) {
-            Some(known) => known,
-            None => {
-                let (token, waited) = self.source.fetch(request.key_wait).await;
-                request.notes.waited = Some(request.notes.waited.unwrap_or_default() + waited);
-                token
-            }
-        };
+        let token = self.source.token(request.now, request.key_wait, &mut request.notes.waited).await;
         let Some(token) = token else { return Access::Answer(self.failure.answer()) };
         let sent = Sent { by: Arc::clone(self), token };
         sent.write(request.head);
@@ -114,12 +107,11 @@ impl Sent {
         self.by.source.purge(&self.token);
     }
 
-    /// Another token in place of one that was purged, and how long that took; nothing where there is no other, or not in
-    /// this time.
-    pub async fn another(&self, limit: Duration) -> (Option<Self>, Duration) {
-        let (token, waited) = self.by.source.fetch(limit).await;
-        let another = token.filter(|token| token.value() != self.token.value());
-        (another.map(|token| Self { by: Arc::clone(&self.by), token }), waited)
+    /// Another token in place of one that was purged; nothing where there is no other, or not in this time. What the wait
+    /// was is added to `waited`.
+    pub async fn another(&self, limit: Duration, waited: &mut Option<Duration>) -> Option<Self> {
+        let token = self.by.source.fetch(limit, waited).await?;
+        (token.value() != self.token.value()).then(|| Self { by: Arc::clone(&self.by), token })
     }
 
     /// Puts the token where it belongs, in place of all that stands there in any spelling (T43).

@@ -50,24 +50,32 @@ impl Source {
         Self { store: Arc::clone(store), key, asking: Arc::new(asking), timeout, purges: Purges::default() }
     }
 
-    /// What is known at once: a token, or that there is none to be had at present.
-    pub(super) fn known(&self, now: Now) -> Option<Option<Arc<UpstreamToken>>> {
-        let token = self.store.look(&self.key, now)?.ok();
-        if let Some(token) = token.as_ref().filter(|token| token.is_due(now)) {
-            self.renew(token, now);
+    /// The token for a request of this time: the one that is known, or the one that a call brings within `limit`. What
+    /// the wait was is added to `waited`. Nothing where there is none to be had at present.
+    pub(super) async fn token(
+        &self,
+        now: Now,
+        limit: Duration,
+        waited: &mut Option<Duration>,
+    ) -> Option<Arc<UpstreamToken>> {
+        let Some(known) = self.store.look(&self.key, now) else { return self.fetch(limit, waited).await };
+        let token = known.ok()?;
+        if token.is_due(now) {
+            self.renew(&token, now);
         }
         Some(token)
     }
 
-    /// Joins the call that is under way or begins one, and waits for its end, at most this long; and how long it was.
-    pub(super) async fn fetch(&self, limit: Duration) -> (Option<Arc<UpstreamToken>>, Duration) {
+    /// Joins the call that is under way or begins one, and waits for its end as `token` does.
+    pub(super) async fn fetch(&self, limit: Duration, waited: &mut Option<Duration>) -> Option<Arc<UpstreamToken>> {
         let (began, asking) = (Instant::now(), Arc::clone(&self.asking));
         let waiting = self.store.ask(self.key, keep(), || async move { asking.run(None).await });
         let outcome = match waiting {
             Some(waiting) => waiting.outcome(limit).await,
             None => None,
         };
-        (outcome.and_then(Result::ok), began.elapsed())
+        *waited = Some(waited.unwrap_or_default() + began.elapsed());
+        outcome?.ok()
     }
 
     /// Has a token asked for anew while it stands.
