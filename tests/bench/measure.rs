@@ -23,7 +23,7 @@ pub(crate) struct Scenario {
     peers: &'static [&'static str],
 }
 
-const VERIFIERS: &[&str] = &["edge", "edge-plugins", "haproxy", "haproxy-cache", "envoy"];
+const VERIFIERS: &[&str] = &["edge", "edge-plugins", "edge-jwt-signer", "haproxy", "haproxy-cache", "envoy"];
 const BARE: &[&str] = &["edge", "edge-plugins", "edge-upstream-oauth", "haproxy", "nginx", "envoy"];
 const UNCACHED: &[&str] = &["edge-nocache", "haproxy"];
 const ASKING: &[&str] = &["edge", "nginx-lua"];

@@ -40,10 +40,11 @@ pub(crate) struct Peer {
 
 use Endpoint::{Jwt, Opaque, Plain, Tls};
 
-static PEERS: [Peer; 9] = [
+static PEERS: [Peer; 10] = [
     Peer { name: "edge", port: 9810, endpoints: &[Plain, Jwt, Tls, Opaque] },
     Peer { name: "edge-plugins", port: 9870, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "edge-upstream-oauth", port: 9890, endpoints: &[Plain] },
+    Peer { name: "edge-jwt-signer", port: 9900, endpoints: &[Jwt] },
     Peer { name: "edge-nocache", port: 9820, endpoints: &[Jwt] },
     Peer { name: "haproxy", port: 9830, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "haproxy-cache", port: 9840, endpoints: &[Jwt, Tls] },
@@ -103,6 +104,8 @@ impl Peer {
         let ask = json!([{"name": "openid-connect", "config": config}]);
         let oauth = json!({"token_endpoint": format!("http://{KEYS}/token"), "client_id": "bench", "client_secret": "bench-secret"});
         let own = json!([{"name": "upstream-oauth", "config": {"oauth": oauth}}]);
+        let signer = json!([{"name": "jwt-signer", "config": {"access_token_jwks_uri": format!("http://{KEYS}/jwks"),
+            "access_token_audiences_allowed": [AUDIENCE], "channel_token_optional": true}}]);
         let mut listeners = String::new();
         let mut routes = Vec::new();
         for &endpoint in self.endpoints {
@@ -112,6 +115,7 @@ impl Peer {
             let plugins = match endpoint {
                 Plain if self.name == "edge-upstream-oauth" => own.clone(),
                 Plain => json!([]),
+                Jwt if self.name == "edge-jwt-signer" => signer.clone(),
                 Jwt | Tls => verify.clone(),
                 Opaque => ask.clone(),
             };
@@ -129,7 +133,7 @@ impl Peer {
         let text = format!(
             "{listeners}[workers]\ncount = 1\n[entities]\nfile = \"{entities}\"\n[kernel]\nmode = \"off\"\n\
              [log]\naccess = \"off\"\n[verdicts]\ncache_bytes = {cache}\n[admin]\naddress = \"off\"\n\
-             [store]\npath = \"{}.db\"\n",
+             [store]\npath = \"{}.db\"\n[key_sets]\nprivate_keys = \"memory\"\n",
             self.name
         );
         fs::write(file, text)?;
@@ -213,7 +217,8 @@ pub(crate) fn bare_edge(folder: &Path, name: &str, address: SocketAddr, entities
         &config,
         format!(
             "[[listeners]]\naddress = \"{address}\"\n[workers]\ncount = 1\n[entities]\nfile = \"{name}.kong.yaml\"\n\
-             [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"{name}.db\"\n"
+             [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"{name}.db\"\n\
+             [key_sets]\nprivate_keys = \"memory\"\n"
         ),
     )?;
     let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());

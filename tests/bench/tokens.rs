@@ -1,4 +1,5 @@
-//! Tokens under pressure: one new token in ten thousand hands, strange `kid`s, a flood of bad tokens, a rotation.
+//! Tokens under pressure: one new token in ten thousand hands, strange `kid`s, a rotation, new tokens to sign anew, a flood
+//! of bad tokens.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub(crate) fn run(folder: &Path, seconds: f64) -> Result<()> {
     bench.one_token()?;
     bench.strange_kids()?;
     bench.rotation()?;
+    bench.signing()?;
     for kind in [Bad::Signatures, Bad::Opaque] {
         bench.flood(kind, seconds)?;
     }
@@ -51,8 +53,12 @@ type Loading = JoinHandle<Result<Value>>;
 
 impl Bench {
     fn edge(&self, name: &str, config: Value) -> Result<(Running, SocketAddr)> {
+        self.edge_with(name, json!({"name": "openid-connect", "config": config}))
+    }
+
+    fn edge_with(&self, name: &str, plugin: Value) -> Result<(Running, SocketAddr)> {
         let address = free_address();
-        let plugins = json!([{"name": "openid-connect", "config": config}]);
+        let plugins = json!([plugin]);
         let routes = json!([{"name": "all", "paths": ["/"], "plugins": plugins}]);
         let services = json!([{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]);
         let entities = json!({"_format_version": "3.0", "services": services});
@@ -114,6 +120,44 @@ impl Bench {
         let (first, second) = (ended(first)?, ended(second)?);
         say(&format!("a rotation with overlap under load: old key {}, new key {}", outcome(&first), outcome(&second)));
         ensure!(failures(&first) + failures(&second) == 0, "{first} {second}");
+        Ok(())
+    }
+
+    /// 500 new tokens a second, each of which gets an RS256 signature of the edge's, beside good ones that have theirs.
+    fn signing(&self) -> Result<()> {
+        let key = Key::es256("es");
+        let issuer = Issuer::start(&[&key]);
+        let config = json!({"access_token_jwks_uri": format!("{}/jwks", issuer.url()), "channel_token_optional": true});
+        let (_edge, address) = self.edge_with("signing", json!({"name": "jwt-signer", "config": config}))?;
+        let claims = mint::claims(&issuer.url(), AUDIENCE);
+        let hot = key.token(&claims);
+        let tokens: Vec<String> = (0..10_000).map(|n| key.token(&with(claims.clone(), json!({"n": n})))).collect();
+        let calm = ["--rate", "1000", "--connections", "16", "--seconds", "10"];
+        let load = |name: &str, tokens: &[String], arguments: &[&str]| self.load(name, address, tokens, arguments);
+        let (mut idle, mut busy) = (Vec::new(), Vec::new());
+        let p99 = |answer: &Value| answer["p99"].as_f64().unwrap_or(0.0);
+        // A run of its own first: connections, caches and the key set are there then.
+        ended(load("signing.hot", std::slice::from_ref(&hot), &calm)?)?;
+        for round in 0..3 {
+            idle.push(p99(&ended(load("signing.hot", std::slice::from_ref(&hot), &calm)?)?));
+            // New ones in each round: those of the last have their signatures.
+            let new = &tokens[round * 3300..(round + 1) * 3300];
+            let arguments = ["--rate", "500", "--connections", "16", "--seconds", "6.5"];
+            let signed = load("signing.new", new, &arguments)?;
+            let arguments = ["--rate", "1000", "--connections", "16", "--seconds", "6"];
+            let beside = ended(load("signing.hot", std::slice::from_ref(&hot), &arguments)?)?;
+            let signed = ended(signed)?;
+            ensure!(failures(&beside) + failures(&signed) == 0, "{beside} {signed}");
+            busy.push(p99(&beside));
+        }
+        idle.sort_by(f64::total_cmp);
+        busy.sort_by(f64::total_cmp);
+        say(&format!(
+            "500 new tokens/s signed by RS256 beside 1,000 good/s: good p99 {:.0} µs ({:.0} idle, ratio {:.2}; medians of 3)",
+            busy[1],
+            idle[1],
+            busy[1] / idle[1],
+        ));
         Ok(())
     }
 

@@ -186,6 +186,8 @@ fn seconds(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::json::Document;
+    use proptest::prelude::*;
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_500 };
 
@@ -317,5 +319,44 @@ mod tests {
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), all.len());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_strict_json_and_keeps_what_it_keeps(members in members(), remove in 0..4usize) {
+            // T27, T30
+            let text = format!("{{{}}}", members.iter().map(|(name, value)| format!("{}:{value}", json(name))).collect::<Vec<_>>().join(","));
+            let Ok(facts) = Facts::parse(text.clone().into_bytes(), "") else { return Ok(()) };
+            let removed: Vec<Box<str>> = members.iter().take(remove).map(|(name, _)| Box::from(name.as_str())).collect();
+            let claims = NewClaims { remove: removed.clone().into(), ..kong() };
+            let written = claims.of(&facts, NOW);
+            let written = Document::parse(written).expect("strict JSON");
+            for (name, value) in &members {
+                let found = written.root().member(name).map(|value| super::written(value).into_owned());
+                if removed.iter().any(|gone| **gone == **name) {
+                    prop_assert!(found.is_none());
+                } else if !["iss", "original_iss"].contains(&name.as_str()) {
+                    prop_assert_eq!(found.as_ref(), Some(value), "{}", text);
+                }
+            }
+        }
+    }
+
+    /// Distinct names with values as somebody may write them.
+    fn members() -> impl Strategy<Value = Vec<(String, String)>> {
+        let value = prop_oneof![
+            "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,3})?",
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            any::<String>().prop_map(|text| json(&text)),
+            Just("{\"a\": [1, {\"b\":\"\\u00e9\\/\"}]}".to_owned()),
+        ];
+        let name = prop_oneof![
+            any::<String>(),
+            Just("iss".to_owned()),
+            Just("aud".to_owned()),
+            Just("original_iss".to_owned())
+        ];
+        proptest::collection::btree_map(name, value, 0..12).prop_map(|map| map.into_iter().collect())
     }
 }
