@@ -151,5 +151,6 @@ replay!(
     rewrite,
     websocket,
     arguments,
-    transform
+    transform,
+    private_jwks
 );

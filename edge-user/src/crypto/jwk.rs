@@ -71,10 +71,12 @@ pub fn signing_key(jwk: &Map<String, Value>, algorithm: impl Into<KeyAlgorithm>)
     let der = Zeroizing::new(der);
     let key = SigningKey::from_pkcs8(algorithm, &der)?;
     // Ed25519 in PKCS#8 version 1 has no public part that the backend could have compared.
-    match sign::thumbprint(&Value::Object(jwk.clone())) == sign::thumbprint(key.public_jwk()) {
-        true => Ok(key),
-        false => Err(Error::KeyMalformed),
+    if sign::thumbprint(&Value::Object(jwk.clone())) != sign::thumbprint(key.public_jwk()) {
+        return Err(Error::KeyMalformed);
     }
+    // The backend reads RSA keys whose private members do not belong together, and then signs nothing with them.
+    key.sign_parts(b"{}", b"{}").map_err(|_| Error::KeyMalformed)?;
+    Ok(key)
 }
 
 /// The one algorithm of the key's type and curve; for RSA, which fits its whole family, RS256.
@@ -175,6 +177,7 @@ xyR8O55XLSe3SPmRfKwZI6yU24ZxvQKFYItdldUKGzO6Ia6zTKhAVRU"});
             (with(&rsa, "d", json!(null)), Algorithm::RS256),
             (with(&rsa, "qi", json!(null)), Algorithm::RS256),
             (with(&rsa, "e", json!("AQAC")), Algorithm::RS256),
+            (with(&rsa, "dq", rsa["dp"].clone()), Algorithm::RS256),
             (rsa.clone(), Algorithm::ES256),
             (rsa, Algorithm::HS256),
             (with(&p256, "d", json!(1)), Algorithm::ES256),

@@ -224,6 +224,9 @@ mod tests {
         let sealed = sealer.seal_with(b"entry", b"value", [7; NONCE_LEN]);
         let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "01070707070707070707070707f60b0ac8fe1cde23404ad54e8e5edcd768cef390c5");
+        let sealed = Sealer::new(&key(0xff), Purpose::KeySets).seal_with(b"kong", b"keys", [7; NONCE_LEN]);
+        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "010707070707070707070707074fc1078bb08f8ee709ac5619576bd109c2c39bfe");
         let mac: String =
             key(0xff).mac_key(Purpose::FleetNames).mac(b"x").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(mac, "16cfbdf936220a2dca5008384f538ce5afff00a517cfa4c75ae9ad9336101ae2");

@@ -15,7 +15,7 @@ use crate::token::jwks::{MAX_BYTES, MAX_KEYS};
 
 /// Why one key of a set does not sign.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unused {
+pub enum Unused {
     /// Not an object.
     #[error("not a JWK")]
     NotAKey,
@@ -34,11 +34,11 @@ pub(super) enum Unused {
 }
 
 /// What was fetched: the keys that sign, and what tells them from others.
-pub(super) struct Fetched {
+pub struct Fetched {
     /// In the order of the set.
-    pub(super) keys: Vec<Arc<SigningKey>>,
+    pub keys: Vec<Arc<SigningKey>>,
     /// Over public members and secrets.
-    pub(super) print: [u8; 32],
+    pub print: [u8; 32],
 }
 
 /// Fetches a set. Credentials take the place of the configured ones, for this once.
@@ -56,11 +56,19 @@ pub(super) async fn fetch(
         options.headers.push(("Authorization".to_owned(), format!("Basic {}", STANDARD.encode(&*pair))));
     }
     let body = Zeroizing::new(http.get(url, &options, MAX_BYTES).await?);
-    parse(&body, unused)
+    // Each key signs once to show that it can, which the other work of the runtime does not wait for.
+    let read = move || {
+        let mut left_out = Vec::new();
+        let parsed = parse(&body, |kid, error| left_out.push((kid.map(str::to_owned), error)));
+        (parsed, left_out)
+    };
+    let (parsed, left_out) = tokio::task::spawn_blocking(read).await.map_err(|_| crypto::Error::Backend)?;
+    left_out.iter().for_each(|(kid, error)| unused(kid.as_deref(), error));
+    parsed
 }
 
 /// Reads a JWK set (RFC 7517, 5). Keys that cannot sign are left out, and said.
-pub(super) fn parse(body: &[u8], unused: impl Fn(Option<&str>, &Unused)) -> Result<Fetched, Error> {
+pub fn parse(body: &[u8], mut unused: impl FnMut(Option<&str>, Unused)) -> Result<Fetched, Error> {
     let set: Value = serde_json::from_slice(body).map_err(|_| Error::NotASet)?;
     let list = set.get("keys").and_then(Value::as_array).ok_or(Error::NotASet)?;
     if list.len() > MAX_KEYS {
@@ -74,7 +82,7 @@ pub(super) fn parse(body: &[u8], unused: impl Fn(Option<&str>, &Unused)) -> Resu
                 print = print.field(key.public_jwk().to_string()).maybe(jwk.get("k").and_then(Value::as_str));
                 keys.push(Arc::new(key));
             }
-            Err(error) => unused(jwk.get("kid").and_then(Value::as_str), &error),
+            Err(error) => unused(jwk.get("kid").and_then(Value::as_str), error),
         }
     }
     if keys.is_empty() { Err(Error::Empty) } else { Ok(Fetched { keys, print: print.finish() }) }

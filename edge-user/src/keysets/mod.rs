@@ -5,7 +5,7 @@
 //! One task per set, on the control runtime, makes, fetches, stores and rotates; workers read what it left for them.
 
 mod counters;
-mod fetched;
+pub mod fetched;
 mod flights;
 mod generated;
 mod published;
@@ -38,7 +38,7 @@ use crate::token::keys::KeySource;
 
 /// Why a set could not be had or changed. Texts carry no key material.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
     /// The file could not be opened at the start.
     #[error("the node's store could not be opened at the start")]
     NoStore,

@@ -284,7 +284,8 @@ pub struct Timeouts {
     pub tunnel_idle: Duration,
     /// `resolve`: a request that waits for the addresses of a name. Default 5000.
     pub resolve: Duration,
-    /// `key_wait`: a request that waits for an issuer: its keys, introspection, tokens, user info. Default 5000.
+    /// `key_wait`: a request that waits for an issuer: its keys, introspection, tokens, user info; or for a key set.
+    /// Default 5000.
     pub key_wait: Duration,
     /// `drain`: requests under way when the edge stops. Default 30000.
     pub drain: Duration,

@@ -12,6 +12,7 @@ mod h2;
 mod introspection;
 mod json;
 mod jwk;
+mod keysets;
 mod passing;
 mod strict;
 mod target;
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("websocket", passing::websocket),
     ("arguments", arguments::take_out),
     ("transform", transform::apart_and_together),
+    ("private_jwks", keysets::fetched),
 ];
 
 /// Runs one target.

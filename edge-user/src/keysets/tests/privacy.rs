@@ -84,7 +84,7 @@ proptest! {
     #[test]
     fn no_serialisation_of_a_fetched_set_has_private_members(
         secret in proptest::collection::vec(any::<u8>(), 64..100),
-        kid in "[a-z0-9]{1,8}",
+        kid in "key-[a-z0-9]{1,8}",
         other in proptest::sample::select(&PRIVATE[..]),
         value in "[A-Za-z0-9_-]{20,40}",
     ) {

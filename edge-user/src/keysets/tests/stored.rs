@@ -44,6 +44,24 @@ async fn a_set_survives_a_restart_and_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn what_was_stored_once_is_read_by_later_versions() {
+    // A row of version 1: its private key is that of RFC 8410, 10.3. Another form needs another version.
+    let ((_folder, path), clock) = (file(), Clock::new());
+    let content = br#"{"created_ms":1,"updated_ms":2,"rotated_ms":3,"previous":[],"keys":[{"alg":"EdDSA",
+        "pkcs8":"MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC"}]}"#;
+    let sealed = crypto::seal::Sealer::new(&secrets_key('a'), crypto::seal::Purpose::KeySets).seal(b"kong", content);
+    let state = State::open(&path).await;
+    let insert = "INSERT INTO signing_sets (name, id, version, revision, sealed) VALUES ('kong', ?, 1, 1, ?)";
+    let row = sqlx::query(insert).bind(&[7; 16][..]).bind(sealed);
+    row.execute(state.pool().expect("a file")).await.expect("a row");
+    let sets = in_file(&path, 'a', &clock).await;
+    let set = sets.find("07070707-0707-0707-0707-070707070707").await.expect("an answer").expect("a set");
+    assert_eq!((&*set.name, set.created_ms, set.updated_ms), ("kong", Some(1), Some(2)));
+    assert_eq!(set.keys[0]["x"], "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE");
+    assert_eq!(kid(&named(&sets, "kong").ready(EDDSA).await.expect("a key")), kids(&set.keys)[0]);
+}
+
+#[tokio::test]
 async fn what_became_due_while_the_edge_was_down_is_done_at_its_next_use() {
     let ((_folder, path), clock) = (file(), Clock::new());
     let hourly = SetSettings { origin: Origin::Named("kong".into()), rotate_period: Some(HOUR) };
