@@ -145,16 +145,17 @@ impl KeySets {
 
     async fn found(&self, which: &str) -> Result<Option<Found>, Failed> {
         let id = Uuid::try_parse(which).ok();
-        if let Keeping::Sealed(vault) = &self.shared.keeping
-            && let Some(name) = vault.name_of(which, id).await.map_err(unreadable)?
-        {
-            return Ok(Some(Found::Signing(self.named_set(&name))));
-        }
         let mut sets: Vec<_> = lock(&self.named).values().cloned().collect();
         sets.extend(self.fetched_sets());
         let is_it = |set: &Arc<Set>| set.record().is_some_and(|record| set.name() == which || Some(record.id) == id);
         if let Some(set) = sets.into_iter().find(is_it) {
             return Ok(Some(Found::Signing(set)));
+        }
+        // After what is at hand: who verifies is answered whatever became of the store.
+        if let Keeping::Sealed(vault) = &self.shared.keeping
+            && let Some(name) = vault.name_of(which, id).await.map_err(unreadable)?
+        {
+            return Ok(Some(Found::Signing(self.named_set(&name))));
         }
         let mut sources = self.sources().into_iter();
         let source =

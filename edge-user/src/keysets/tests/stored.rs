@@ -158,6 +158,22 @@ async fn a_store_that_does_not_open_makes_no_keys() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_lost_while_the_edge_runs_costs_no_key() {
+    let ((_folder, path), clock) = (file(), Clock::new());
+    let state = State::open(&path).await;
+    let keeping = Keeping::Sealed(Vault::new(state.clone(), &secrets_key('a')));
+    let sets = Arc::new(KeySets::new(http(), keeping, Handle::current(), clock.policy()));
+    let set = named(&sets, "kong");
+    let first = kid(&set.ready(ES256).await.expect("a key"));
+    let before = sets.find("kong").await.expect("an answer").expect("a set");
+    state.pool().expect("a file").close().await;
+    assert_eq!(sets.rotate("kong", None).await, Err(NotRotated::Failed(Failed)), "not kept, so not in force");
+    assert_eq!(sets.delete("kong").await, Err(Failed));
+    assert_eq!((sets.find("kong").await, signs(&set)), (Ok(Some(before)), first));
+    assert!(sets.list().await.is_err() && sets.find("other").await.is_err());
+}
+
+#[tokio::test]
 async fn the_first_set_of_a_new_file_is_told_loudly() {
     let ((_folder, path), clock) = (file(), Clock::new());
     let (captured, _guard) = captured();
