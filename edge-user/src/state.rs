@@ -155,6 +155,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_older_file_gets_what_it_lacks_and_is_not_new() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("edge.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().connect_with(options).await.expect("a file");
+        for step in [STEPS[0], "PRAGMA user_version = 1"] {
+            sqlx::query(step).execute(&pool).await.expect("a step");
+        }
+        let older = State { pool: Some(pool), is_new: false };
+        older.save_keys(&[1; 32], &keys("a")).await;
+        older.pool().expect("a file").close().await;
+        let state = State::open(&path).await;
+        assert_eq!((state.load_keys(&[1; 32]).await, state.is_new()), (Some(keys("a")), false));
+        let sets = sqlx::query("SELECT name FROM signing_sets").fetch_all(state.pool().expect("a file")).await;
+        assert!(sets.expect("a table").is_empty());
+        assert!(State::open(&folder.path().join("other.db")).await.is_new());
+    }
+
+    #[tokio::test]
     async fn a_full_disk_keeps_what_was_there() {
         // D5: SQLite's own limit stands in for the disk's; the error is the same, SQLITE_FULL.
         let folder = tempfile::tempdir().expect("a folder");
