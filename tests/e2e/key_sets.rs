@@ -113,16 +113,19 @@ fn a_set_outlives_the_process_and_no_rotation_costs_a_token() {
 #[test]
 fn another_secrets_key_signs_nothing_and_replaces_nothing() {
     // A8
-    let signing = Signing::start(json!({}), AHEAD);
+    let mut signing = Signing::start(json!({}), AHEAD);
     let first = signing.signed(&signing.edge);
     std::fs::write(signing.edge.path("node.key"), SECRETS_KEY.replace('0', "f")).unwrap();
-    let next = signing.edge.upgrade().expect("the next generation");
+    let mut next = signing.edge.upgrade().expect("the next generation");
+    // Until it ended the generation before may take a connection.
+    assert!(signing.edge.ends_within(READY).is_some());
     let answer = next.ask(with_token(&signing.token));
     assert_eq!((answer.status(), answer.json()["message"].as_str()), (500, Some("An unexpected error occurred")));
     next.logged("do not open under the node's secrets key");
     assert_eq!(next.admin_get("/jwt-signer/jwks/kong").status(), 500);
     std::fs::write(next.path("node.key"), SECRETS_KEY).unwrap();
     let last = next.upgrade().expect("one more generation");
+    assert!(next.ends_within(READY).is_some());
     assert_eq!(kid(&signing.signed(&last)), kid(&first));
 }
 

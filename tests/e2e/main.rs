@@ -23,6 +23,7 @@ mod headers;
 mod http2;
 mod introspection;
 mod jwt_signer;
+mod key_sets;
 mod keys;
 mod limits;
 mod logs;
