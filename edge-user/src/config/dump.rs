@@ -83,7 +83,10 @@ fn redact(value: &mut Value, plugin: &str, field: &str, secret: bool) {
     match &mut value.kind {
         Kind::String(text) => {
             // `Authorization:Bearer x`, as header rules have it, and credentials in a URL.
-            let named = text.split_once(':').is_some_and(|(name, rest)| is_sensitive(name.trim()) && !rest.is_empty());
+            // `authorization:bearer` says where a token goes, and is none.
+            let is_scheme = |rest: &str| ["bearer", "basic"].iter().any(|scheme| rest.eq_ignore_ascii_case(scheme));
+            let secret_of = |rest: &str| !rest.is_empty() && !is_scheme(rest);
+            let named = text.split_once(':').is_some_and(|(name, rest)| is_sensitive(name.trim()) && secret_of(rest));
             let in_url = text.contains("://") && text.contains('@');
             if (secret || named || in_url) && !text.is_empty() && !vault::is_reference(text) {
                 *text = "<redacted>".to_owned();
@@ -258,6 +261,14 @@ mod tests {
                 Collection::Plugins,
                 json!({"name": "request-transformer", "config": {"add": {"headers": ["Authorization:Bearer x", "a:b"]}}}),
                 json!({"name": "request-transformer", "config": {"add": {"headers": ["<redacted>", "a:b"]}}}),
+            ),
+            (
+                Collection::Plugins,
+                json!({"name": "jwt-signer", "config": {"access_token_upstream_header": "Authorization:Bearer",
+                    "access_token_introspection_authorization": "Basic x", "access_token_keyset_client_password": "p"}}),
+                json!({"name": "jwt-signer", "config": {"access_token_upstream_header": "Authorization:Bearer",
+                    "access_token_introspection_authorization": "<redacted>",
+                    "access_token_keyset_client_password": "<redacted>"}}),
             ),
             (
                 Collection::Upstreams,
