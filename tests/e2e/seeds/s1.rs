@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{Shell, listening};
-use crate::{AUDIENCE, guarded, open, plus, with_token};
+use crate::{AUDIENCE, entities, guarded, open, plus, with_token};
 
 #[test]
 fn s1_1() {
@@ -145,6 +145,19 @@ fn s1_6() {
     assert!(line.contains("invalid_request"), "{line}");
     assert!(upstream.requests().is_empty());
     assert!(!edge.output().contains("YXBwOnNlY3JldA"), "a credential was logged");
+
+    // Where the edge asks for itself the client sees upstream-oauth's answer.
+    let oauth =
+        json!({"token_endpoint": format!("{}/token", issuer.url()), "client_id": "app", "client_secret": "own-secret"});
+    let plugins = json!([{"name": "upstream-oauth", "config": {"oauth": oauth}}]);
+    let routes = json!([{"name": "all", "paths": ["/"], "plugins": plugins}]);
+    let edge = Setup::new(entities(&upstream.url(), routes)).start();
+    let answer = edge.ask(get("/orders", &[]));
+    let body = r#"{ "code": "502", "message": "Failed to authenticate request to upstream" }"#;
+    assert_eq!((answer.status(), answer.text().as_str()), (502, body));
+    let line = edge.logged("Unsupported client authentication method");
+    assert!(line.contains("invalid_request") && !edge.output().contains("own-secret"), "{line}");
+    assert!(upstream.requests().is_empty());
 }
 
 #[test]

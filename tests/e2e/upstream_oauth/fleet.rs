@@ -10,7 +10,7 @@ use edge_tests::upstream::Upstream;
 use edge_tests::wire::get;
 use serde_json::{Value, json};
 
-use super::{Tokens, bearer, config, issue, route, strict};
+use super::{Tokens, bearer, config, issue, route, strict, with_body};
 use crate::introspection::wait;
 use crate::{entities, plus};
 
@@ -94,7 +94,11 @@ fn what_an_upstream_refuses_is_gone_for_all_and_a_fresh_one_stays() {
     wait(|| sealed().is_some_and(|sealed| Some(sealed) != before), "the fleet to be told");
     assert_eq!((fleet.token(&edges[1]), fleet.calls()), (second.clone(), 2));
     wait(|| edges[1].metric("edge_kept_answers_total{store=\"upstream_tokens\",result=\"asked\"}") == 2.0, "its look");
-    assert_eq!((fleet.token(&fleet.edge(server, KEY)), fleet.calls()), (second, 2), "a fresh one stays");
+    assert_eq!((fleet.token(&fleet.edge(server, KEY)), fleet.calls()), (second.clone(), 2), "a fresh one stays");
+    // Where the request is not sent again, the token is gone all the same.
+    fleet.tokens.revoke(&second);
+    assert_eq!(edges[0].ask(with_body("POST", "/orders", "x")).status(), 401);
+    wait(|| redis.keys().is_empty(), "the token to be forgotten");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::introspection::{together, wait};
 
 #[test]
 fn a_refused_token_is_replaced_and_the_request_sent_once_more() {
-    // U5
-    let own = Own::start();
+    // U5; one worker, whose connections to the upstream are counted.
+    let own = Own::set_up(json!({}), json!({}), |setup| setup.workers(1));
     assert_eq!(own.ask().status(), 200);
     own.tokens.revoke(&own.sent());
     own.upstream.take();

@@ -41,6 +41,27 @@ fn getters_give_what_stands_there() {
 }
 
 #[test]
+fn maps_are_read_by_names_of_their_own_and_say_no_values() {
+    // L1
+    check(
+        "m: {a: '1', X-B: ''}\nz: ~",
+        |r| {
+            assert_eq!(r.map("m"), Some(vec![("a", "1"), ("X-B", "")]));
+            assert_eq!((r.map("z"), r.map("absent")), (None, None));
+        },
+        &[],
+    );
+    check(
+        "m: {a: [hush], b: hush}\nn: hush",
+        |r| {
+            r.map("m");
+            r.map("n");
+        },
+        &["f:1: m.a: found a list, expected a string", "f:2: n: found a string, expected an object of strings"],
+    );
+}
+
+#[test]
 fn wrong_types_name_place_value_and_type() {
     check(
         "\nb: 1",
