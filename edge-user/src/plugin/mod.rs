@@ -122,7 +122,7 @@ impl Refusal<'_> {
 
     /// What the error log adds, built when it is asked for. Never the token.
     pub fn detail(&self) -> String {
-        self.detail.text(self.reason)
+        self.detail.text(self.status, self.reason)
     }
 }
 

@@ -179,7 +179,7 @@ pub type Landed = Result<Arc<Entry>, Refused>;
 pub struct FlightWait(watch::Receiver<Option<Landed>>);
 
 impl FlightWait {
-    /// Waits. Whoever bounds this wait and gives up has no verdict: `unanswered()`.
+    /// Waits. Whoever bounds this wait and gives up has no verdict: `given_up()`.
     pub async fn done(mut self) -> Landed {
         match self.0.wait_for(Option::is_some).await {
             Ok(landed) => landed.clone().unwrap_or_else(unanswered),
@@ -189,9 +189,18 @@ impl FlightWait {
     }
 }
 
-/// No verdict: the client may ask again.
-pub fn unanswered() -> Landed {
-    Err(Refused { retry_after_secs: Some(1), ..Reason::IntrospectionFailed.into() })
+/// No verdict, because a request waits no longer: its client may ask again.
+pub fn given_up() -> Landed {
+    Err(Refused { fault: Some("no answer in time (timeouts.key_wait)"), ..no_verdict() })
+}
+
+/// No verdict, because the flight was lost: the client may ask again.
+fn unanswered() -> Landed {
+    Err(no_verdict())
+}
+
+fn no_verdict() -> Refused {
+    Refused { retry_after_secs: Some(1), ..Reason::IntrospectionFailed.into() }
 }
 
 /// The flights of the process, by what is asked.

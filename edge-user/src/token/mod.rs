@@ -184,7 +184,7 @@ impl Wait {
     pub fn given_up(&self) -> Progress {
         match self {
             Self::Keys(_) => Progress::KeysWaited(Attempt::GivenUp),
-            Self::Flight(_) => Progress::Landed(introspection::unanswered()),
+            Self::Flight(_) => Progress::Landed(introspection::given_up()),
         }
     }
 }

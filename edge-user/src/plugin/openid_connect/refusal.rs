@@ -56,14 +56,16 @@ impl<'a> Detail<'a> {
         expiry_ms(&self.token)
     }
 
-    /// The text: claims that decided, quoted and cut.
-    pub(in crate::plugin) fn text(&self, reason: Reason) -> String {
+    /// The text: claims that decided, quoted and cut. The status tells two fields from one that is malformed.
+    pub(in crate::plugin) fn text(&self, status: u16, reason: Reason) -> String {
         if let Some(fault) = &self.fault {
             return fault.clone();
         }
         let opaque = || format!("introspection: opaque token of {} bytes", self.token.len());
         match reason {
-            Reason::HeaderMissing | Reason::HeaderMalformed | Reason::TokenInQuery => String::new(),
+            Reason::HeaderMalformed if status == 400 => "the field came twice".to_owned(),
+            Reason::HeaderMalformed => "expected one field with a scheme and a token, no quotes".to_owned(),
+            Reason::HeaderMissing | Reason::TokenInQuery => String::new(),
             Reason::IntrospectionUnavailable | Reason::IntrospectionFailed | Reason::TokenInactive => opaque(),
             Reason::ConsumerUnknown => {
                 let detail = explain(self.validator, reason, &self.token, self.now);
