@@ -17,6 +17,7 @@ mod forward;
 mod framing;
 mod generations;
 mod grpc;
+mod guide;
 mod h2_upstream;
 mod harness;
 mod headers;
