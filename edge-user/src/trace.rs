@@ -174,6 +174,11 @@ impl Trace {
         self.refused.get()
     }
 
+    /// Whether somebody was asked about the token.
+    pub fn has_asked(&self) -> bool {
+        self.step(Check::Introspection).is_some()
+    }
+
     /// Which token it is about, where a plugin looks at several: the last one that it began with.
     pub fn subject(&self) -> Option<&'static str> {
         self.subject.get()

@@ -7,7 +7,7 @@ use crate::plugin::openid_connect::{self, OpenidConnect, Showing};
 use crate::plugin::{Access, Caller, Plugin, Request};
 use crate::reason::Reason;
 use crate::token::Validator;
-use crate::trace::Check;
+use crate::trace::{Check, Trace};
 
 /// One of them, on the route in question.
 #[derive(Clone, Copy)]
@@ -88,11 +88,11 @@ impl<'p> Guard<'p> {
     }
 
     /// The one change that would let the request pass.
-    pub(super) fn remedy(self, reason: Reason, expected: &str, found: &str, subject: Option<&str>) -> Remedy {
+    pub(super) fn remedy(self, reason: Reason, expected: &str, found: &str, trace: &Trace) -> Remedy {
         let usual = Remedy::of(reason, expected, found);
         match self {
             Self::OpenidConnect(_) => usual,
-            Self::JwtSigner(plugin) => match plugin.advice(subject, reason) {
+            Self::JwtSigner(plugin) => match plugin.advice(trace.subject(), reason, trace.has_asked()) {
                 Some((client, configuration)) => Remedy { client, configuration, operator: None },
                 None => usual,
             },

@@ -21,6 +21,7 @@ use self::request::Built;
 use crate::app;
 use crate::config::problem::Problems;
 use crate::config::snapshot::{Protocol, Route, Snapshot};
+use crate::plugin::jwt_signer::CHANNEL_TOKEN as CHANNEL;
 use crate::plugin::{Access, Notes};
 use crate::proxy::connection::Connection;
 use crate::reason::Reason;
@@ -137,16 +138,17 @@ fn judge(
         }
     };
     let subject = trace.subject();
+    let token = if subject == Some(CHANNEL) { &shown.channel_token } else { &shown.token };
     let surveys: Vec<Survey> = match guard.validator(subject).keys() {
-        Some(keys) if shown.token.is_some() => asked.control.block_on(keys.survey()),
+        Some(keys) if token.is_some() => asked.control.block_on(keys.survey()),
         _ => Vec::new(),
     };
     let skew = surveys.iter().find_map(|survey| Some((survey.url.clone(), survey.skew_ms?)));
     let clock = skew.map(|(url, skew_ms)| Clock { url, skew_ms });
     let unavailable =
         surveys.iter().find_map(|survey| survey.document.as_ref().err()).map(|error| crate::doctor::chain(error));
-    let token = shown.token.as_deref().map(|token| &token[..]);
-    let facts = notes.caller.facts.as_ref();
+    let token = token.as_deref().map(|token| &token[..]);
+    let facts = notes.caller.facts.as_ref().filter(|_| subject != Some(CHANNEL));
     let expires = facts.and_then(|facts| facts.exp_ms()).or_else(|| token.and_then(expires_unix_ms));
     let row = |check: &Check| Row::of(*check, guard.demand(*check, subject), &trace);
     let rows: Vec<Row> = Check::ALL.iter().map(row).collect();
@@ -157,7 +159,7 @@ fn judge(
         let text = |text: Option<&String>| text.cloned().unwrap_or_default();
         let (expected, found) =
             row.map(|row| (text(row.expected.as_ref()), text(row.found.as_ref()))).unwrap_or_default();
-        let remedy = guard.remedy(reason, &expected, &found, subject);
+        let remedy = guard.remedy(reason, &expected, &found, &trace);
         remedy.with_skew(reason, clock.as_ref().map_or(0, |clock| clock.skew_ms))
     });
     Report {

@@ -174,8 +174,9 @@ impl Shown {
             }
             Some((_, Showing::Query)) | None => {}
         }
-        if let Some((token, Showing::Field(name, _))) = channel {
-            head.push(Owner::Peer, name.as_bytes(), token);
+        if let Some((token, Showing::Field(name, scheme))) = channel {
+            let scheme = scheme.map(|scheme| format!("{scheme} ")).unwrap_or_default();
+            head.push(Owner::Peer, name.as_bytes(), &[scheme.as_bytes(), token].concat());
         }
         for cookie in &cookies {
             head.push_known(Known::Cookie, cookie);

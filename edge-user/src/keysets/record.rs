@@ -60,7 +60,8 @@ impl Record {
     /// The keys that sign at a time: the previous ones, which everybody has had the time to fetch, until the current ones
     /// have been published for `ahead` (R5). An algorithm that has no previous key is signed by its current one.
     pub(super) fn signing(&self, ahead: Duration, now_ms: i64) -> Signing {
-        let waits = self.signs_from(ahead).is_some_and(|from| now_ms < from);
+        // A rotation in the future was made by a clock that was wrong: nobody waits for that time to come.
+        let waits = self.rotated_ms <= now_ms && self.signs_from(ahead).is_some_and(|from| now_ms < from);
         Signing(SigningAlgorithm::ALL.map(|algorithm| {
             let of = |keys: &[Arc<SigningKey>]| keys.iter().find(|key| key.algorithm() == algorithm.name()).cloned();
             let previous = if waits { of(&self.previous) } else { None };

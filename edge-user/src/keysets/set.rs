@@ -99,6 +99,12 @@ pub(super) struct Set {
     orders: OnceLock<mpsc::Sender<Order>>,
 }
 
+/// A number that no set of this process had before: what was signed under one set's is never taken for another's.
+fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// How the last flights went.
 #[derive(Default)]
 pub(super) struct Tries {
@@ -115,7 +121,7 @@ impl Set {
             shared: Arc::clone(shared),
             record: ArcSwapOption::empty(),
             signing: ArcSwapOption::empty(),
-            generation: AtomicU64::new(0),
+            generation: AtomicU64::new(next_generation()),
             users: Mutex::default(),
             tries: Mutex::default(),
             asked: AtomicBool::new(false),
@@ -252,7 +258,7 @@ impl Set {
         if !same {
             self.signing.store(signing.map(Arc::new));
             // After the keys: whoever sees the new generation finds them.
-            self.generation.fetch_add(1, Ordering::Release);
+            self.generation.store(next_generation(), Ordering::Release);
         }
     }
 }

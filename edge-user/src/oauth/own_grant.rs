@@ -15,7 +15,6 @@ use crate::config::reader::Reader;
 use crate::crypto::FieldDigest;
 use crate::http::head::is_field_name;
 use crate::http_client::Options;
-use crate::token::Now;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
@@ -196,13 +195,7 @@ impl OwnGrant {
             if read.as_ref().is_ok_and(|tokens| tokens.token_type != TokenType::Bearer) {
                 return Err(Malformed("its `token_type` is not Bearer"));
             }
-            // Where the clocks differ, a token is over before `expires_in` is.
-            let now = Now::read();
-            Ok(read.map(|tokens| {
-                let ends = tokens::until_exp(tokens.access_token.as_bytes(), now);
-                let left = tokens.left.into_iter().chain(ends).min();
-                Tokens { left, ..tokens }
-            }))
+            Ok(read)
         });
         answered.await?.map_err(GrantError::Refused)
     }

@@ -146,8 +146,8 @@ async fn only_a_bearer_token_is_an_answer() {
         (200, token(r#""token_type":"Bearer","expires_in":-5"#), "token 0"),
         (200, token(r#""token_type":"Bearer","expires_in":1e12"#), "token 315360000"),
         (200, token(r#""token_type":"Bearer","expires_in":1e300"#), "malformed"),
-        // By its own word it is over, whatever is said beside it.
-        (200, format!(r#"{{"access_token":"{over}","token_type":"Bearer","expires_in":300}}"#), "token 0"),
+        // By its own word it is over, which is for who keeps it.
+        (200, format!(r#"{{"access_token":"{over}","token_type":"Bearer","expires_in":300}}"#), "token 300"),
         (200, token(r#""token_type":"Bearer","expires_in":"soon""#), "malformed"),
         (200, token(r#""token_type":"Bearer","expires_in":true"#), "malformed"),
         (200, token(r#""token_type":"DPoP""#), "malformed"),

@@ -293,7 +293,7 @@ fn expires_in(value: Value<'_>) -> Result<Duration, Malformed> {
 
 /// How much of a JWT's time is left by its own word. Nothing is accepted by it: it only shortens how long the token is
 /// kept.
-pub(super) fn until_exp(token: &[u8], now: Now) -> Option<Duration> {
+pub(crate) fn until_exp(token: &[u8], now: Now) -> Option<Duration> {
     let payload = Jws::parse(token).ok()?.payload().ok()?;
     let exp_ms = Document::parse(payload).ok()?.root().member("exp")?.seconds_as_ms()?;
     Some(Duration::from_millis(exp_ms.saturating_sub(now.unix_ms).max(0) as u64))

@@ -15,13 +15,14 @@ pub(super) async fn with<D: Downstream>(
     exchange: &Exchange<'_, D>,
     status: u16,
 ) -> Option<Sent> {
-    if !context.notes.sent.as_ref().is_some_and(|sent| sent.is_refused_by(status)) {
+    // What switches protocols is no refusal, whatever the configuration lists.
+    if status == 101 || !context.notes.sent.as_ref().is_some_and(|sent| sent.is_refused_by(status)) {
         return None;
     }
     // It is gone from here on: one refusal, one other token.
     let sent = context.notes.sent.take()?;
-    sent.purge();
-    if !sent.wants_another() || !exchange.may_be_repeated() {
+    let may_be_had = sent.purge();
+    if !may_be_had || !sent.wants_another() || !exchange.may_be_repeated() {
         return None;
     }
     let limit = context.worker.settings.timeouts.key_wait;

@@ -317,7 +317,7 @@ impl KeySource {
     fn pause(&self) -> Duration {
         let policy = &self.shared.policy;
         let wait = match self.inner().failures {
-            0 => self.settings.refresh.unwrap_or(policy.refresh),
+            0 => self.settings.refresh.map_or(policy.refresh, |own| own.min(policy.refresh)),
             failures => back_off(policy, failures),
         };
         let [random] = crypto::random::<1>();

@@ -30,24 +30,32 @@ pub enum Found {
 impl Resigned {
     /// The token of this generation in its place, or the place for it.
     pub fn look(place: &ArcSwapOption<Self>, generation: u64) -> Found {
+        loop {
+            if let Some(found) = Self::look_once(place, generation) {
+                return found;
+            }
+        }
+    }
+
+    /// The same; nothing where another worker was first with one that does not serve.
+    fn look_once(place: &ArcSwapOption<Self>, generation: u64) -> Option<Found> {
         let found = place.load();
         if let Some(resigned) = found.as_ref().filter(|resigned| resigned.generation == generation) {
             match resigned.token.get() {
-                Some(Some(_)) => return Found::Ready(Arc::clone(resigned)),
-                None => return Found::Pending(Arc::clone(resigned)),
+                Some(Some(_)) => return Some(Found::Ready(Arc::clone(resigned))),
+                None => return Some(Found::Pending(Arc::clone(resigned))),
                 // It could not be made, which is tried anew.
                 Some(None) => {}
             }
         }
         let mine = Arc::new(Self { generation, token: OnceLock::new(), done: watch::Sender::new(false) });
         let before = place.compare_and_swap(&*found, Some(Arc::clone(&mine)));
-        match (&*before, &*found) {
-            (None, None) => Found::Mine(Making(mine)),
-            (Some(before), Some(found)) if Arc::ptr_eq(before, found) => Found::Mine(Making(mine)),
-            // Another worker was first: its generation may be newer than the caller's, and never is much older.
-            (Some(other), _) => Found::Pending(Arc::clone(other)),
-            (None, Some(_)) => Found::Mine(Making(mine)),
-        }
+        let is_mine = match (&*before, &*found) {
+            (None, None) => true,
+            (Some(before), Some(found)) => Arc::ptr_eq(before, found),
+            _ => false,
+        };
+        is_mine.then(|| Found::Mine(Making(mine)))
     }
 
     /// The token.

@@ -49,7 +49,7 @@ pub struct SourceSettings {
     pub options: Options,
     /// Kong's `rediscovery_lifetime`, at least one second.
     pub rediscovery_lifetime: Duration,
-    /// Time between background refreshes, where it is not the node's.
+    /// Time between background refreshes, where that is less than the node's.
     pub refresh: Option<Duration>,
     /// Which keys verify.
     pub kinds: Kinds,

@@ -100,3 +100,26 @@ fn plugins_are_explained_in_their_order() {
     assert_eq!((code, text(&report["plugin"]), text(&report["reason"])), (1, "openid-connect", "audience_not_allowed"));
     assert_eq!(report["before"], json!([]));
 }
+
+#[test]
+fn parameters_are_those_of_what_was_looked_at() {
+    let (issuer, key) = (Issuer::start(&[]), Key::es256("es-1"));
+    issuer.know("opaque", json!({"active": true, "scope": "read"}));
+    let config = json!({"access_token_optional": true, "access_token_request_header": "X-A",
+        "channel_token_request_header": "Authorization",
+        "channel_token_introspection_endpoint": format!("{}/introspect", issuer.url()),
+        "channel_token_introspection_scopes_required": ["write"]});
+    let signer = Signer::over(issuer, key, config, |setup| setup);
+    let file = signer.edge.path("channel");
+    std::fs::write(&file, "opaque").unwrap();
+    let arguments = ["--route", "all", "--json", "--channel-token-file", file.to_str().unwrap()];
+    let (code, out, err) = crate::explain::run("explain", &signer.edge.path("edge.toml"), &arguments, "");
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    assert_eq!(
+        (code, text(&report["token"]), text(&report["reason"])),
+        (1, "channel token", "scope_missing"),
+        "{report}"
+    );
+    let remedy = report["remedy"]["configuration"].to_string();
+    assert!(remedy.contains("channel_token_introspection_scopes_required"), "{remedy}");
+}

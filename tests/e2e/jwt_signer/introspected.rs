@@ -118,6 +118,14 @@ fn a_jwt_in_the_answer_is_the_payload() {
     signer.issuer.know("broken", json!({"active": true, "phantom": {"jwt": "a.b"}}));
     let (_, payload) = signer.verified(&signer.pass("good"));
     assert_eq!(payload, with(claims.clone(), json!({"iss": "kong", "original_iss": claims["iss"]})));
+    // The answer is trusted: the times of the JWT in it are not looked at, and it is kept all the same.
+    let old = signer.key.token(&with(claims.clone(), json!({"exp": now() - 60})));
+    signer.issuer.know("old", json!({"active": true, "exp": now() + 600, "phantom": {"jwt": old}}));
+    signer.pass("old");
+    let distrusting = opaque(json!({"access_token_introspection_jwt_claim": ["phantom", "jwt"],
+        "trust_access_token_introspection": false, "access_token_signing": false}));
+    distrusting.issuer.know("old", json!({"active": true, "phantom": {"jwt": old}}));
+    assert_eq!(refused(&distrusting, "old"), (401, "token_expired".into()));
     assert_eq!(refused(&signer, "none"), (401, "claim_missing".into()));
     assert_eq!(refused(&signer, "broken"), (401, "token_malformed".into()));
 }

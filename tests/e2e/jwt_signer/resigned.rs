@@ -74,6 +74,45 @@ fn the_new_token_goes_where_it_is_told_and_the_old_one_too() {
     }
 }
 
+#[test]
+fn nobody_else_writes_the_field_of_the_edges_token() {
+    // P1: the token need not come, and then none of the client's goes where the edge's would.
+    let signer = Signer::start(json!({"access_token_request_header": "X-Token", "access_token_optional": true}));
+    let answer = signer.edge.ask(get("/orders", &["Authorization: Bearer forged"]));
+    assert_eq!(answer.status(), 200);
+    assert_eq!(signer.upstream.last().field("authorization"), None);
+    let answer =
+        signer.edge.ask(get("/orders", &["Authorization: Bearer forged", &format!("X-Token: {}", signer.token())]));
+    assert_eq!(answer.status(), 200);
+    signer.verified(&signer.upstream.last());
+}
+
+#[test]
+fn tokens_of_one_sets_keys_are_no_other_sets() {
+    // R6: one URL, asked as two users, who are given other keys.
+    let keys = Issuer::start(&[]);
+    let (first, second) = (private_jwk("of-a"), private_jwk("of-b"));
+    let bodies = [json!({"keys": [first.clone()]}), json!({"keys": [second.clone()]})];
+    keys.answer("/private", move |asked| {
+        good(&bodies[usize::from(asked.field("authorization") == Some("Basic Yjpw"))])
+    });
+    let (key, upstream) = (Key::es256("es-1"), Upstream::start());
+    let issuer = Issuer::start(&[&key]);
+    let route = |name: &str| {
+        let config = json!({"access_token_jwks_uri": format!("{}/jwks", issuer.url()), "channel_token_optional": true,
+            "access_token_keyset": format!("{}/private", keys.url()), "access_token_signing_algorithm": "ES256",
+            "access_token_keyset_client_username": name, "access_token_keyset_client_password": "p"});
+        json!({"name": name, "paths": [format!("/{name}")], "plugins": [{"name": "jwt-signer", "config": config}]})
+    };
+    let edge = Setup::new(entities(&upstream.url(), json!([route("a"), route("b")]))).section(IN_MEMORY).start();
+    let token = format!("Authorization: Bearer {}", key.token(&mint::claims(&issuer.url(), AUDIENCE)));
+    for (path, jwk) in [("/a", &first), ("/b", &second), ("/a", &first)] {
+        assert_eq!(edge.ask(get(path, &[&token])).status(), 200, "{}", edge.errors().text());
+        let seen = upstream.last().field("authorization").unwrap()["Bearer ".len()..].to_owned();
+        assert!(jose::verify(&public(jwk), &seen).is_ok(), "{path}");
+    }
+}
+
 /// A private P-256 key as a key set has it.
 fn private_jwk(kid: &str) -> Value {
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();

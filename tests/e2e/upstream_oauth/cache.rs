@@ -50,7 +50,8 @@ fn a_token_is_kept_for_its_time() {
         ("over", json!({"expires_in": 0}), json!({}), 2, 3),
         ("negative", json!({"expires_in": -3600}), json!({}), 2, 3),
         ("by-its-word", json!({"expires_in": 3600, "access_token": jwt(mint::now() - 60)}), json!({}), 2, 3),
-        ("by-its-word-fine", json!({"access_token": jwt(mint::now() + 600)}), json!({"default_ttl": 0}), 1, 1),
+        ("by-its-word-fine", json!({"access_token": jwt(mint::now() + 600)}), json!({"default_ttl": 0}), 2, 3),
+        ("by-its-word-long", json!({"access_token": jwt(mint::now() + 86_400)}), json!({"default_ttl": 7}), 1, 2),
     ];
     let (issuer, tokens) = (Issuer::start(&[]), Tokens::default());
     let upstream = strict(&tokens);

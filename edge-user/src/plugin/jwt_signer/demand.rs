@@ -36,11 +36,12 @@ impl JwtSigner {
         self.token_of(subject).party.as_deref().unwrap_or("nobody")
     }
 
-    /// What would let a token pass that was refused for this reason. Nothing here makes a check weaker that keeps strangers
+    /// What would let a token pass that was refused for this reason; `introspected`: by what was said of it. Nothing here makes a check weaker that keeps strangers
     /// out.
-    pub fn advice(&self, subject: Option<&str>, reason: Reason) -> Option<Advice> {
+    pub fn advice(&self, subject: Option<&str>, reason: Reason, introspected: bool) -> Option<Advice> {
         let token = self.token_of(subject);
         let (names, name) = (token.names(), token.name);
+        let of = |claims: &'static str, said: &'static str| if introspected { said } else { claims };
         let by = |parameter: &str| Some(format!("`{parameter}`"));
         let client = |text: &str| Some(format!("{text} ({name})"));
         Some(match reason {
@@ -55,16 +56,36 @@ impl JwtSigner {
             Reason::KidUnknown if token.validator.keys().is_none() => (None, by(names.jwks_uri)),
             Reason::KidUnknown => (client("get one signed with a key of the set"), by(names.jwks_uri)),
             Reason::IntrospectionUnavailable => (client("send a JWT"), by(names.introspection_endpoint)),
-            Reason::TokenExpired | Reason::TokenNotYetValid => {
-                (client("get a new token"), Some(format!("`{}`, where clocks differ", names.leeway)))
-            }
+            Reason::TokenExpired | Reason::TokenNotYetValid => (
+                client("get a new token"),
+                Some(format!("`{}`, where clocks differ", of(names.leeway, names.introspection_leeway))),
+            ),
             Reason::ClaimInvalid => (client("get one with a well-formed expiry"), by(names.optional_claims)),
-            Reason::IssuerNotAllowed => (client("get one of an allowed issuer"), by(names.issuers_allowed)),
-            Reason::SubjectNotAllowed => (client("get one of an allowed subject"), by(names.subjects_allowed)),
-            Reason::AudienceNotAllowed => (client("get one for an allowed audience"), by(names.audiences_allowed)),
-            Reason::ClaimMissing => (client("get one with the claims"), by(names.required_claims)),
-            Reason::ScopeMissing => (client("get one with the scopes"), by(names.scopes_required)),
-            Reason::ConsumerUnknown => (None, Some(format!("a consumer that `{}` names", names.consumer_claim))),
+            Reason::IssuerNotAllowed => (
+                client("get one of an allowed issuer"),
+                by(of(names.issuers_allowed, names.introspection_issuers_allowed)),
+            ),
+            Reason::SubjectNotAllowed => (
+                client("get one of an allowed subject"),
+                by(of(names.subjects_allowed, names.introspection_subjects_allowed)),
+            ),
+            Reason::AudienceNotAllowed => (
+                client("get one for an allowed audience"),
+                by(of(names.audiences_allowed, names.introspection_audiences_allowed)),
+            ),
+            Reason::ClaimMissing => {
+                (client("get one with the claims"), by(of(names.required_claims, names.introspection_required_claims)))
+            }
+            Reason::ScopeMissing => {
+                (client("get one with the scopes"), by(of(names.scopes_required, names.introspection_scopes_required)))
+            }
+            Reason::ConsumerUnknown => (
+                None,
+                Some(format!(
+                    "a consumer that `{}` names",
+                    of(names.consumer_claim, names.introspection_consumer_claim)
+                )),
+            ),
             Reason::TokenBound => (None, Some("openid-connect before it, which sees the proof of the key".to_owned())),
             Reason::SigningFailed => {
                 (None, Some(format!("`{}`: see the error log for why it has no key", names.keyset)))

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use crate::config::reader::Reader;
 use crate::config::snapshot::Consumer;
 use crate::crypto::sign::SigningAlgorithm;
-use crate::http::head::Known;
+use crate::http::head::{Known, Owner};
 use crate::keysets::KeySet;
 use crate::plugin::openid_connect::refusal::{Detail, bad_token};
 use crate::plugin::openid_connect::tell_consumer;
@@ -34,6 +34,7 @@ use crate::trace::{Check, Observer};
 use checks::{Checks, Naming};
 use claims::NewClaims;
 use credential::{Credential, Destination, Source};
+pub use names::CHANNEL_TOKEN;
 use names::{ACCESS, CHANNEL, Names};
 use signing::Job;
 pub use signing::Signatures;
@@ -190,7 +191,13 @@ impl JwtSigner {
             request.head.remove_named(source.name().as_bytes());
         }
         for (token, admitted) in self.tokens.iter().zip(&admitted) {
-            let Some(admitted) = admitted else { continue };
+            let Some(admitted) = admitted else {
+                // In the field of the edge's token nobody else's goes, where none came to sign (P1).
+                let names: Vec<&str> = token.destinations().map(Destination::name).collect();
+                let is_one = |found: &[u8]| names.iter().any(|name| found.eq_ignore_ascii_case(name.as_bytes()));
+                request.head.retain(|field| field.owner == Owner::Edge || !is_one(field.name));
+                continue;
+            };
             let new = admitted.resigned.as_ref().and_then(|resigned| resigned.token());
             if let (Some(signing), Some(new)) = (&token.signing, new) {
                 signing.destination.write(request.head, new);
@@ -305,8 +312,9 @@ impl Token {
     /// When it stops being accepted, in milliseconds since 1970.
     fn ends_ms(&self, facts: &Facts) -> Option<i64> {
         let checks = if facts.is_introspected() { &self.introspection } else { &self.payload };
-        let exp_ms = facts.exp_ms().filter(|_| checks.expiry.is_some())?;
-        Some(exp_ms.saturating_add(checks.leeway_ms))
+        let path = checks.expiry.as_ref()?;
+        let claim = if facts.is_introspected() { facts.introspection_claim(path) } else { facts.payload_claim(path) };
+        Some(claim?.seconds_as_ms()?.saturating_add(checks.leeway_ms))
     }
 
     /// Finds the token, has it judged, waiting where somebody has to be asked, and checks its claims. Nothing where none

@@ -1,5 +1,8 @@
 //! The names of Kong's parameters, which exist twice: once for the access token, once for the channel token.
 
+/// The second token, as logs and reports say it.
+pub const CHANNEL_TOKEN: &str = "channel token";
+
 macro_rules! names {
     ($($field:ident = $before:literal $after:literal;)+) => {
         /// One token's names.
@@ -15,7 +18,7 @@ macro_rules! names {
 
         /// Those of the channel token.
         pub(super) const CHANNEL: Names =
-            Names { token: "channel token", $($field: concat!($before, "channel_token", $after),)+ };
+            Names { token: CHANNEL_TOKEN, $($field: concat!($before, "channel_token", $after),)+ };
     };
 }
 

@@ -2,8 +2,9 @@
 //! thirty requests, so no worker makes one, and however many new tokens come, the workers keep the processors.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use serde_json::json;
 
 use crate::crypto::sign::SigningKey;
@@ -24,17 +25,26 @@ pub(super) struct Job {
     pub(super) making: Making,
 }
 
-/// The threads and their queue; one for the process. They are started by the first token.
+/// The threads and their queue; one for the process. They are started by the first token, and anew where none is left.
 #[derive(Default)]
-pub struct Signatures(OnceLock<SyncSender<Job>>);
+pub struct Signatures(ArcSwapOption<SyncSender<Job>>);
 
 impl Signatures {
     /// Has a token signed. Where too many wait already, or none can be, whoever waits for it is released without.
     pub(super) fn sign(&self, job: Job) {
-        match self.0.get_or_init(start).try_send(job) {
+        let queue = self.0.load_full().unwrap_or_else(|| {
+            let started = Arc::new(start());
+            // Another worker's may be there by now: the threads of this one end then with their queue.
+            let before = self.0.compare_and_swap(&None::<Arc<_>>, Some(Arc::clone(&started)));
+            Option::clone(&before).unwrap_or(started)
+        });
+        match queue.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => tracing::warn!("[jwt-signer] too many tokens wait for a signature"),
-            Err(TrySendError::Disconnected(_)) => tracing::error!("[jwt-signer] no thread signs tokens"),
+            Err(TrySendError::Disconnected(_)) => {
+                tracing::error!("[jwt-signer] no thread signs tokens");
+                self.0.store(None);
+            }
         }
     }
 }

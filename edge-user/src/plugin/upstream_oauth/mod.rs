@@ -16,6 +16,7 @@ use crate::http::head::{Head, Known, Owner};
 use crate::plugin::fields::is_same;
 use crate::plugin::{Access, Answer, AnswerBody, Place, PluginEnv, Request};
 use crate::reason::Reason;
+use crate::token::Now;
 use source::Source;
 pub use source::Store;
 pub use token::{Unissued, UpstreamToken};
@@ -65,7 +66,8 @@ impl UpstreamOauth {
 
     /// The access phase.
     pub async fn access<'a>(self: &'a Arc<Self>, request: &mut Request<'_>) -> Access<'a> {
-        let token = self.source.token(request.now, request.key_wait, &mut request.notes.waited).await;
+        // Anew: a body that another plugin collected may have been long in coming.
+        let token = self.source.token(Now::read(), request.key_wait, &mut request.notes.waited).await;
         let Some(token) = token else { return Access::Answer(self.failure.answer()) };
         let sent = Sent { by: Arc::clone(self), token };
         sent.write(request.head);
@@ -102,9 +104,9 @@ impl Sent {
         self.by.retries
     }
 
-    /// Forgets the token, unless another stands in its place by now.
-    pub fn purge(&self) {
-        self.by.source.purge(&self.token);
+    /// Forgets the token, unless another stands in its place by now. Whether another may be had.
+    pub fn purge(&self) -> bool {
+        self.by.source.purge(&self.token)
     }
 
     /// Another token in place of one that was purged; nothing where there is no other, or not in this time. What the wait

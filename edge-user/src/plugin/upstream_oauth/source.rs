@@ -11,7 +11,7 @@ use crate::crypto;
 use crate::oauth::fleet::{EntryName, Fleet};
 use crate::oauth::kept::{Brought, Keep, Kept, Key, Lifetimes};
 use crate::oauth::own_grant::OwnGrant;
-use crate::oauth::tokens::{GrantError, Refused};
+use crate::oauth::tokens::{GrantError, Refused, until_exp};
 use crate::token::Now;
 
 /// All instances' tokens.
@@ -93,20 +93,34 @@ impl Source {
         });
     }
 
-    /// Forgets a token that an upstream refused, here and in the fleet, unless another stands in its place by now.
-    pub(super) fn purge(&self, token: &Arc<UpstreamToken>) {
-        if !self.store.forget(&self.key, token, || self.purges.spend(Now::read())) {
-            return;
+    /// Forgets a token that an upstream refused, here and in the fleet, unless another stands in its place by now. Whether
+    /// another may be had: it stands there, or it may be asked for at this rate.
+    pub(super) fn purge(&self, token: &Arc<UpstreamToken>) -> bool {
+        let now = Now::read();
+        let mut asked = None;
+        let may = || {
+            let may = self.purges.spend(now);
+            if may {
+                // Before it is gone: who finds it gone sees by whom.
+                *self.asking.refused() = Some(Arc::clone(token));
+            }
+            *asked.insert(may)
+        };
+        if !self.store.forget(&self.key, token, may) {
+            let is_purged = || self.asking.refused().as_ref().is_some_and(|known| Arc::ptr_eq(known, token));
+            let stands = || self.store.look(&self.key, now).is_some();
+            // For one that was never kept a call counts as well.
+            return asked.unwrap_or_else(|| is_purged() || stands() || self.purges.spend(now));
         }
         tracing::warn!(
             issuer = self.asking.grant.issuer(),
             "[upstream-oauth] an upstream refuses the token: it is forgotten"
         );
-        *self.asking.refused() = Some(Arc::clone(token));
         if let (Some(control), Some((fleet, name))) = (self.store.control(), self.asking.shared.clone()) {
             let token = Arc::clone(token);
             control.spawn(async move { fleet.delete_value(&name, token.token().as_bytes()).await });
         }
+        true
     }
 }
 
@@ -129,7 +143,9 @@ impl Asking {
             }
         }
         let tokens = self.grant.ask().await.map_err(|error| self.unissued(error))?;
-        let kept = self.times.kept(tokens.left);
+        // Where the clocks differ, a token is over before `expires_in` is.
+        let exp = until_exp(tokens.access_token.as_bytes(), Now::read());
+        let kept = self.times.kept(tokens.left, exp);
         let value = UpstreamToken::new(&tokens.access_token, kept, Now::read(), random());
         if let Some((fleet, name)) = self.shared.clone() {
             let token = tokens.access_token;

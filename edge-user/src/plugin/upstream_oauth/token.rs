@@ -28,10 +28,11 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// How long a token is kept that ends in this time, or does not say. One that is over already is for those alone who
-    /// wait for it.
-    pub(super) fn kept(&self, left: Option<Duration>) -> Duration {
+    /// How long a token is kept that ends in this time (`expires_in`), or does not say, and no longer than a JWT says itself
+    /// (`exp`). One that is over already is for those alone who wait for it.
+    pub(super) fn kept(&self, left: Option<Duration>, exp: Option<Duration>) -> Duration {
         let left = left.unwrap_or(self.default_ttl);
+        let left = exp.map_or(left, |exp| left.min(exp));
         left.saturating_sub(self.eagerly_expire).max(left.min(LEAST)).min(MOST)
     }
 }
@@ -184,12 +185,16 @@ mod tests {
             (Some(u64::MAX), MOST),
         ] {
             let times = Times { default_ttl: secs(600), eagerly_expire: secs(5) };
-            assert_eq!(times.kept(left.map(secs)), expected, "{left:?}");
+            assert_eq!(times.kept(left.map(secs), None), expected, "{left:?}");
         }
         let times = Times { default_ttl: Duration::ZERO, eagerly_expire: Duration::ZERO };
-        assert_eq!((times.kept(None), times.kept(Some(secs(7)))), (Duration::ZERO, secs(7)));
+        assert_eq!((times.kept(None, None), times.kept(Some(secs(7)), None)), (Duration::ZERO, secs(7)));
+        assert_eq!(
+            (times.kept(None, Some(secs(9))), times.kept(Some(secs(7)), Some(secs(3)))),
+            (Duration::ZERO, secs(3))
+        );
         let times = Times { default_ttl: Duration::ZERO, eagerly_expire: secs(60) };
-        assert_eq!(times.kept(Some(Duration::from_millis(300))), Duration::from_millis(300));
+        assert_eq!(times.kept(Some(Duration::from_millis(300)), None), Duration::from_millis(300));
     }
 
     // U2

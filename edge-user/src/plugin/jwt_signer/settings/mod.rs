@@ -38,7 +38,7 @@ const YEAR_SECS: f64 = 31_622_400.0;
 /// How long an inactive token stays so.
 const INACTIVE: Duration = Duration::from_secs(5);
 /// How long facts without an end of their own are kept.
-const WITHOUT_END: Duration = Duration::from_secs(3600);
+const WITHOUT_END: Duration = Duration::from_secs(300);
 /// The least time between two fetches that unknown `kid`s cause, once a burst of them is used up.
 const REDISCOVERY: Duration = Duration::from_secs(30);
 
@@ -128,13 +128,14 @@ fn token(config: &mut Reader<'_>, names: &Names, shared: &Shared<'_>, defaults: 
     let asked = asked(config, names, defaults.hint);
     let enabled = config.bool(names.enable_introspection).unwrap_or(true);
     let jwt_claim = path(config, names.introspection_jwt_claim, None);
+    let holds_jwt = jwt_claim.is_some();
     let trusts_introspection = config.bool(names.trust_introspection).unwrap_or(true);
     let keep = config.bool(names.cache_introspection).unwrap_or(true);
     let party = jwks_host.or_else(|| asked.as_ref().and_then(|asked| host(&asked.url)));
     let timeout = config.integer(names.introspection_timeout, 1..=600_000).map(|ms| Duration::from_millis(ms as u64));
-    let options = Options { timeout: timeout.unwrap_or(Options::default().timeout), ..options };
+    let asking = Options { timeout: timeout.unwrap_or(options.timeout), ..options.clone() };
     let remote = asked.filter(|_| enabled).map(|asked| Remote {
-        who: Arc::new(Introspection::asking(asked, options.clone(), shared.env.endpoints())),
+        who: Arc::new(Introspection::asking(asked, asking, shared.env.endpoints())),
         control: shared.env.control().cloned(),
         jwts: JwtBy::Keys,
         jwt_claim,
@@ -152,9 +153,11 @@ fn token(config: &mut Reader<'_>, names: &Names, shared: &Shared<'_>, defaults: 
         let text = format!("nothing: no token passes without it or `{}`", names.introspection_endpoint);
         config.warn(names.jwks_uri, &text);
     }
-    // The engine refuses early what has ended, where both kinds of claims are read for it as the engine reads any.
+    // The engine refuses early what has ended, where both kinds of claims are read for it as the engine reads any. Of a JWT
+    // in an answer it would not know whether that is trusted.
     let usual = payload.has_usual_times()
-        && (remote.is_none() || (introspection.has_usual_times() && introspection.leeway_ms == payload.leeway_ms));
+        && (remote.is_none()
+            || (!holds_jwt && introspection.has_usual_times() && introspection.leeway_ms == payload.leeway_ms));
     let hmac = shared.with_hmac || !verify_signature;
     let algorithms = crypto::ALGORITHMS.iter().map(|(_, algorithm)| *algorithm);
     let settings = Settings {
