@@ -243,9 +243,14 @@ impl<'a> Reader<'a> {
     /// An object of strings under names of their own. What stands in their places is never said: it may be a secret.
     pub fn map(&mut self, key: &'static str) -> Option<Vec<(&'a str, &'a str)>> {
         let value = self.raw(key)?;
-        let Kind::Object(entries) = &value.kind else {
-            self.problem(key, value.type_word(), "an object of strings");
-            return None;
+        let entries = match &value.kind {
+            Kind::Object(entries) => &entries[..],
+            // As a language writes an empty map that knows no other tables.
+            Kind::Array(items) if items.is_empty() => &[],
+            _ => {
+                self.problem(key, value.type_word(), "an object of strings");
+                return None;
+            }
         };
         let mut pairs = Vec::with_capacity(entries.len());
         for Entry { key: name, line, value } in entries {

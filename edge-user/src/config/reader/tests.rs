@@ -44,20 +44,25 @@ fn getters_give_what_stands_there() {
 fn maps_are_read_by_names_of_their_own_and_say_no_values() {
     // L1
     check(
-        "m: {a: '1', X-B: ''}\nz: ~",
+        "m: {a: '1', X-B: ''}\nz: ~\nempty: []",
         |r| {
             assert_eq!(r.map("m"), Some(vec![("a", "1"), ("X-B", "")]));
-            assert_eq!((r.map("z"), r.map("absent")), (None, None));
+            assert_eq!((r.map("z"), r.map("absent"), r.map("empty")), (None, None, Some(Vec::new())));
         },
         &[],
     );
     check(
-        "m: {a: [hush], b: hush}\nn: hush",
+        "m: {a: [hush], b: hush}\nn: hush\no: [hush]",
         |r| {
             r.map("m");
             r.map("n");
+            r.map("o");
         },
-        &["f:1: m.a: found a list, expected a string", "f:2: n: found a string, expected an object of strings"],
+        &[
+            "f:1: m.a: found a list, expected a string",
+            "f:2: n: found a string, expected an object of strings",
+            "f:3: o: found a list, expected an object of strings",
+        ],
     );
 }
 
