@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::flights::Order;
 use super::*;
+use crate::telemetry::testing::Captured;
 
 const ES256: SigningAlgorithm = SigningAlgorithm::ES256;
 const EDDSA: SigningAlgorithm = SigningAlgorithm::EdDSA;
@@ -95,28 +96,6 @@ async fn until(mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the condition never held");
-}
-
-/// What is logged by this thread while the guard lives.
-fn captured() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
-    struct To(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for To {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            lock(&self.0).extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let log = Arc::<Mutex<Vec<u8>>>::default();
-    let to = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || To(to.clone())).finish();
-    (log, tracing::subscriber::set_default(subscriber))
-}
-
-fn text(log: &Mutex<Vec<u8>>) -> String {
-    String::from_utf8(lock(log).clone()).expect("text")
 }
 
 /// The numbers whose lines begin so.

@@ -1,5 +1,6 @@
 use super::super::testing::{Idp, Reply, endpoints, options};
 use super::*;
+use crate::telemetry::testing::Captured;
 
 const TOKEN: &str = "opaque-token";
 
@@ -224,24 +225,6 @@ async fn a_question_is_repeated_once_where_an_idle_connection_breaks_and_neither
     }
 }
 
-/// What is logged by this thread while the guard lives.
-fn captured() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
-    struct To(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for To {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let log = Arc::<Mutex<Vec<u8>>>::default();
-    let to = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || To(to.clone())).finish();
-    (log, tracing::subscriber::set_default(subscriber))
-}
-
 #[tokio::test]
 async fn a_refusal_of_our_credentials_is_an_alarm_without_them() {
     // I13, L1, L2
@@ -259,13 +242,13 @@ async fn a_refusal_of_our_credentials_is_an_alarm_without_them() {
     .into_iter()
     .enumerate()
     {
-        let (log, _guard) = captured();
+        let log = Captured::start();
         let idp = Idp::start(refused(description)).await;
         let endpoint = endpoint(&all, &format!("{}?{number}", idp.url));
         for _ in 0..3 {
             assert_eq!(call(&endpoint).await, Err(FailureKind::Credentials.into()));
         }
-        let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        let text = log.text();
         let alarms: Vec<_> = text.lines().filter(|line| line.contains("ERROR")).collect();
         assert_eq!(alarms.len(), 1, "{text}");
         assert!(alarms[0].contains(shown) && alarms[0].contains("error=Some(\"invalid_client\")"), "{text}");

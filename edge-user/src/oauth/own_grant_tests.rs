@@ -4,8 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::super::GeneratedKeys;
-use super::super::failure::FailureKind;
-use super::super::testing::{Idp, Reply, endpoints, options, read};
+use super::super::testing::{Idp, Reply, endpoints, options, read, word};
 use super::*;
 use crate::config::testing;
 
@@ -119,17 +118,11 @@ async fn assertions_are_under_the_configured_key_and_for_the_endpoint() {
     }
 }
 
-/// What an answer leads to: how long the token lives, a verdict's `error`, or why there is no answer.
+/// What an answer leads to: how long the token lives, or why there is none.
 fn outcome(result: Result<Tokens, GrantError>) -> String {
     match result {
         Ok(tokens) => tokens.left.map_or("token".into(), |left| format!("token {}", left.as_secs())),
-        Err(GrantError::Refused(refused)) => format!("refused {}", refused.error),
-        Err(GrantError::Failed(failure)) => match failure.kind {
-            FailureKind::Credentials => "alarm".into(),
-            FailureKind::Status(status) => format!("status {status}"),
-            FailureKind::Malformed(_) => "malformed".into(),
-            kind => format!("{kind:?}"),
-        },
+        Err(error) => word(error),
     }
 }
 

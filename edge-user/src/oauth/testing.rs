@@ -1,5 +1,7 @@
 //! For tests: an issuer's endpoint over loopback that records what it is asked and answers as told.
 
+use super::failure::FailureKind;
+use super::tokens::GrantError;
 use super::{Endpoints, GeneratedKeys};
 use crate::config::reader::Reader;
 use crate::config::testing;
@@ -115,6 +117,19 @@ impl Idp {
 
     pub(super) fn last(&self) -> Seen {
         self.seen().pop().expect("a request")
+    }
+}
+
+/// Why no token was given: a verdict's `error`, or why there is no answer.
+pub(super) fn word(error: GrantError) -> String {
+    match error {
+        GrantError::Refused(refused) => format!("refused {}", refused.error),
+        GrantError::Failed(failure) => match failure.kind {
+            FailureKind::Credentials => "alarm".into(),
+            FailureKind::Status(status) => format!("status {status}"),
+            FailureKind::Malformed(_) => "malformed".into(),
+            kind => format!("{kind:?}"),
+        },
     }
 }
 

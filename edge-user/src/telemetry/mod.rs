@@ -13,6 +13,8 @@ mod recent;
 mod refusal_log;
 mod scrub;
 mod sink;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use access_log::{AccessLog, AccessWriter, KernelRecord, Record, SessionRecord};
 pub use error_log::{ErrorLog, init};

@@ -110,7 +110,7 @@ async fn a_url_that_is_down_is_asked_rarely_and_a_good_one_once() {
     let sets = in_memory(&clock);
     let url = issuer.page("/private?code=hush");
     let set = at(&sets, &url, None);
-    let (log, _guard) = captured();
+    let log = Captured::start();
     issuer.answer("/private?code=hush", 500, "");
     for _ in 0..50 {
         assert_eq!(set.ready(ES256).await.err(), Some(Unavailable::Failed { retry_after_secs: 1 }));
@@ -128,7 +128,7 @@ async fn a_url_that_is_down_is_asked_rarely_and_a_good_one_once() {
     assert_eq!(kid(&set.ready(SigningAlgorithm::HS256).await.expect("a key")), "c");
     assert_eq!(set.ready(SigningAlgorithm::RS256).await.err(), Some(Unavailable::NoKey(SigningAlgorithm::RS256)));
     assert_eq!(number(&sets, "edge_key_set_fetches_total{result=\"good\"}"), "1");
-    let log = text(&log);
+    let log = log.text();
     assert!(
         log.contains("key set cannot be had") && log.contains("of 127.0.0.1") && log.contains("status 500"),
         "{log}"

@@ -100,20 +100,20 @@ async fn what_cannot_be_used_is_never_replaced() {
     ] {
         let pool = state.pool().expect("a file");
         sqlx::query(change).bind(&empty).execute(pool).await.expect("a change");
-        let (log, guard) = captured();
+        let captured = Captured::start();
         let sets = in_file(&path, digit, &clock).await;
         let set = named(&sets, "kong");
         for _ in 0..20 {
             assert_eq!(set.ready(ES256).await.err(), Some(Unavailable::Failed { retry_after_secs: 1 }), "{cause}");
         }
         assert!(sets.find("kong").await.is_err() && sets.rotate("kong", None).await.is_err());
-        let log = text(&log);
+        let log = captured.text();
         let lines: Vec<_> = log.lines().filter(|line| line.contains("key set cannot be had")).collect();
         assert!(lines.len() == 1 && lines[0].contains("ERROR") && lines[0].contains(cause), "{log}");
         clock.advance(1000);
         assert_eq!(set.ready(ES256).await.err(), Some(Unavailable::Failed { retry_after_secs: 2 }), "{cause}");
         assert_eq!(number(&sets, "edge_key_sets_generated_total"), "0");
-        drop(guard);
+        drop(captured);
         if change.starts_with("DROP") {
             continue;
         }
@@ -176,13 +176,13 @@ async fn a_store_that_is_lost_while_the_edge_runs_costs_no_key() {
 #[tokio::test]
 async fn the_first_set_of_a_new_file_is_told_loudly() {
     let ((_folder, path), clock) = (file(), Clock::new());
-    let (captured, _guard) = captured();
+    let captured = Captured::start();
     let sets = in_file(&path, 'a', &clock).await;
     let first = kid(&named(&sets, "kong").ready(ES256).await.expect("a key"));
     let sets = in_file(&path, 'a', &clock).await;
     named(&sets, "kong").ready(ES256).await.expect("a key");
     named(&sets, "other").ready(ES256).await.expect("a key");
-    let log = text(&captured);
+    let log = captured.text();
     let told: Vec<_> = log.lines().filter(|line| line.contains("generated")).collect();
     assert_eq!(told.len(), 2, "{log}");
     assert!(told[0].contains("ERROR") && told[0].contains("key set kong generated: the store's file is new"), "{log}");
@@ -193,7 +193,7 @@ async fn the_first_set_of_a_new_file_is_told_loudly() {
     }
     let sets = in_file(&path, 'a', &clock).await;
     assert_ne!(kid(&named(&sets, "kong").ready(ES256).await.expect("a key")), first);
-    let log = text(&captured);
+    let log = captured.text();
     assert_eq!(log.lines().filter(|line| line.contains("ERROR") && line.contains("file is new")).count(), 2, "{log}");
 }
 
