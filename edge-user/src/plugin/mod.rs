@@ -9,6 +9,7 @@ mod fields;
 pub mod ip_restriction;
 mod json;
 pub mod jwt_signer;
+mod naming;
 pub mod openid_connect;
 pub mod plan;
 pub mod prometheus;

@@ -2,7 +2,7 @@
 //! its own.
 
 use crate::config::snapshot::{Consumer, Consumers};
-use crate::plugin::openid_connect::name;
+use crate::plugin::naming::{ConsumerField, name};
 use crate::reason::Reason;
 use crate::token::Now;
 use crate::token::claims::{ClaimPath, Reading, Required, holds};
@@ -46,15 +46,7 @@ pub(super) struct OneOf {
 /// A claim that names a consumer.
 pub(super) struct Naming {
     pub(super) path: ClaimPath,
-    pub(super) by: Box<[By]>,
-}
-
-/// A field of the consumer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum By {
-    Id,
-    Username,
-    CustomId,
+    pub(super) by: Box<[ConsumerField]>,
 }
 
 impl Checks {
@@ -151,23 +143,9 @@ impl Checks {
 }
 
 impl Naming {
-    /// The consumer's fields, in words.
-    pub(super) fn fields(&self) -> String {
-        let name = |by: &By| match by {
-            By::Id => "id",
-            By::Username => "username",
-            By::CustomId => "custom_id",
-        };
-        self.by.iter().map(name).collect::<Vec<_>>().join(" or ")
-    }
-
     /// The consumer that a claim names.
     pub(super) fn find<'c>(&self, claim: Option<Value<'_>>, consumers: &'c Consumers) -> Option<&'c Arc<Consumer>> {
         let text = claim.and_then(name)?;
-        self.by.iter().find_map(|by| match by {
-            By::Id => consumers.by_id(&text),
-            By::Username => consumers.by_username(&text),
-            By::CustomId => consumers.by_custom_id(&text),
-        })
+        self.by.iter().find_map(|by| by.find(&text, consumers))
     }
 }

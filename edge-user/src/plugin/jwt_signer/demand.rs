@@ -2,6 +2,7 @@
 //! for `edge explain` and `edge doctor`.
 
 use super::{JwtSigner, Token};
+use crate::plugin::naming::ConsumerField;
 use crate::reason::Reason;
 use crate::token::Validator;
 use crate::trace::Check;
@@ -111,7 +112,7 @@ impl Token {
             Check::ProofOfPossession => Some("a bearer token, or one whose proof openid-connect saw".to_owned()),
             Check::Consumer => {
                 let naming = self.introspection_consumer.as_ref().or(self.payload_consumer.as_ref());
-                naming.map(|naming| format!("a consumer whose {} is {}", naming.fields(), naming.path))
+                naming.map(|naming| format!("a consumer whose {} is {}", ConsumerField::names(&naming.by), naming.path))
             }
             Check::Time => self.payload.demand(check).or_else(|| self.introspection.demand(check)),
             _ => {

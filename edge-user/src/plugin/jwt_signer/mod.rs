@@ -19,13 +19,15 @@ use tokio::runtime::Handle;
 use crate::config::reader::Reader;
 use crate::config::snapshot::Consumer;
 use crate::crypto::sign::SigningAlgorithm;
-use crate::http::head::{Known, Owner};
+use crate::http::head::{Head, Known, Owner};
 use crate::keysets::KeySet;
+use crate::plugin::naming::tell_consumer;
 use crate::plugin::openid_connect::refusal::{Detail, bad_token};
-use crate::plugin::openid_connect::tell_consumer;
+use crate::plugin::openid_connect::{Challenge, Scheme};
 use crate::plugin::{Access, Answer, AnswerBody, Place, PluginEnv, Refusal, Request};
 use crate::reason::Reason;
 use crate::token::claims::Facts;
+use crate::token::explain::quote_value;
 use crate::token::introspection::Extras;
 use crate::token::keys::KeySource;
 use crate::token::resigned::{Found, Making, Resigned};
@@ -88,8 +90,8 @@ struct Signing {
 /// A token that passed.
 struct Admitted {
     facts: Verified,
-    /// As it came.
-    token: Box<[u8]>,
+    /// As it came, where it goes upstream too.
+    original: Option<Box<[u8]>>,
     /// What goes upstream in its place.
     resigned: Option<Arc<Resigned>>,
 }
@@ -178,9 +180,9 @@ impl JwtSigner {
             let payload = token.payload_consumer.as_ref().map(|naming| (naming, facts.payload_claim(&naming.path)));
             let Some((naming, claim)) = said.or(payload) else { continue };
             let found = naming.find(claim, request.consumers).cloned();
-            let text = || format!("{} {}", naming.path, crate::token::explain::quote_value(claim));
+            let text = || format!("{} {}", naming.path, quote_value(claim));
             let passed = request.observer.check(Check::Consumer, found.is_some(), Reason::ConsumerUnknown, text);
-            return passed.map(|()| found).map_err(|reason| token.denied(reason.into(), &admitted.token));
+            return passed.map(|()| found).map_err(|reason| token.denied(reason.into(), token.sent(request.head)));
         }
         Ok(None)
     }
@@ -193,17 +195,17 @@ impl JwtSigner {
         for (token, admitted) in self.tokens.iter().zip(&admitted) {
             let Some(admitted) = admitted else {
                 // In the field of the edge's token nobody else's goes, where none came to sign (P1).
-                let names: Vec<&str> = token.destinations().map(Destination::name).collect();
-                let is_one = |found: &[u8]| names.iter().any(|name| found.eq_ignore_ascii_case(name.as_bytes()));
-                request.head.retain(|field| field.owner == Owner::Edge || !is_one(field.name));
+                for name in token.destinations().map(|destination| destination.name().as_bytes()) {
+                    request.head.retain(|field| field.owner == Owner::Edge || !field.name.eq_ignore_ascii_case(name));
+                }
                 continue;
             };
             let new = admitted.resigned.as_ref().and_then(|resigned| resigned.token());
             if let (Some(signing), Some(new)) = (&token.signing, new) {
                 signing.destination.write(request.head, new);
             }
-            if let Some(original) = &token.original {
-                original.write(request.head, &admitted.token);
+            if let (Some(destination), Some(original)) = (&token.original, &admitted.original) {
+                destination.write(request.head, original);
             }
         }
         let expires = self.tokens.iter().zip(&admitted);
@@ -258,29 +260,16 @@ impl JwtSigner {
         })
     }
 
-    /// `WWW-Authenticate` (RFC 6750, 3). The host comes from the client: only its harmless characters are repeated.
+    /// `WWW-Authenticate` (RFC 6750, 3).
     fn challenge(&self, request: &Request<'_>, code: Option<&str>) -> Vec<u8> {
-        let mut out = b"Bearer realm=\"".to_vec();
-        match &self.realm {
-            Some(realm) => out.extend(
-                realm
-                    .bytes()
-                    .flat_map(|byte| match byte {
-                        b'"' | b'\\' => [Some(b'\\'), Some(byte)],
-                        _ => [Some(byte), None],
-                    })
-                    .flatten(),
-            ),
-            None => {
-                let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
-                out.extend(request.host.iter().copied().filter(harmless));
-            }
-        }
-        out.push(b'"');
+        let mut challenge = match &self.realm {
+            Some(realm) => Challenge::of_realm(Scheme::Bearer, realm),
+            None => Challenge::new(Scheme::Bearer, request.host),
+        };
         if let Some(code) = code {
-            out.extend([b", error=\"", code.as_bytes(), b"\""].concat());
+            challenge.parameter("error", code);
         }
-        out
+        challenge.into_value()
     }
 
     /// `enable_instrumentation`: a line a request, whatever the level of the log.
@@ -302,6 +291,14 @@ impl JwtSigner {
 impl Token {
     fn destinations(&self) -> impl Iterator<Item = &Destination> {
         self.signing.iter().map(|signing| &signing.destination).chain(&self.original)
+    }
+
+    /// The token as it came, found again rather than carried along.
+    fn sent<'h>(&self, head: &'h Head) -> &'h [u8] {
+        match self.source.as_ref().map(|source| source.find(head)) {
+            Some(Credential::Token(sent)) => sent,
+            _ => b"",
+        }
     }
 
     fn denied(&self, refused: Refused, sent: &[u8]) -> Denied<'_> {
@@ -345,7 +342,8 @@ impl Token {
                     Judgement::Verified(facts) => {
                         let checked = self.check(&facts, request);
                         checked.map_err(|reason| self.denied(reason.into(), sent))?;
-                        return Ok(Some(Admitted { facts, token: sent.into(), resigned: None }));
+                        let original = self.original.is_some().then(|| sent.into());
+                        return Ok(Some(Admitted { facts, original, resigned: None }));
                     }
                     Judgement::Refused(refused) => return Err(self.denied(refused, sent)),
                     Judgement::Wait(wait) => wait,

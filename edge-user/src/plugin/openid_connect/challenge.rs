@@ -164,33 +164,48 @@ impl Answers {
         if let Some(url) = &self.resource_metadata {
             out.parameter("resource_metadata", url);
         }
-        out.0
+        out.into_value()
     }
 }
 
 /// One challenge under way: a scheme and its parameters (RFC 9110, 11.6.1).
-struct Challenge(Vec<u8>);
+pub(in crate::plugin) struct Challenge(Vec<u8>);
 
 impl Challenge {
     /// Of a host that the client named: only its harmless characters are repeated.
-    fn new(scheme: Scheme, host: &[u8]) -> Self {
-        let mut out = Vec::with_capacity(host.len() + 96);
+    pub(in crate::plugin) fn new(scheme: Scheme, host: &[u8]) -> Self {
+        let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+        Self::with_realm(scheme, host.iter().copied().filter(harmless))
+    }
+
+    /// Of a realm that is configured, as a quoted string (RFC 9110, 5.6.4).
+    pub(in crate::plugin) fn of_realm(scheme: Scheme, realm: &str) -> Self {
+        let quoted = |byte| matches!(byte, b'"' | b'\\').then_some(b'\\').into_iter().chain([byte]);
+        Self::with_realm(scheme, realm.bytes().flat_map(quoted))
+    }
+
+    fn with_realm(scheme: Scheme, realm: impl Iterator<Item = u8>) -> Self {
+        let mut out = Vec::with_capacity(128);
         out.extend_from_slice(match scheme {
             Scheme::Bearer => b"Bearer realm=\"",
             Scheme::Dpop => b"DPoP realm=\"",
         });
-        let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
-        out.extend(host.iter().copied().filter(harmless));
+        out.extend(realm);
         out.push(b'"');
         Self(out)
     }
 
     /// Adds a parameter whose value needs no escapes: `NQSCHAR` of RFC 6749, A.
-    fn parameter(&mut self, name: &str, value: &str) {
+    pub(in crate::plugin) fn parameter(&mut self, name: &str, value: &str) {
         debug_assert!(value.bytes().all(|byte| matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e)), "{value}");
         for part in [", ", name, "=\"", value, "\""] {
             self.0.extend_from_slice(part.as_bytes());
         }
+    }
+
+    /// The field's value.
+    pub(in crate::plugin) fn into_value(self) -> Vec<u8> {
+        self.0
     }
 }
 
@@ -371,8 +386,10 @@ mod tests {
             (b"[::1]:8443", "Bearer realm=\"[::1]:8443\""),
             (b"a\"\r\nX: y\\", "Bearer realm=\"aX:y\""),
         ] {
-            assert_eq!(Challenge::new(Scheme::Bearer, host).0, expected.as_bytes());
+            assert_eq!(Challenge::new(Scheme::Bearer, host).into_value(), expected.as_bytes());
         }
+        let configured = Challenge::of_realm(Scheme::Bearer, r#"the "inner\" ring"#).into_value();
+        assert_eq!(configured, br#"Bearer realm="the \"inner\\\" ring""#);
     }
 
     #[test]

@@ -7,12 +7,12 @@ pub use demand::caller_text;
 pub(super) use demand::named;
 
 use super::headers::is_clean;
-use super::sources::{Sources, name};
+use super::sources::Sources;
 use crate::config::reader::Reader;
 use crate::config::snapshot::{Consumer, ConsumerGroup, Consumers};
-use crate::config::value::{Kind, Value};
-use crate::http::head::{Head, Owner, is_field_value};
+use crate::http::head::{Head, Owner};
 use crate::plugin::Caller;
+use crate::plugin::naming::{ConsumerField, claim_path, claim_paths, name, tell_consumer};
 use crate::reason::Reason;
 use crate::token::claims::{ClaimPath, texts};
 use crate::trace::{Check, Observer};
@@ -34,18 +34,10 @@ pub(super) struct Mapping {
 struct ConsumerMapping {
     /// The first that exists is used.
     paths: Box<[ClaimPath]>,
-    by: Box<[ConsumerBy]>,
+    by: Box<[ConsumerField]>,
     /// `by_username_ignore_case`
     ignores_case: bool,
     optional: bool,
-}
-
-/// A field of the consumer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum ConsumerBy {
-    Id,
-    Username,
-    CustomId,
 }
 
 /// From a claim to consumer groups.
@@ -57,19 +49,12 @@ struct GroupMapping {
 impl Mapping {
     /// Reads the settings; problems go to the reader's sink.
     pub(super) fn parse(config: &mut Reader<'_>) -> Self {
-        let path = |config: &mut Reader<'_>, key| {
-            let names = config.strings_lenient(key)?;
-            if names.is_empty() {
-                config.problem(key, "an empty list", "nothing, or a claim path");
-            }
-            Some(ClaimPath::new(names))
-        };
         let optional = config.bool("consumer_groups_optional").unwrap_or(false);
         Self {
             consumer: consumer(config),
-            groups: path(config, "consumer_groups_claim").map(|path| GroupMapping { path, optional }),
-            credential: path(config, "credential_claim").unwrap_or_else(|| ClaimPath::new(["sub"])),
-            authenticated_groups: path(config, "authenticated_groups_claim"),
+            groups: claim_path(config, "consumer_groups_claim").map(|path| GroupMapping { path, optional }),
+            credential: claim_path(config, "credential_claim").unwrap_or_else(|| ClaimPath::new(["sub"])),
+            authenticated_groups: claim_path(config, "authenticated_groups_claim"),
             anonymous: config.string("anonymous").map(Box::from),
         }
     }
@@ -130,10 +115,8 @@ impl ConsumerMapping {
         let claim = self.paths.iter().find_map(|path| sources.find(path))?;
         let text = name(claim)?;
         self.by.iter().find_map(|by| match by {
-            ConsumerBy::Id => consumers.by_id(&text),
-            ConsumerBy::Username if self.ignores_case => consumers.by_username_in_any_case(&text),
-            ConsumerBy::Username => consumers.by_username(&text),
-            ConsumerBy::CustomId => consumers.by_custom_id(&text),
+            ConsumerField::Username if self.ignores_case => consumers.by_username_in_any_case(&text),
+            by => by.find(&text, consumers),
         })
     }
 }
@@ -172,52 +155,17 @@ pub(super) fn write(head: &mut Head, caller: &Caller) {
     }
 }
 
-/// Tells the upstream of a consumer.
-pub(in crate::plugin) fn tell_consumer(head: &mut Head, consumer: &Consumer) {
-    let mut push = |name: &str, value: &str| head.push(Owner::Edge, name.as_bytes(), value.as_bytes());
-    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-    push("X-Consumer-ID", consumer.id.hyphenated().encode_lower(&mut id));
-    for (name, value) in [("X-Consumer-Custom-ID", &consumer.custom_id), ("X-Consumer-Username", &consumer.username)] {
-        if let Some(value) = value.as_deref().filter(|value| is_field_value(value.as_bytes())) {
-            push(name, value);
-        }
-    }
-}
-
 fn consumer(config: &mut Reader<'_>) -> Option<ConsumerMapping> {
-    const FIELDS: [(&str, ConsumerBy); 3] =
-        [("id", ConsumerBy::Id), ("username", ConsumerBy::Username), ("custom_id", ConsumerBy::CustomId)];
-    let by = config.words("consumer_by", &FIELDS);
     let optional = config.bool("consumer_optional").unwrap_or(false);
     let ignores_case = config.bool("by_username_ignore_case").unwrap_or(false);
-    let one = config.strings_lenient("consumer_claim").map(|path| vec![ClaimPath::new(path)]);
-    let many = config.raw("consumer_claims").map(|value| match &value.kind {
-        Kind::Array(paths) => paths.iter().map(claim_path).collect::<Option<Vec<_>>>(),
-        _ => None,
-    });
-    if matches!(many, Some(None)) {
-        config.problem(
-            "consumer_claims",
-            "no list of claim paths",
-            "claim paths, such as [[\"sub\"], [\"client_id\"]]",
-        );
+    let one = claim_path(config, "consumer_claim").map(|path| [path].into());
+    let paths = claim_paths(config, "consumer_claims").or(one);
+    let by = ConsumerField::read(config, "consumer_by", paths.is_some());
+    let paths = paths?;
+    if paths.is_empty() {
+        config.problem("consumer_claims", "an empty list", "nothing, or at least one claim");
     }
-    let paths = many.flatten().or(one)?;
-    if paths.is_empty() || by.as_ref().is_some_and(Vec::is_empty) {
-        config.problem("consumer_claims", "an empty list", "nothing, or at least one claim and consumer field");
-    }
-    let by = by.unwrap_or_else(|| vec![ConsumerBy::Username, ConsumerBy::CustomId]);
-    Some(ConsumerMapping { paths: paths.into(), by: by.into(), ignores_case, optional })
-}
-
-fn claim_path(value: &Value) -> Option<ClaimPath> {
-    let Kind::Array(items) = &value.kind else { return None };
-    let name = |item: &Value| match &item.kind {
-        Kind::String(text) if !text.is_empty() => Some(text.clone()),
-        _ => None,
-    };
-    let names = items.iter().map(name).collect::<Option<Vec<_>>>()?;
-    (!names.is_empty()).then(|| ClaimPath::new(names))
+    Some(ConsumerMapping { paths, by, ignores_case, optional })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::config::value;
 use crate::http::head::{Head, Known, Owner, is_field_name, is_field_value};
 use crate::plugin::Notes;
 use crate::plugin::fields::{is_of_hop, is_same};
+use crate::plugin::naming::claim_path;
 use crate::token::claims::ClaimPath;
 use crate::token::json::{Kind, Value};
 use base64::Engine;
@@ -299,16 +300,6 @@ fn listing(config: &mut Reader<'_>, way: Way) -> Box<[Field]> {
         listing.add(config, names, name, Content::Claim(ClaimPath::new([claim])));
     }
     listing.list.into()
-}
-
-/// A claim path: names from the outermost to the innermost.
-fn claim_path(config: &mut Reader<'_>, key: &'static str) -> Option<ClaimPath> {
-    let names = config.strings_lenient(key)?;
-    if names.is_empty() {
-        config.problem(key, "an empty list", "at least one name");
-        return None;
-    }
-    Some(ClaimPath::new(names))
 }
 
 /// The name of a part's field. The access token may stand after its scheme: `name:bearer`.

@@ -4,6 +4,7 @@
 //! Steps and answers follow Kong's documented algorithm; where a security property differs, its default is the
 //! property's and an explicit setting is Kong's.
 
+mod alike;
 mod challenge;
 mod consumer;
 mod credential;
@@ -28,12 +29,13 @@ use crate::token::introspection::Extras;
 use crate::token::jws::{Shape, shape};
 use crate::token::{Ask, Judgement, Progress, Refused, Validator, Verified};
 use crate::trace::{Check, Observer};
+pub use alike::Alike;
 use challenge::Answers;
+pub(in crate::plugin) use challenge::Challenge;
 use consumer::Mapping;
 pub use consumer::caller_text;
-pub(in crate::plugin) use consumer::tell_consumer;
-pub(in crate::plugin) use credential::is_b64token;
-use credential::{ACCESS_TOKEN, Places, Scheme, Schemes, Sent};
+use credential::{ACCESS_TOKEN, Places, Schemes, Sent};
+pub(in crate::plugin) use credential::{Scheme, is_b64token};
 pub use demand::Showing;
 use flows::Flows;
 use headers::{Headers, Part, Parts};
@@ -42,7 +44,6 @@ use refusal::Detail;
 use remote::Along;
 use rules::Rules;
 use sources::Sources;
-pub(in crate::plugin) use sources::name;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,15 +71,6 @@ pub struct OpenidConnect {
     mapping: Mapping,
     headers: Headers,
     answers: Answers,
-}
-
-/// How bad tokens are refused: equal where no client can tell two instances apart by it.
-#[derive(PartialEq, Eq)]
-pub struct Alike {
-    /// Which tokens are bad.
-    rules: [u8; 32],
-    /// The answers, by reason.
-    words: Vec<Vec<u8>>,
 }
 
 /// A verified token, and the credential it came as.
@@ -164,27 +156,6 @@ impl OpenidConnect {
     /// The validator: what the kernel's eligibility rules compare.
     pub fn validator(&self) -> &Validator {
         &self.validator
-    }
-
-    /// How each bad bearer token in `Authorization` is refused; or why not all of them are in one way.
-    pub fn refuses_alike(&self) -> Result<Alike, &'static str> {
-        if !self.run_on_preflight {
-            return Err("that lets preflights pass");
-        }
-        if !self.places.is_authorization_alone() {
-            return Err("that takes tokens elsewhere than in `Authorization`");
-        }
-        if self.schemes != Schemes::Bearer {
-            return Err("that takes DPoP");
-        }
-        if self.flows.are_any() || self.validator.remote().is_some() {
-            return Err("with other `auth_methods` than `bearer`");
-        }
-        if self.mapping.has_anonymous() {
-            return Err("with `anonymous`");
-        }
-        let words = refusal::FOR_THE_KERNEL.map(|reason| self.answers.in_words(reason)).to_vec();
-        Ok(Alike { rules: *self.validator.id(), words })
     }
 
     /// How long a token passes after its end.

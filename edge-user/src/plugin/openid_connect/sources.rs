@@ -2,7 +2,6 @@
 
 use crate::token::claims::{ClaimPath, Facts};
 use crate::token::json::{Kind, Value};
-use std::borrow::Cow;
 
 /// What is known of one caller. Consumers, credentials and headers take claims from all of it; authorization looks at
 /// `facts` alone.
@@ -21,14 +20,6 @@ impl<'a> Sources<'a> {
     pub(super) fn find(&self, path: &ClaimPath) -> Option<Value<'a>> {
         let sources = [Some(self.facts), self.id_token, self.user_info].into_iter().flatten();
         sources.filter_map(|facts| facts.claim(path)).find(|claim| claim.kind() != Kind::Null)
-    }
-}
-
-/// The text of a claim that names someone: a string that is not empty, or a whole number. Other types name nobody.
-pub(in crate::plugin) fn name(claim: Value<'_>) -> Option<Cow<'_, str>> {
-    match claim.kind() {
-        Kind::Number if claim.raw().bytes().all(|byte| byte.is_ascii_digit()) => Some(Cow::Borrowed(claim.raw())),
-        _ => claim.text().filter(|text| !text.is_empty()),
     }
 }
 
@@ -62,26 +53,5 @@ mod tests {
         check(all, "name", Some("u"));
         check(all, "phone", None);
         check(Sources::of(&token), "email", None);
-    }
-
-    #[test]
-    fn names_are_texts_and_whole_numbers() {
-        for (claim, expected) in [
-            (r#""ann""#, Some("ann")),
-            (r#""a\u006en""#, Some("ann")),
-            ("1001", Some("1001")),
-            ("1e3", None),
-            ("-1", None),
-            ("1.5", None),
-            (r#""""#, None),
-            ("true", None),
-            ("[\"ann\"]", None),
-            ("{}", None),
-            ("null", None),
-        ] {
-            let facts = facts(&format!("{{\"c\":{claim}}}"));
-            let claim = facts.claim(&ClaimPath::new(["c"])).expect("it is there");
-            assert_eq!(name(claim).as_deref(), expected);
-        }
     }
 }

@@ -7,7 +7,7 @@
 mod checks;
 mod signing;
 
-use self::checks::{introspection_checks, naming, path, payload_checks};
+use self::checks::{introspection_checks, naming, payload_checks};
 use self::signing::{claims, signing, strict};
 use super::claims::Strict;
 use super::credential::{Destination, Source, written_or};
@@ -19,6 +19,7 @@ use crate::http::head::is_field_value;
 use crate::http_client::{Identity, Options};
 use crate::oauth::Introspection;
 use crate::oauth::introspection::Asked;
+use crate::plugin::naming::claim_path;
 use crate::plugin::{Place, PluginEnv};
 use crate::token::introspection::{JwtBy, Remote};
 use crate::token::jwks::Kinds;
@@ -127,7 +128,7 @@ fn token(config: &mut Reader<'_>, names: &Names, shared: &Shared<'_>, defaults: 
     let introspection = introspection_checks(config, names);
     let asked = asked(config, names, defaults.hint);
     let enabled = config.bool(names.enable_introspection).unwrap_or(true);
-    let jwt_claim = path(config, names.introspection_jwt_claim, None);
+    let jwt_claim = claim_path(config, names.introspection_jwt_claim);
     let holds_jwt = jwt_claim.is_some();
     let trusts_introspection = config.bool(names.trust_introspection).unwrap_or(true);
     let keep = config.bool(names.cache_introspection).unwrap_or(true);

@@ -8,7 +8,6 @@ use super::super::credential::Destination;
 use super::super::names::Names;
 use super::{Shared, YEAR_SECS, authenticated, period};
 use crate::config::reader::Reader;
-use crate::config::value::{Entry, Kind};
 use crate::crypto::FieldDigest;
 use crate::crypto::sign::SigningAlgorithm;
 use crate::http_client::Options;
@@ -96,21 +95,8 @@ pub(super) fn signing(
 
 /// A map from claims to values, each a text that may be JSON.
 pub(super) fn claims(config: &mut Reader<'_>, key: &'static str) -> Vec<(Box<str>, Box<str>)> {
-    let Some(value) = config.raw(key) else { return Vec::new() };
-    let pair = |entry: &Entry| match &entry.value.kind {
-        Kind::String(text) => Some((Box::from(entry.key.as_str()), configured(text))),
-        _ => None,
-    };
-    let read = match &value.kind {
-        Kind::Object(entries) => entries.iter().map(pair).collect::<Option<Vec<_>>>(),
-        // An empty map of a language that knows no other tables.
-        Kind::Array(items) if items.is_empty() => Some(Vec::new()),
-        _ => None,
-    };
-    if read.is_none() {
-        config.problem(key, "no map of texts", "claims and their values, each a text: JSON where it parses as such");
-    }
-    read.unwrap_or_default()
+    let pairs = config.map(key).unwrap_or_default().into_iter();
+    pairs.map(|(name, text)| (name.into(), configured(text))).collect()
 }
 
 /// `strict_claims` and what belongs to it.
@@ -135,6 +121,6 @@ pub(super) fn strict(config: &mut Reader<'_>) -> Option<Strict> {
         [one] => json(one),
         many => serde_json::Value::from(many.to_vec()).to_string(),
     };
-    let allowed = allowed.map_or(ALLOWED.to_vec(), |allowed| allowed.clone());
+    let allowed = allowed.unwrap_or_else(|| ALLOWED.to_vec());
     Some(Strict { audience: audience.into(), allowed: allowed.into_iter().map(Box::from).collect() })
 }

@@ -1,7 +1,8 @@
 //! Whom the mapping wants, and whom it found, in words: for `edge explain`.
 
-use super::{ConsumerBy, ConsumerMapping, Mapping, Sources};
+use super::{ConsumerMapping, Mapping, Sources};
 use crate::plugin::Caller;
+use crate::plugin::naming::ConsumerField;
 use crate::token::claims::ClaimPath;
 use crate::token::explain::{quote, quote_value};
 use crate::trace::Check;
@@ -34,8 +35,8 @@ impl Mapping {
         match check {
             Check::Consumer => self.consumer.as_ref().map(|mapping| {
                 let paths: Vec<_> = mapping.paths.iter().map(ToString::to_string).collect();
-                let by: Vec<_> = mapping.by.iter().map(|by| by.name()).collect();
-                format!("a consumer whose {} is {}{}", by.join(" or "), paths.join(" or "), or_none(mapping.optional))
+                let by = ConsumerField::names(&mapping.by);
+                format!("a consumer whose {by} is {}{}", paths.join(" or "), or_none(mapping.optional))
             }),
             Check::ConsumerGroups => {
                 let of = |path: &ClaimPath, optional| format!("a consumer group named in {path}{}", or_none(optional));
@@ -54,15 +55,5 @@ impl ConsumerMapping {
         let path = self.paths.iter().find(|path| sources.find(path).is_some()).or(self.paths.first());
         let claim = path.map(|path| claim(sources, path)).unwrap_or_default();
         format!("{}, {claim}", named(caller))
-    }
-}
-
-impl ConsumerBy {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Username => "username",
-            Self::CustomId => "custom_id",
-        }
     }
 }

@@ -193,6 +193,7 @@ fn upstreams_are_told_in_kongs_fields() {
 fn wrong_settings_are_named() {
     for (yaml, expected) in [
         ("{consumer_claims: [sub]}", "claim paths"),
+        ("{consumer_claim: []}", "config.consumer_claim: found an empty list"),
         ("{consumer_claims: []}", "found an empty list"),
         ("{consumer_claim: sub, consumer_by: []}", "found an empty list"),
         ("{consumer_by: [email]}", "expected one of: id, username, custom_id"),

@@ -30,7 +30,7 @@ const TWICE: Refused = (400, Reason::TokenInQuery);
 
 /// The scheme a token came under.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Scheme {
+pub(in crate::plugin) enum Scheme {
     /// RFC 6750; every place but `Authorization` means this one.
     Bearer,
     /// RFC 9449, 7.1
