@@ -1,7 +1,8 @@
-//! What outlives a killed process where `kernel.pin` says so, and who takes it up or away.
+//! What goes from one process to the next: handed over, or left where `kernel.pin` says so.
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use edge_tests::edge::{Edge, READY, Setup};
@@ -9,6 +10,9 @@ use edge_tests::issuer::Issuer;
 use edge_tests::mint::{Key, flip, with};
 use edge_tests::upstream::Upstream;
 use edge_tests::wire::{Client, get};
+use edge_user::control::TakeOver;
+use edge_user::settings::KernelMode;
+use edge_user::{kernel, settings};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -47,6 +51,10 @@ impl Drop for BpfFs {
 }
 
 fn start(hosts: &Hosts, bpf: &BpfFs, user: &str) -> (Edge, Issuer, Key) {
+    start_with(hosts, user, &format!("pin = \"{}\"\n", bpf.pin().display()))
+}
+
+fn start_with(hosts: &Hosts, user: &str, pin: &str) -> (Edge, Issuer, Key) {
     let key = Key::es256("es-1");
     let (upstream, issuer) = hosts.server.run(|| (Upstream::start(), Issuer::start(&[&key])));
     let config = json!({"issuer": issuer.url(), "auth_methods": ["bearer"], "audience_required": ["api://orders"]});
@@ -55,8 +63,7 @@ fn start(hosts: &Hosts, bpf: &BpfFs, user: &str) -> (Edge, Issuer, Key) {
         "routes": [{"name": "all", "paths": ["/"], "plugins": plugins}]}]});
     let sections = format!(
         "[process]\n{user}[kernel]\nmode = \"required\"\ninterfaces = [\"{INTERFACE}\"]\ndeny = [\"10.9.0.3\"]\n\
-         pin = \"{}\"\n[kernel.penalty]\nmode = \"enforce\"\ndistinct_tokens = 5\nttl = 600\n",
-        bpf.pin().display()
+         {pin}[kernel.penalty]\nmode = \"enforce\"\ndistinct_tokens = 5\nttl = 600\n",
     );
     let setup = Setup::new(entities.to_string()).within(hosts.server.name());
     let edge = setup.listener("address = \"0.0.0.0:8000\"").section(&sections).folder_mode(0o777).start();
@@ -64,21 +71,21 @@ fn start(hosts: &Hosts, bpf: &BpfFs, user: &str) -> (Edge, Issuer, Key) {
 }
 
 fn reaches(hosts: &Hosts, source: &str) -> bool {
+    reaches_within(hosts, source, Duration::from_millis(700))
+}
+
+fn reaches_within(hosts: &Hosts, source: &str, wait: Duration) -> bool {
     hosts.client.run(|| {
         let source = source.parse::<std::net::IpAddr>().unwrap();
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&std::net::SocketAddr::new(source, 0).into()).unwrap();
         let server = std::net::SocketAddr::from(([10, 9, 0, 1], 8000));
-        socket.connect_timeout(&server.into(), Duration::from_millis(700)).is_ok()
+        socket.connect_timeout(&server.into(), wait).is_ok()
     })
 }
 
-/// X4: killed, the programs go on as configured; the next start takes them and all that is in force up, without a gap.
-#[test]
-fn what_is_pinned_outlives_a_kill_and_is_taken_up() {
-    let (hosts, bpf) = (Hosts::new(), BpfFs::mount());
-    let (mut edge, issuer, key) = start(&hosts, &bpf, "user = \"nobody\"\n");
-    assert_eq!(bpf.names(), ["maps-1", "native-edge0"]);
+/// Has 10.9.0.4 send bad tokens until it gets a penalty.
+fn penalize(hosts: &Hosts, edge: &Edge, issuer: &Issuer, key: &Key) {
     hosts.client.ip(&["address", "add", "10.9.0.4/24", "dev", "edge1"]);
     hosts.client.run(|| {
         let server = std::net::SocketAddr::from(([10, 9, 0, 1], 8000));
@@ -90,6 +97,92 @@ fn what_is_pinned_outlives_a_kill_and_is_taken_up() {
         }
     });
     edge.logged("the source gets a penalty");
+}
+
+/// X4: without `kernel.pin` maps and links are handed over, so that a program is on the interface at every moment of an
+/// upgrade and knows all sources; a killed process leaves nothing.
+#[test]
+fn an_upgrade_replaces_programs_where_they_are() {
+    let hosts = Hosts::new();
+    let (edge, issuer, key) = start_with(&hosts, "user = \"nobody\"\n", "");
+    penalize(&hosts, &edge, &issuer, &key);
+    let frames = |edge: &Edge| {
+        let status: serde_json::Value =
+            serde_json::from_slice(&edge.command(&["kernel", "status", "--json"]).stdout).unwrap();
+        let counted = status["frames"].as_array().unwrap().iter().find(|one| one["name"] == "denied_v4").unwrap();
+        counted["count"].as_u64().unwrap()
+    };
+    let before = frames(&edge);
+    let (mut generation, mut tried) = (edge, 0);
+    for _ in 0..3 {
+        let over = AtomicBool::new(false);
+        let next = std::thread::scope(|scope| {
+            let denied = scope.spawn(|| {
+                let mut tried = 0;
+                while !over.load(Ordering::Relaxed) {
+                    // The server's TCP would answer at once where no program drops it.
+                    assert!(
+                        !reaches_within(&hosts, "10.9.0.3", Duration::from_millis(50)),
+                        "a moment without a program"
+                    );
+                    tried += 1;
+                }
+                tried
+            });
+            let next = generation.upgrade().unwrap();
+            assert!(generation.ends_within(READY).unwrap().success());
+            over.store(true, Ordering::Relaxed);
+            tried += denied.join().unwrap();
+            next
+        });
+        next.logged("kernel program replaced where the last one was left");
+        generation = next;
+    }
+    assert!(tried >= 6, "{tried}");
+    assert!(reaches(&hosts, "10.9.0.2") && !reaches(&hosts, "10.9.0.4"));
+    // The counters went over too.
+    assert!(frames(&generation) >= before + tried, "{tried} of {}", frames(&generation));
+    generation.signal(Signal::SIGKILL);
+    generation.ends_within(READY).unwrap();
+    assert_eq!(hosts.server.program(INTERFACE), None);
+}
+
+/// A generation that puts its programs on the interfaces and then fails: those of the old one stand there again, and
+/// what it wrote into their maps is gone.
+#[test]
+fn a_generation_that_fails_leaves_the_programs_of_the_old() {
+    let hosts = Hosts::new();
+    let (edge, ..) = start_with(&hosts, "user = \"nobody\"\n", "");
+    let program = || {
+        let shown = hosts.server.ip(&["-details", "link", "show", "dev", INTERFACE]);
+        shown.split("prog/xdp id ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+    };
+    let ours = program();
+    hosts.server.run(|| {
+        let (mut take_over, _) = TakeOver::begin(&edge.path("edge.sock")).unwrap();
+        let deny = vec![edge_user::settings::Cidr::parse("10.9.0.2").unwrap()];
+        let interfaces = vec![INTERFACE.to_owned()];
+        let settings = settings::Kernel { mode: KernelMode::Required, interfaces, deny, ..Default::default() };
+        let mut next = kernel::load(&settings, take_over.kernel.take()).unwrap();
+        take_over.detach(true).unwrap();
+        next.attach(&settings).unwrap();
+        assert_ne!(program(), ours);
+        assert!(!reaches(&hosts, "10.9.0.2") && reaches(&hosts, "10.9.0.3"));
+    });
+    edge.logged("the other generation ended before it served: this one serves on");
+    assert_eq!(program(), ours);
+    assert!(reaches(&hosts, "10.9.0.2") && !reaches(&hosts, "10.9.0.3"));
+    edge.stop();
+    assert_eq!(hosts.server.program(INTERFACE), None);
+}
+
+/// X4: killed, the programs go on as configured; the next start takes them and all that is in force up, without a gap.
+#[test]
+fn what_is_pinned_outlives_a_kill_and_is_taken_up() {
+    let (hosts, bpf) = (Hosts::new(), BpfFs::mount());
+    let (mut edge, issuer, key) = start(&hosts, &bpf, "user = \"nobody\"\n");
+    assert_eq!(bpf.names(), ["maps-1", "native-edge0"]);
+    penalize(&hosts, &edge, &issuer, &key);
     edge.signal(Signal::SIGKILL);
     edge.ends_within(READY).unwrap();
     assert_eq!(hosts.server.program(INTERFACE), Some("xdp"));

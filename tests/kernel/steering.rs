@@ -96,7 +96,7 @@ fn without_a_socket_in_its_slot_a_connection_goes_anywhere() {
     let sockets = hosts.server.run(|| group("0.0.0.0:0"));
     kernel.steer(&sockets).unwrap();
     let server = SocketAddr::new("10.9.0.1".parse().unwrap(), sockets[0].local_addr().unwrap().port());
-    kernel.detach();
+    kernel.detach(false);
     for _ in 0..20 {
         connect(&hosts, "10.9.0.2", server);
         taken(&sockets);

@@ -1,6 +1,7 @@
 //! One generation of the edge after another: taking over from the running one, and being reachable for operators and
 //! for the next.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -62,10 +63,18 @@ impl Generation {
         self.take_over.is_some()
     }
 
-    /// Before this generation attaches its kernel programs: an interface takes one.
-    pub(super) fn detach_the_old(&mut self) -> anyhow::Result<()> {
+    /// Maps and links of the running edge's kernel programs, once.
+    pub(super) fn take_kernel(&mut self) -> Option<OwnedFd> {
+        self.take_over.as_mut()?.kernel.take()
+    }
+
+    /// Before this generation attaches its kernel programs: an interface takes one. `replaces`: it puts them in the
+    /// place of those that `take_kernel` gave.
+    pub(super) fn detach_the_old(&mut self, replaces: bool) -> anyhow::Result<()> {
         match &mut self.take_over {
-            Some(take_over) => take_over.detach().context("the running edge did not detach its kernel programs"),
+            Some(take_over) => {
+                take_over.detach(replaces).context("the running edge did not give up its kernel programs")
+            }
             None => Ok(()),
         }
     }

@@ -77,10 +77,12 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     // What needs privileges comes first and alone; no thread of ours that serves exists yet.
     let (mut generation, inherited) = Generation::begin(&settings, upgrade)?;
     let programs = "the kernel programs of [kernel]";
-    let mut kernel = kernel::load(&settings.kernel).context(programs)?;
+    let handed = generation.take_kernel();
+    let was_handed = handed.is_some();
+    let mut kernel = kernel::load(&settings.kernel, handed).context(programs)?;
     let lanes = if settings.kernel.lanes && kernel.is_active() { Lane::ALL.len() } else { 1 };
     let mut sockets = Sockets::bind(&settings, workers, lanes, inherited)?;
-    generation.detach_the_old()?;
+    generation.detach_the_old(was_handed && kernel.handed().is_some())?;
     kernel.attach(&settings.kernel).context(programs)?;
     sockets.attach(&settings, &mut kernel).context(programs)?;
     let routes = LocalRoutes::start(&settings, &kernel, generation.takes_over())?;

@@ -28,6 +28,8 @@ const MOST: usize = 65_536;
 pub(super) enum Word {
     /// It wants to attach its kernel programs.
     Detach,
+    /// The same, and it puts those on interfaces in the place of the ones it was given.
+    Replace,
     /// It serves.
     Serves,
 }
@@ -41,6 +43,9 @@ pub struct Handed {
     pub version: String,
     /// What each socket is for; as many entries as sockets.
     pub sockets: Vec<Purpose>,
+    /// Whether one more descriptor follows: the file system with maps and links of the kernel programs.
+    #[serde(default)]
+    pub kernel: bool,
 }
 
 /// What a listening socket is for, by what the settings say of it.
@@ -88,6 +93,8 @@ pub struct TakeOver {
     stream: UnixStream,
     /// The old generation's process.
     pub pid: u32,
+    /// Maps and links of its kernel programs, until somebody takes them.
+    pub kernel: Option<OwnedFd>,
 }
 
 impl TakeOver {
@@ -101,15 +108,20 @@ impl TakeOver {
             Reply::Refused { message } => return Err(Error::Refused(message)),
             other => return Err(Error::Refused(format!("the edge answers {other:?} to a take-over"))),
         };
-        let sockets = receive(&stream, handed.sockets.len()).map_err(failed)?;
-        let sockets =
-            handed.sockets.into_iter().zip(sockets).map(|(purpose, socket)| (purpose, socket.into())).collect();
-        Ok((Self { stream, pid: handed.pid }, Listening(sockets)))
+        let mut descriptors =
+            receive(&stream, handed.sockets.len() + usize::from(handed.kernel)).map_err(failed)?.into_iter();
+        let sockets = handed
+            .sockets
+            .into_iter()
+            .zip(&mut descriptors)
+            .map(|(purpose, socket)| (purpose, socket.into()))
+            .collect();
+        Ok((Self { stream, pid: handed.pid, kernel: descriptors.next() }, Listening(sockets)))
     }
 
-    /// Has the old generation take its kernel programs off the interfaces.
-    pub fn detach(&mut self) -> io::Result<()> {
-        self.say(Word::Detach)
+    /// Has the old generation give up its kernel programs; those on interfaces stay where this one `replaces` them.
+    pub fn detach(&mut self, replaces: bool) -> io::Result<()> {
+        self.say(if replaces { Word::Replace } else { Word::Detach })
     }
 
     /// Says that this generation serves; the old one drains from here on.
@@ -123,19 +135,20 @@ impl TakeOver {
     }
 }
 
-/// The old generation's end: gives the sockets and does what the new one asks, each time within `wait`. Whether the new
-/// one serves in the end.
+/// The old generation's end: gives the sockets and what `kernel` holds, and does what the new one asks, each time within
+/// `wait`. Whether the new one serves in the end.
 pub(super) fn hand_over(
     stream: &mut UnixStream,
     listening: &Listening,
+    kernel: Option<BorrowedFd<'_>>,
     version: &str,
     wait: Duration,
     mut obey: impl FnMut(Word),
 ) -> io::Result<bool> {
     let sockets = listening.0.iter().map(|(purpose, _)| *purpose).collect();
-    let handed = Handed { pid: std::process::id(), version: version.to_owned(), sockets };
+    let handed = Handed { pid: std::process::id(), version: version.to_owned(), sockets, kernel: kernel.is_some() };
     write_line(stream, &Reply::HandOver(handed))?;
-    let descriptors: Vec<BorrowedFd<'_>> = listening.0.iter().map(|(_, socket)| socket.as_fd()).collect();
+    let descriptors: Vec<BorrowedFd<'_>> = listening.0.iter().map(|(_, socket)| socket.as_fd()).chain(kernel).collect();
     send(stream, &descriptors)?;
     stream.set_read_timeout(Some(wait))?;
     loop {

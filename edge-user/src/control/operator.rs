@@ -58,9 +58,10 @@ impl Operator {
         self.lock().duplicate()
     }
 
-    /// Puts right what a generation that does not serve has left in maps that both have. Programs that were detached for
-    /// it stay off: attaching takes privileges that are gone.
+    /// Puts right what a generation that does not serve has left in maps and on interfaces that both have. Programs that
+    /// were detached for it stay off: attaching takes privileges that are gone.
     pub(super) fn serve_on(&self) {
+        self.kernel.restore();
         if self.kernel.is_detached() {
             tracing::warn!("kernel programs are off until the next start: userspace does all of the work");
         }

@@ -113,14 +113,16 @@ fn hand_over(stream: &mut UnixStream, operator: &Operator) -> io::Result<()> {
     tracing::info!("another generation asks for the listening sockets");
     let listening = operator.listening()?;
     let obey = |word| match word {
-        Word::Detach => operator.kernel.detach(),
+        Word::Detach => operator.kernel.detach(false),
+        Word::Replace => operator.kernel.detach(true),
         Word::Serves => {
-            operator.kernel.leave_vips();
+            operator.kernel.leave();
             // The process ends by it: there is nobody to tell where it does already.
             let _ = operator.succeeded.blocking_send(());
         }
     };
-    match handover::hand_over(stream, &listening, operator.version, TAKE_OVER, obey) {
+    let kernel = operator.kernel.handed();
+    match handover::hand_over(stream, &listening, kernel, operator.version, TAKE_OVER, obey) {
         Ok(true) => Ok(()),
         Ok(false) => {
             tracing::warn!("the other generation ended before it served: this one serves on");

@@ -1,7 +1,6 @@
 //! Loads the object and attaches its programs: natively where the driver can, else in the kernel's generic way.
 //!
-//! Attachments are links that live as long as this process holds them, and nothing is pinned: however the process
-//! ends, the kernel detaches the programs.
+//! Attachments are links that live as long as this process holds them, or where `pins` keeps them.
 
 use std::{error::Error as StdError, io};
 
@@ -93,7 +92,8 @@ pub(super) fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name:
     Ok(T::try_from(map)?)
 }
 
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+/// The program for interfaces.
+pub(super) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
     let program = ebpf.program_mut(XDP_PROGRAM).ok_or(Error::Object { name: XDP_PROGRAM })?;
     program.try_into().map_err(|_| Error::Object { name: XDP_PROGRAM })
 }

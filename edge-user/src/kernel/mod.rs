@@ -4,6 +4,7 @@
 mod counters;
 mod error;
 mod gates;
+mod handover;
 mod kept;
 mod lanes;
 mod loader;
@@ -19,6 +20,7 @@ mod vips;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -93,22 +95,22 @@ struct Active {
     keeps: bool,
     log: Option<LogReader>,
     samples: Option<SampleReader>,
-    /// Holds the programs and their links.
     pins: Option<Pins>,
     links: Mutex<Vec<Held>>,
-    ebpf: Ebpf,
+    /// Holds the programs.
+    ebpf: Mutex<Ebpf>,
 }
 
 /// Loads what the settings ask for and puts the programs on the interfaces.
 pub fn start(settings: &settings::Kernel) -> Result<Kernel, Error> {
-    let mut kernel = load(settings)?;
+    let mut kernel = load(settings, None)?;
     kernel.attach(settings)?;
     Ok(kernel)
 }
 
 /// Loads what the settings ask for; nothing runs yet. What is called on the handle after it was attached needs no
-/// privilege (Linux 6.1), so the caller drops them then.
-pub fn load(settings: &settings::Kernel) -> Result<Kernel, Error> {
+/// privilege (Linux 6.1), so the caller drops them then. `handed`: what the generation before gave (`handed`).
+pub fn load(settings: &settings::Kernel, handed: Option<OwnedFd>) -> Result<Kernel, Error> {
     let is_wanted = !settings.interfaces.is_empty() || settings.lanes || settings.has_vips;
     match settings.mode {
         KernelMode::Off => Ok(Kernel::disabled()),
@@ -117,8 +119,8 @@ pub fn load(settings: &settings::Kernel) -> Result<Kernel, Error> {
             Ok(Kernel::disabled())
         }
         KernelMode::Required if !is_wanted => Err(Error::NoInterface),
-        KernelMode::Required => Ok(Kernel { active: Some(Active::load(settings)?) }),
-        KernelMode::Auto => match Active::load(settings) {
+        KernelMode::Required => Ok(Kernel { active: Some(Active::load(settings, handed)?) }),
+        KernelMode::Auto => match Active::load(settings, handed) {
             Ok(active) => Ok(Kernel { active: Some(active) }),
             Err(error) => {
                 warn!(reason = loader::chain(&error), "no kernel program runs; userspace does all of the work");
@@ -171,19 +173,6 @@ impl Kernel {
         }
     }
 
-    /// Takes the programs off their interfaces and gives the sockets free, for another generation's: userspace does all
-    /// of the work from here on. Virtual addresses lead here until `leave_vips`, for nothing else does their work.
-    pub fn detach(&self) {
-        let Some(active) = &self.active else { return };
-        // A program that is kept is replaced where it is.
-        active.links.lock().unwrap_or_else(PoisonError::into_inner).retain(Held::is_pinned);
-        active.lanes().release();
-        active.rejections().detach();
-        // Connections on which it answered go on with other numbers, so the programs that change these stay.
-        active.kept().gates.close_all();
-        info!("the kernel programs are detached");
-    }
-
     /// Has the kernel refuse a bad token.
     pub fn reject(&self, rejected: &RejectedToken<'_>) -> Result<(), Error> {
         self.active.as_ref().map_or(Ok(()), |active| active.rejections().insert(rejected))
@@ -232,34 +221,14 @@ impl Kernel {
         self.active.as_ref().map_or_else(Vec::new, |active| active.rejections().counters())
     }
 
-    /// Takes off interfaces what would outlive the process: it ends, and no other takes over.
-    pub fn end(&self) {
-        let Some(active) = &self.active else { return };
-        let links = std::mem::take(&mut *active.links.lock().unwrap_or_else(PoisonError::into_inner));
-        links.into_iter().for_each(Held::end);
-    }
-
     /// Penalties that an earlier process left: addresses, when they are free, and the notes they came with.
     pub fn kept_penalties(&self) -> Result<Vec<(IpAddr, Instant, u32)>, Error> {
         self.penalties().map_or(Ok(Vec::new()), |mut penalties| penalties.kept())
     }
 
-    /// Whether the programs on interfaces were taken off for another generation.
-    pub fn is_detached(&self) -> bool {
-        let links = |active: &Active| active.links.lock().unwrap_or_else(PoisonError::into_inner).len();
-        self.active.as_ref().is_some_and(|active| links(active) < active.attachments.len())
-    }
-
-    /// Leaves virtual addresses to another generation, whose program finds them too.
-    pub fn leave_vips(&self) {
-        if let Some(active) = &self.active {
-            active.vips().detach();
-        }
-    }
-
     /// Has connections of a listener choose among these sockets: as many of each lane, one for each worker.
     pub fn steer(&self, sockets: &[TcpListener]) -> Result<(), Error> {
-        self.active.as_ref().map_or(Ok(()), |active| active.lanes().steer(&active.ebpf, sockets))
+        self.active.as_ref().map_or(Ok(()), |active| active.lanes().steer(&active.ebpf(), sockets))
     }
 
     /// Puts a source into a lane until then. `address`: the first of its prefix.
@@ -280,7 +249,7 @@ impl Kernel {
             addresses.set_socket(*listener, socket)?;
         }
         addresses.publish(vips)?;
-        addresses.attach(&mut active.ebpf)
+        addresses.attach(active.ebpf.get_mut().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes these the virtual addresses, as after changed settings; connections go on.
@@ -336,7 +305,7 @@ impl Kernel {
 
     /// The loaded programs.
     pub fn programs(&self) -> Vec<Program> {
-        self.active.as_ref().map_or_else(Vec::new, |active| status::programs(&active.ebpf))
+        self.active.as_ref().map_or_else(Vec::new, |active| status::programs(&active.ebpf()))
     }
 
     /// The maps with their entries and how many they take.
@@ -380,10 +349,13 @@ impl Kernel {
 }
 
 impl Active {
-    fn load(settings: &settings::Kernel) -> Result<Self, Error> {
+    fn load(settings: &settings::Kernel, handed: Option<OwnedFd>) -> Result<Self, Error> {
         let debug = LogReader::wanted();
-        let pins =
-            settings.pin.as_deref().map(|path| Pins::prepare(path, settings.pin_owner.as_deref())).transpose()?;
+        let owner = settings.pin_owner.as_deref();
+        let pins = match &settings.pin {
+            Some(path) => Some(Pins::at(path, owner)?),
+            None => Pins::unmounted(handed, owner),
+        };
         let mut ebpf = loader::load(&settings.penalty, pins.as_ref(), debug)?;
         let counters = Counters::new(&mut ebpf)?;
         let mut publisher = Publisher::new(&mut ebpf)?;
@@ -411,35 +383,44 @@ impl Active {
             samples,
             pins,
             links,
-            ebpf,
+            ebpf: Mutex::new(ebpf),
         })
     }
 
     fn attach(&mut self, settings: &settings::Kernel) -> Result<(), Error> {
         // On some devices, virtual ones above all, a program costs every packet more than its own time.
         let drops = !settings.deny.is_empty() || settings.penalty.mode != PenaltyMode::Off;
+        let ebpf = self.ebpf.get_mut().unwrap_or_else(PoisonError::into_inner);
         for interface in &settings.interfaces {
             if drops {
-                let (attachment, link) = loader::attach(&mut self.ebpf, self.pins.as_ref(), interface)?;
+                let (attachment, link) = loader::attach(ebpf, self.pins.as_ref(), interface)?;
                 self.attachments.push(attachment);
                 self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
             }
             if settings.rejects {
                 let mut rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
-                rejections.attach(&mut self.ebpf, interface)?;
+                rejections.attach(ebpf, interface)?;
             }
             if settings.keeps {
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.attach(&mut self.ebpf, interface)?;
+                kept.attach(ebpf, interface)?;
             }
         }
         if let Some(pins) = &self.pins {
-            pins.clean(&self.links.lock().unwrap_or_else(PoisonError::into_inner));
+            pins.clean(&self.links());
         }
         Ok(())
     }
 
     // Each call on one of these is one write or read, so a panic leaves nothing half done.
+    fn ebpf(&self) -> MutexGuard<'_, Ebpf> {
+        self.ebpf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn links(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,10 +1,14 @@
 //! What outlives the process, where `kernel.pin` says so: the programs on interfaces, the maps with denied and penalized
 //! sources, and the counters. The next start replaces the programs without a gap and goes on with the maps.
 //!
+//! Elsewhere the same stands in a bpf file system that is mounted nowhere: it goes from one generation to the next as a
+//! descriptor, and ends with the last process that holds it, however that ends.
+//!
 //! Below the directory: `maps-<ABI>/<MAP>`, and a link for each interface, `native-<INTERFACE>` or `generic-<INTERFACE>`.
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +20,8 @@ use aya::programs::{
 use edge_ebpf::{ABI, COUNTERS, DENY_V4, DENY_V6, PENALTY_V4, PENALTY_V6};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::{User, geteuid};
-use tracing::{info, warn};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use tracing::{debug, info, warn};
 
 use super::{Attachment, Error, XdpVariant, loader};
 
@@ -27,14 +32,42 @@ const NATIVE_PREFIX: &str = "native-";
 const GENERIC_PREFIX: &str = "generic-";
 
 /// The directory of pins.
-#[derive(Clone, Debug)]
-pub(super) struct Pins(PathBuf);
+#[derive(Debug)]
+pub(super) struct Pins {
+    directory: PathBuf,
+    /// The file system that the directory is the root of, where it is mounted nowhere.
+    unmounted: Option<OwnedFd>,
+}
 
 impl Pins {
     /// Makes it ready, for `user` to end what it holds, and forgets what another version of the programs kept.
-    pub(super) fn prepare(path: &Path, user: Option<&str>) -> Result<Self, Error> {
-        let failed = |source| Error::Pin { path: path.to_owned(), source };
-        let this = Self(path.to_owned());
+    pub(super) fn at(path: &Path, user: Option<&str>) -> Result<Self, Error> {
+        Self { directory: path.to_owned(), unmounted: None }.prepare(user)
+    }
+
+    /// The same in the file system of the generation before, or in a new one. Nothing where the process may mount none
+    /// (CAP_SYS_ADMIN): the programs are then attached anew by each generation.
+    pub(super) fn unmounted(handed: Option<OwnedFd>, user: Option<&str>) -> Option<Self> {
+        let unmounted = match handed.map_or_else(mount, Ok) {
+            Ok(unmounted) => unmounted,
+            Err(error) => {
+                debug!(%error, "no bpf file system of its own: kernel programs are not handed over where they are");
+                return None;
+            }
+        };
+        let directory = PathBuf::from(format!("/proc/self/fd/{}", unmounted.as_raw_fd()));
+        let prepared = Self { directory, unmounted: Some(unmounted) }.prepare(user);
+        prepared.inspect_err(|error| warn!(reason = loader::chain(error), "kernel programs cannot be handed over")).ok()
+    }
+
+    /// The file system for the next generation, where it is not mounted for it to find.
+    pub(super) fn handed(&self) -> Option<BorrowedFd<'_>> {
+        self.unmounted.as_ref().map(OwnedFd::as_fd)
+    }
+
+    fn prepare(self, user: Option<&str>) -> Result<Self, Error> {
+        let (this, path) = (&self, &self.directory);
+        let failed = |source| Error::Pin { path: path.clone(), source };
         fs::create_dir_all(this.maps()).map_err(failed)?;
         if statfs(path).map_err(|error| failed(error.into()))?.filesystem_type() != BPF_FS_MAGIC {
             let _ = fs::remove_dir(this.maps());
@@ -55,7 +88,7 @@ impl Pins {
                 fs::remove_dir_all(entry.path()).map_err(failed)?;
             }
         }
-        Ok(this)
+        Ok(self)
     }
 
     /// Where a map is kept.
@@ -64,7 +97,7 @@ impl Pins {
     }
 
     fn maps(&self) -> PathBuf {
-        self.0.join(format!("{MAPS_PREFIX}{ABI}"))
+        self.directory.join(format!("{MAPS_PREFIX}{ABI}"))
     }
 
     fn link(&self, attachment: &Attachment) -> PathBuf {
@@ -74,7 +107,7 @@ impl Pins {
         };
         // The file system takes no dots (bpf_lookup); names of VLANs have them.
         let interface = attachment.interface.replace('%', "%25").replace('.', "%2e");
-        self.0.join(format!("{prefix}{interface}"))
+        self.directory.join(format!("{prefix}{interface}"))
     }
 
     /// Puts the program in the place of the one that was left on an interface; nothing where none was.
@@ -85,8 +118,7 @@ impl Pins {
             let Ok(pinned) = PinnedLink::from_pin(&path) else { continue };
             let replaced = XdpLink::try_from(FdLink::from(pinned))
                 .map_err(|error| error.to_string())
-                .and_then(|link| program.attach_to_link(link).map_err(|error| loader::chain(&error)))
-                .and_then(|id| program.take_link(id).map_err(|error| loader::chain(&error)));
+                .and_then(|link| replace(program, link));
             match replaced {
                 Ok(link) => {
                     info!(interface, "kernel program replaced where the last one was left");
@@ -114,7 +146,7 @@ impl Pins {
 
     /// Takes the programs off interfaces that the settings do not name any more.
     pub(super) fn clean(&self, held: &[Held]) {
-        let Ok(entries) = fs::read_dir(&self.0) else { return };
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
         for entry in entries.flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -125,6 +157,19 @@ impl Pins {
             }
         }
     }
+}
+
+/// Puts the program in the place of the one that a link holds.
+fn replace(program: &mut Xdp, link: XdpLink) -> Result<XdpLink, String> {
+    let replaced = program.attach_to_link(link).and_then(|id| program.take_link(id));
+    replaced.map_err(|error| loader::chain(&error))
+}
+
+/// A bpf file system, mounted nowhere.
+fn mount() -> io::Result<OwnedFd> {
+    let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// A program on an interface, and where it is kept.
@@ -139,9 +184,20 @@ impl Held {
         Self { link, pin: None }
     }
 
-    /// Whether it outlives the process.
+    /// Whether another process can take it up.
     pub(super) fn is_pinned(&self) -> bool {
         self.pin.is_some()
+    }
+
+    /// Puts the program there once more, in the place of one that another generation put there.
+    pub(super) fn restore(self, program: &mut Xdp) -> Option<Self> {
+        match replace(program, self.link) {
+            Ok(link) => Some(Self { link, pin: self.pin }),
+            Err(reason) => {
+                warn!(reason, "the program of a generation that does not serve stays on its interface");
+                None
+            }
+        }
     }
 
     /// Takes the program off.
