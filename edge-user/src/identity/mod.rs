@@ -4,6 +4,7 @@
 mod attempts;
 mod secret;
 mod store;
+mod template;
 mod token_endpoint;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 use crate::http_server::{self, Limits};
 use crate::settings;
 use store::AuthServer;
+pub use template::{About, Subject, Template};
 use token_endpoint::TokenEndpoint;
 
 /// Why the servers cannot be built from their settings.
@@ -107,7 +109,7 @@ impl Identity {
                     return Err(Error::IssuerPath { server: server.name.clone(), path: server.path().into() });
                 }
             }
-            tracing::info!(target: "edge", name = server.name, description = settings.description, "issuer {}", server.issuer);
+            tracing::info!(target: "edge", name = server.name, description = settings.about.description, "issuer {}", server.issuer);
             identity.servers.push(server);
         }
         Ok(identity)
@@ -152,6 +154,8 @@ async fn route(
 /// OpenID Connect Discovery 1.0, 3, with what there is: no authorization endpoint, hence no response types.
 fn discovery(server: &AuthServer) -> Response {
     let issuer = &server.issuer;
+    let mut claims = vec!["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope"];
+    claims.extend(server.claim_names());
     let document = json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/oauth/token"),
@@ -161,7 +165,7 @@ fn discovery(server: &AuthServer) -> Response {
         "subject_types_supported": ["public"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
         "id_token_signing_alg_values_supported": [server.key.algorithm()],
-        "claims_supported": ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope"],
+        "claims_supported": claims,
     });
     ([(header::CACHE_CONTROL, KEYS_MAX_AGE)], Json(document)).into_response()
 }

@@ -5,11 +5,13 @@ use std::fs;
 use std::net::SocketAddr;
 
 use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
 
 use super::Error;
 use super::secret::SecretHash;
+use super::template::{About, Subject};
 use crate::crypto::sign::SigningKey;
-use crate::settings::{IdentityClient, IdentityServer, SigningAlgorithm};
+use crate::settings::{IdentityClaim, IdentityClient, IdentityServer, SigningAlgorithm};
 
 /// One authorization server.
 pub(super) struct AuthServer {
@@ -17,7 +19,9 @@ pub(super) struct AuthServer {
     pub(super) issuer: String,
     pub(super) audience: String,
     pub(super) key: SigningKey,
+    about: About,
     scopes: BTreeMap<String, Scope>,
+    claims: Vec<IdentityClaim>,
     clients: HashMap<String, Client>,
 }
 
@@ -29,6 +33,7 @@ struct Scope {
 pub(super) struct Client {
     pub(super) id: String,
     pub(super) secret: SecretHash,
+    about: About,
     scopes: BTreeSet<String>,
     pub(super) access_token_duration: u64,
 }
@@ -43,7 +48,9 @@ impl AuthServer {
             issuer: issuer(settings, address)?,
             audience: settings.audience.clone(),
             key: signing_key(settings)?,
+            about: settings.about.clone(),
             scopes: scopes.collect(),
+            claims: settings.claims.clone(),
             clients: clients.collect(),
         })
     }
@@ -78,6 +85,35 @@ impl AuthServer {
         }
         granted
     }
+
+    /// The names of the configured claims.
+    pub(super) fn claim_names(&self) -> impl Iterator<Item = &str> {
+        self.claims.iter().map(|claim| claim.name.as_str())
+    }
+
+    /// The configured claims of a token with these scopes. `asked`: whether the client asked for any.
+    pub(super) fn claims(
+        &self,
+        client: &Client,
+        granted: &[String],
+        asked: bool,
+        now: u64,
+    ) -> Result<Map<String, Value>, String> {
+        let subject = Subject {
+            server: &self.about,
+            algorithm: self.key.algorithm(),
+            audience: &self.audience,
+            client_id: &client.id,
+            client: &client.about,
+            now,
+        };
+        let wanted = self.claims.iter().filter(|claim| match &claim.in_scopes[..] {
+            _ if claim.in_all_scopes => true,
+            [] => !asked,
+            scopes => scopes.iter().any(|scope| granted.contains(scope)),
+        });
+        wanted.map(|claim| Ok((claim.name.clone(), claim.value.render(&subject)?))).collect()
+    }
 }
 
 impl Client {
@@ -85,6 +121,7 @@ impl Client {
         Self {
             id: settings.id.clone(),
             secret: SecretHash::new(settings.secret.expose()),
+            about: settings.about.clone(),
             scopes: settings.scopes.iter().cloned().collect(),
             access_token_duration: settings.access_token_duration.as_secs(),
         }

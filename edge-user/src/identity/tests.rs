@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::http_server::tests::Running;
-use crate::settings::{IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
+use crate::settings::{IdentityClaim, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
@@ -15,16 +15,28 @@ const GOOD: &str = "grant_type=client_credentials&client_id=app&client_secret=s3
 
 fn settings() -> IdentityServer {
     let scope = |name: &str, default| IdentityScope { name: name.into(), default };
+    let claim = |name: &str, value: &str, in_all_scopes, in_scopes: &[&str]| IdentityClaim {
+        name: name.into(),
+        value: Template::parse(value).unwrap(),
+        in_all_scopes,
+        in_scopes: in_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+    };
     IdentityServer {
         name: "Demo".into(),
         audience: "http://myhttpbin.dev".into(),
-        description: "for tests".into(),
+        about: About { name: "Demo".into(), description: "for tests".into(), labels: Vec::new() },
         signing_algorithm: SigningAlgorithm::Rs256,
         issuer: None,
         signing_key: None,
+        claims: vec![
+            claim("test-claim", "test", false, &["my-scope"]),
+            claim("unasked", "${ .Client.Name }", false, &[]),
+            claim("always", "${ uuidv4 }", true, &[]),
+        ],
         scopes: vec![scope("my-scope", false), scope("openid", true), scope("admin", true)],
         clients: vec![IdentityClient {
             id: "app".into(),
+            about: About { name: "Client".into(), ..About::default() },
             secret: Secret::new("s3cret"),
             scopes: vec!["my-scope".into(), "openid".into()],
             access_token_duration: Duration::from_secs(3600),
@@ -47,6 +59,27 @@ async fn token(server: &Running, headers: &str, body: &str) -> (u16, String, Val
     let (status, head, body) = server.request("POST /Demo/auth/oauth/token", headers, body).await;
     assert!(head.contains("cache-control: no-store") && head.contains("pragma: no-cache"), "O11: {head}");
     (status, head, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn configured_claims_follow_the_scopes() {
+    let server = start().await;
+    let mut seen = Vec::new();
+    for asked in ["&scope=my-scope", "&scope=openid", ""] {
+        let (status, _, answer) = token(&server, FORM, &format!("{GOOD}{asked}")).await;
+        assert_eq!(status, 200);
+        let payload = answer["access_token"].as_str().unwrap().split('.').nth(1).unwrap();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+        assert_eq!(claims["aud"], "http://myhttpbin.dev");
+        seen.push((claims.get("test-claim").cloned(), claims.get("unasked").cloned()));
+        seen.push((None, Some(claims["always"].clone())));
+    }
+    assert_eq!(seen[0], (Some("test".into()), None));
+    assert_eq!(seen[2], (None, None));
+    assert_eq!(seen[4], (None, Some("Client".into())));
+    assert!(seen[1] != seen[3] && seen[3] != seen[5], "each token has a value of its own");
+    let (_, _, document) = server.request("GET /Demo/auth/.well-known/openid-configuration", "", "").await;
+    assert!(document.contains(r#""scope","test-claim","unasked","always"]"#), "{document}");
 }
 
 #[tokio::test]

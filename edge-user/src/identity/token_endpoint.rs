@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -140,6 +140,8 @@ struct Claims<'a> {
     jti: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
+    #[serde(flatten)]
+    configured: Map<String, Value>,
 }
 
 /// A successful answer (RFC 6749, 5.1).
@@ -210,7 +212,7 @@ impl TokenEndpoint {
         }
         let client = self.authenticate(server, peer, credentials(headers, form)?).await?;
         let scopes = server.grant(client, requested.as_deref());
-        issue(server, client, scopes.join(" ")).await
+        issue(server, client, &scopes, requested.is_some()).await
     }
 
     /// Finds the client whose secret this is. Unknown clients cost the same time as wrong secrets.
@@ -254,10 +256,15 @@ impl TokenEndpoint {
 }
 
 /// Signs a token for the client; RSA takes up to a millisecond, hence a blocking thread.
-async fn issue(server: &Arc<AuthServer>, client: &Client, scope: String) -> Result<Granted, Error> {
+async fn issue(server: &Arc<AuthServer>, client: &Client, scopes: &[String], asked: bool) -> Result<Granted, Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let configured = server.claims(client, scopes, asked, now).map_err(|error| {
+        tracing::error!(target: "edge", server = server.name, client_id = client.id, "a claim has no value: {error}");
+        Error::Internal
+    })?;
     let (server, id, expires_in) = (server.clone(), client.id.clone(), client.access_token_duration);
+    let scope = scopes.join(" ");
     let sign = move || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let claims = Claims {
             iss: &server.issuer,
             aud: &server.audience,
@@ -267,6 +274,7 @@ async fn issue(server: &Arc<AuthServer>, client: &Client, scope: String) -> Resu
             exp: now + expires_in,
             jti: URL_SAFE_NO_PAD.encode(random::<16>()),
             scope: &scope,
+            configured,
         };
         let access_token = server.key.sign("at+jwt", &claims)?;
         Ok(Granted { access_token, token_type: "Bearer", expires_in, scope })

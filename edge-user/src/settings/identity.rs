@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::read::{address, is_http_url, resolve_path};
 use crate::config::reader::Reader;
+use crate::identity::{About, Subject, Template};
 
 /// `[identity]`
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,8 +26,8 @@ pub struct IdentityServer {
     pub name: String,
     /// `audience` of its access tokens. Required.
     pub audience: String,
-    /// `description`, default empty.
-    pub description: String,
+    /// `name`, `description` (default empty) and `labels` (default none), for claims.
+    pub about: About,
     /// `signing_algorithm`: `RS256` (default), `RS384`, `RS512`, `PS256`, `PS384`, `PS512`.
     pub signing_algorithm: SigningAlgorithm,
     /// `issuer`: its URL as tokens name it. Default `http://<address>/<name>/auth`.
@@ -35,6 +36,8 @@ pub struct IdentityServer {
     pub signing_key: Option<PathBuf>,
     /// `[[identity.servers.scopes]]`
     pub scopes: Vec<IdentityScope>,
+    /// `[[identity.servers.claims]]`
+    pub claims: Vec<IdentityClaim>,
     /// `[[identity.servers.clients]]`
     pub clients: Vec<IdentityClient>,
 }
@@ -48,11 +51,26 @@ pub struct IdentityScope {
     pub default: bool,
 }
 
+/// `[[identity.servers.claims]]`: a claim of its access tokens, besides those of RFC 9068.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdentityClaim {
+    /// `name`: required.
+    pub name: String,
+    /// `value`: text, JSON, or a template of one. Required.
+    pub value: Template,
+    /// `include_in_all_scopes`: in every token. Default false.
+    pub in_all_scopes: bool,
+    /// `include_in_scopes`: in tokens with one of these. Default none: in tokens for which no scope was asked.
+    pub in_scopes: Vec<String>,
+}
+
 /// `[[identity.servers.clients]]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IdentityClient {
     /// `id`: required.
     pub id: String,
+    /// `name` (default: the id) and `labels` (default none), for claims.
+    pub about: About,
     /// `secret`, or the content of `secret_file` without its last line break. One of them is required.
     pub secret: Secret,
     /// `scopes` it may ask for; each must be one of the server's. Default: none.
@@ -81,6 +99,16 @@ const SIGNING_ALGORITHMS: [(&str, SigningAlgorithm); 6] = [
     ("PS384", SigningAlgorithm::Ps384),
     ("PS512", SigningAlgorithm::Ps512),
 ];
+
+/// Claims that the token endpoint sets (RFC 9068, 2.2), and one that it may.
+const REGISTERED: [&str; 9] = ["iss", "aud", "sub", "client_id", "iat", "nbf", "exp", "jti", "scope"];
+
+impl SigningAlgorithm {
+    /// The RFC's name.
+    pub fn name(self) -> &'static str {
+        SIGNING_ALGORITHMS.iter().find(|(_, algorithm)| *algorithm == self).map_or("", |(name, _)| name)
+    }
+}
 
 /// A text that never prints.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,6 +152,7 @@ fn identity_server(mut reader: Reader<'_>, base: &Path) -> Option<IdentityServer
     };
     let audience = reader.required_string("audience", "the audience of its tokens").map(str::to_owned);
     let description = reader.any_string("description").unwrap_or_default().to_owned();
+    let labels = labels(&mut reader);
     let signing_algorithm = reader.word("signing_algorithm", &SIGNING_ALGORITHMS).unwrap_or(SigningAlgorithm::Rs256);
     let issuer = reader.parsed("issuer", "an http or https URL", |text| is_http_url(text).then(|| text.to_owned()));
     let signing_key = reader.string("signing_key").map(|path| resolve_path(base, path));
@@ -147,17 +176,81 @@ fn identity_server(mut reader: Reader<'_>, base: &Path) -> Option<IdentityServer
     for client in reader.objects("clients") {
         clients.extend(identity_client(client, base, &scopes, &clients));
     }
+    let about = About { name: name.clone().unwrap_or_default(), description, labels };
+    let subjects: Vec<Subject<'_>> = clients
+        .iter()
+        .map(|client| Subject {
+            server: &about,
+            algorithm: signing_algorithm.name(),
+            audience: audience.as_deref().unwrap_or_default(),
+            client_id: &client.id,
+            client: &client.about,
+            now: 0,
+        })
+        .collect();
+    let mut claims: Vec<IdentityClaim> = Vec::new();
+    for claim in reader.objects("claims") {
+        claims.extend(identity_claim(claim, &scopes, &claims, &subjects));
+    }
     reader.finish();
     Some(IdentityServer {
         name: name?,
         audience: audience?,
-        description,
+        about,
         signing_algorithm,
         issuer,
         signing_key,
         scopes,
+        claims,
         clients,
     })
+}
+
+fn labels(reader: &mut Reader<'_>) -> Vec<(String, String)> {
+    let labels = reader.map("labels").unwrap_or_default();
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn identity_claim(
+    mut reader: Reader<'_>,
+    known: &[IdentityScope],
+    others: &[IdentityClaim],
+    subjects: &[Subject<'_>],
+) -> Option<IdentityClaim> {
+    let name = reader.required_string("name", "the claim's name").map(str::to_owned);
+    if let Some(name) = &name
+        && REGISTERED.contains(&name.as_str())
+    {
+        reader.problem("name", format!("{name:?}"), "a name that is none of the token's own");
+    }
+    if let Some(name) = &name
+        && others.iter().any(|other| other.name == *name)
+    {
+        reader.problem("name", format!("{name:?} again"), "each claim once");
+    }
+    let value = reader.required_string("value", "the claim's value").and_then(|text| {
+        let read = Template::parse(text).and_then(|template| {
+            match subjects.iter().try_for_each(|subject| template.render(subject).map(drop)) {
+                Ok(()) => Ok(template),
+                Err(error) => Err(error),
+            }
+        });
+        read.map_err(|error| match error.split_once(", expected ") {
+            Some((found, expected)) => reader.problem("value", found, expected),
+            None => reader.problem("value", error, "text, JSON, or a template with a value for each client"),
+        })
+        .ok()
+    });
+    let in_all_scopes = reader.bool("include_in_all_scopes").unwrap_or(false);
+    let in_scopes = reader.strings("include_in_scopes").unwrap_or_default();
+    for scope in &in_scopes {
+        if !known.iter().any(|known| known.name == *scope) {
+            reader.problem("include_in_scopes", format!("{scope:?}"), "scopes of this server");
+        }
+    }
+    reader.finish();
+    let in_scopes = in_scopes.into_iter().map(str::to_owned).collect();
+    Some(IdentityClaim { name: name?, value: value?, in_all_scopes, in_scopes })
 }
 
 fn scope_name(reader: &mut Reader<'_>) -> Option<String> {
@@ -190,9 +283,12 @@ fn identity_client(
         }
     }
     let seconds = reader.integer("access_token_duration", 60..=2_592_000).unwrap_or(300);
+    let name = reader.string("name").or(id.as_deref()).unwrap_or_default().to_owned();
+    let about = About { name, description: String::new(), labels: labels(&mut reader) };
     reader.finish();
     Some(IdentityClient {
         id: id?,
+        about,
         secret: secret?,
         scopes: scopes.into_iter().map(str::to_owned).collect(),
         access_token_duration: Duration::from_secs(seconds as u64),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use cidr::{Cidr, CidrSet};
 pub use dns::{Dns, RecordType};
-pub use identity::{Identity, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
+pub use identity::{Identity, IdentityClaim, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
 pub use key_sets::{KeySets, PrivateKeys};
 pub use penalty::{Penalty, PenaltyMode};
 pub use ports::PortRange;

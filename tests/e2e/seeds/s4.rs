@@ -6,7 +6,7 @@ use edge_tests::issuer::{Issuer, error};
 use edge_tests::mint;
 use edge_tests::parties::Httpbin;
 use edge_tests::upstream::{Reply, Upstream};
-use edge_tests::wire::get;
+use edge_tests::wire::{Client, get};
 use serde_json::{Value, json};
 
 use super::{Ran, Shell};
@@ -49,7 +49,14 @@ fn edge(upstream: &str) -> (Edge, String) {
         "[identity]\naddress = \"{address}\"\n[[identity.servers]]\nname = \"appointments-dev\"\n\
          audience = \"http://myhttpbin.dev\"\n[[identity.servers.scopes]]\nname = \"my-scope\"\n\
          [[identity.servers.clients]]\nid = \"{id}\"\nsecret = \"{secret}\"\nscopes = [\"my-scope\"]\n\
-         access_token_duration = 3600\n"
+         access_token_duration = 3600\nname = \"Client\"\n\
+         [[identity.servers.claims]]\nname = \"test-claim\"\nvalue = \"test\"\ninclude_in_scopes = [\"my-scope\"]\n\
+         [[identity.servers.claims]]\nname = \"id\"\nvalue = \"${{ uuidv4 }}\"\ninclude_in_all_scopes = true\n\
+         [[identity.servers.claims]]\nname = \"made\"\ninclude_in_all_scopes = true\n\
+         value = '${{ now | date \"2006-01-02T15:04:05Z07:00\" }}'\n\
+         [[identity.servers.claims]]\nname = \"whose\"\ninclude_in_all_scopes = true\n\
+         value = '${{ .AuthServer.Audience }}-${{ .Client.ID }} ${{ upper .Client.Name }} \
+         ${{ .Client.Labels.environment | default \"production\" }}'\n"
     );
     let edge = Setup::new(entities(upstream, &plugin(&issuer))).section(&section).start();
     (edge, issuer)
@@ -149,6 +156,50 @@ fn s4_14() {
     let answer = edge.ask(get("/anything", &[]));
     assert_eq!((answer.status(), answer.field("upgrade")), (200, None));
     assert_eq!(upstream.last().target(), "/anything");
+}
+
+#[test]
+fn s4_15() {
+    // The secret is told to nobody: no part of the issuer shows a client, and no log or command its secret.
+    let upstream = Upstream::start();
+    let (edge, issuer) = edge(&upstream.url());
+    let (authority, _) = issuer.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+    let address: std::net::SocketAddr = authority.parse().expect("an address");
+    for (path, status) in [
+        ("/appointments-dev/auth/.well-known/openid-configuration".to_owned(), 200),
+        ("/appointments-dev/auth/.well-known/jwks".to_owned(), 200),
+        (format!("/v1/auth-servers/appointments-dev/clients/{}", CLIENT.0), 404),
+        (format!("/appointments-dev/auth/clients/{}", CLIENT.0), 404),
+    ] {
+        let answer = Client::connect(address).ask(get(&path, &[]));
+        assert_eq!(answer.status(), status, "{path}");
+        assert!(!answer.text().contains(CLIENT.1), "{path}");
+    }
+    let said = edge.command(&["check"]);
+    assert!(said.status.success());
+    let said = [said.stdout, said.stderr].concat();
+    assert!(!String::from_utf8_lossy(&said).contains(CLIENT.1) && !edge.output().contains(CLIENT.1));
+}
+
+#[test]
+fn s4_16() {
+    // S4.6: the claim is in tokens with its scope alone. Claims that are made anew for each token, as the guide has them.
+    let upstream = Upstream::start();
+    let (edge, issuer) = edge(&upstream.url());
+    let claims = |text: &str| {
+        let answer: Value = serde_json::from_str(&run(&edge, &issuer, text, "").out).expect("JSON");
+        mint::open(answer["access_token"].as_str().expect("a token")).1
+    };
+    let (one, other) = (claims(TOKEN), claims(&TOKEN.replace("scope=my-scope", "scope=unknown")));
+    assert_eq!((&one["test-claim"], other.get("test-claim")), (&json!("test"), None), "S4.6");
+    assert_eq!(one["whose"], format!("http://myhttpbin.dev-{} CLIENT production", CLIENT.0));
+    for claims in [&one, &other] {
+        let id = claims["id"].as_str().expect("an id");
+        assert_eq!((id.len(), id.as_bytes()[14]), (36, b'4'), "{id}");
+        let made = claims["made"].as_str().expect("a time");
+        assert!(made.len() == 20 && made.starts_with("20") && made.ends_with('Z'), "{made}");
+    }
+    assert_ne!(one["id"], other["id"]);
 }
 
 #[test]
