@@ -106,6 +106,9 @@ struct Tokens {
     /// Where configurations and logs are written
     #[arg(long)]
     folder: PathBuf,
+    /// What to measure; everything where nothing is named
+    #[arg(long, value_delimiter = ',', value_parser = tokens::SCENARIOS)]
+    scenarios: Vec<String>,
     /// Seconds of each flood
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
@@ -139,7 +142,7 @@ fn main() -> Result<()> {
         Bench::Reload(args) => reload::run(&args.folder, args.requests, args.reloads),
         Bench::Kill(args) => kill::run(&args.folder),
         Bench::Grpc(args) => grpc::run(&args.folder, args.rounds, args.calls),
-        Bench::Tokens(args) => tokens::run(&args.folder, args.seconds),
+        Bench::Tokens(args) => tokens::run(&args.folder, &args.scenarios, args.seconds),
         Bench::Storm(args) => storm::run(&args.folder, args.rounds, args.seconds),
         Bench::GrpcUpstream(args) => grpc::upstream(&args),
         Bench::Load(args) => load::run(&args),

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, haproxy, haproxy-cache, nginx, nginx-lua, envoy
     #[arg(long, value_delimiter = ',', default_value = "edge,edge-nocache,haproxy,haproxy-cache,nginx,nginx-lua")]
     peers: Vec<String>,
-    /// Only these scenarios, by their names in the table [default: all]
+    /// Only these scenarios of `compare` or `tokens`, by their names in the table [default: all]
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
     /// Rounds; the table has medians
@@ -67,11 +67,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.what == "grpc" || args.what == "storm" {
         bench.args(["--rounds", &args.rounds.to_string()]);
     }
+    if (args.what == "compare" || args.what == "tokens") && !args.scenarios.is_empty() {
+        bench.args(["--scenarios", &args.scenarios.join(",")]);
+    }
     if args.what == "compare" {
         bench.args(["--peers", &args.peers.join(","), "--rounds", &args.rounds.to_string()]);
-        if !args.scenarios.is_empty() {
-            bench.args(["--scenarios", &args.scenarios.join(",")]);
-        }
         if let Some(output) = &args.output {
             bench.arg("--output").arg(output);
         }
