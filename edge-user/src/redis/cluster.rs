@@ -144,7 +144,7 @@ impl Cluster {
         }
         let first = self.reads.fetch_add(1, Ordering::Relaxed) % nodes.len().max(1);
         nodes.rotate_left(first);
-        nodes.sort_by_key(|node| self.lines.get(node).is_some_and(|node| node.line.is_down()));
+        nodes.sort_by_cached_key(|node| self.lines.get(node).is_some_and(|node| node.line.is_down()));
         nodes
     }
 
