@@ -22,17 +22,17 @@ use tokio::runtime::{Handle, Runtime};
 use super::introspection::wait;
 use super::{guarded, plus, with_token};
 
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(super) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const TOKEN: &[u8] = b"opaque-token-of-ann";
 const ANSWER: &[u8] = br#"{"active":true,"sub":"ann"}"#;
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
 /// The fleet's cache as one node has it, and the node's numbers.
-fn node(record: &str, control: &Handle) -> (Fleet, Fleets) {
+pub(super) fn node(record: &str, control: &Handle) -> (Fleet, Fleets) {
     edge_user::crypto::install();
     let key = SecretsKey::from_text(KEY).unwrap();
     let fleets = Fleets::new(Some(&key), Arc::new(Clients::new(Some(control.clone()))));
@@ -50,7 +50,7 @@ fn at(redis: &Redis) -> String {
     format!("{{port: {}, connect_timeout: 300, send_timeout: 300, read_timeout: 300}}", redis.address().port())
 }
 
-fn count(fleets: &Fleets, operation: &str, result: &str) -> u64 {
+pub(super) fn count(fleets: &Fleets, operation: &str, result: &str) -> u64 {
     let mut to = Exposition::default();
     fleets.collect(&mut to);
     let sample =
@@ -254,7 +254,7 @@ fn shared(issuer: &str, redis: SocketAddr) -> Json {
     })
 }
 
-fn active() -> Json {
+pub(super) fn active() -> Json {
     json!({"active": true, "sub": "alice", "client_id": "app", "scope": "orders:read"})
 }
 

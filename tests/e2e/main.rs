@@ -4,6 +4,7 @@
 mod admin;
 mod balancing;
 mod claim_headers;
+mod clusters;
 mod consumers;
 mod credential_names;
 mod credentials;

@@ -123,28 +123,35 @@ fn every_parameter_of_openid_connect_stands_there_with_another_value() {
 
 #[test]
 fn every_parameter_of_upstream_oauth_stands_there_with_another_value() {
-    // Those that are known, and honoured with their defaults alone.
-    const ONLY_DEFAULT: [&str; 3] = ["cluster_max_redirections", "cluster_nodes", "connection_is_proxied"];
     let tree = |name: &str| Value::from_yaml(&fs::read_to_string(fixture(name)).unwrap(), &Sink::new("k")).unwrap();
     let every = tree("every.yaml");
     let Kind::Array(plugins) = &every.get("plugins").unwrap().kind else { panic!("no list") };
-    let name = Kind::String("own-token".to_owned());
-    let is_it = |plugin: &&Value| plugin.get("instance_name").is_some_and(|value| value.kind == name);
-    let written = plugins.iter().find(is_it).unwrap().get("config").unwrap();
-    fn check(default: &Value, written: Option<&Value>, path: &str) {
+    // A cluster and sentinels exclude each other.
+    let config = |name: &str| {
+        let name = Kind::String(name.to_owned());
+        let is_it = |plugin: &&Value| plugin.get("instance_name").is_some_and(|value| value.kind == name);
+        plugins.iter().find(is_it).unwrap().get("config").unwrap()
+    };
+    fn check(default: &Value, written: &[&Value], path: &str) {
         let Kind::Object(entries) = &default.kind else {
-            let stands = written.is_some_and(|value| !value.is_json(&dump::to_json(default)));
+            let stands = written.iter().any(|value| !value.is_json(&dump::to_json(default)));
             return assert!(stands, "{path}");
         };
         for Entry { key, value, .. } in entries {
-            if key == "cloud_authentication" || ONLY_DEFAULT.contains(&key.as_str()) {
-                assert!(written.and_then(|record| record.get(key)).is_none(), "{path}.{key}");
+            let written: Vec<&Value> = written.iter().filter_map(|record| record.get(key)).collect();
+            // Those that are known, and honoured with their defaults alone.
+            if ["cloud_authentication", "connection_is_proxied"].contains(&key.as_str()) {
+                assert!(written.is_empty(), "{path}.{key}");
             } else {
-                check(value, written.and_then(|record| record.get(key)), &format!("{path}.{key}"));
+                check(value, &written, &format!("{path}.{key}"));
             }
         }
     }
-    check(&tree("../upstream_oauth/defaults.yaml"), Some(written), "config");
+    check(
+        &tree("../upstream_oauth/defaults.yaml"),
+        &[config("own-token"), config("own-token-by-certificate")],
+        "config",
+    );
 }
 
 #[test]

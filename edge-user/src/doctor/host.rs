@@ -6,7 +6,6 @@ use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
-use redis::Cmd;
 use tokio::runtime::Handle;
 
 use super::Report;
@@ -78,10 +77,8 @@ pub(super) fn days_left(area: &'static str, subject: &str, ends_ms: i64, report:
 /// The servers that plugins use.
 pub(super) async fn redis(env: &Env, report: &mut Report) {
     for client in env.plugins.redis().in_use() {
-        let mut ping = Cmd::new();
-        ping.arg("PING");
-        match client.query::<String>(ping).await {
-            Ok(_) => report.ok("redis", client.label(), "answers"),
+        match client.ping().await {
+            Ok(()) => report.ok("redis", client.label(), "answers"),
             Err(error) => {
                 let remedy = "the server, and the host, port, login and TLS of `redis`";
                 report.fail("redis", client.label(), super::chain(&error), remedy);

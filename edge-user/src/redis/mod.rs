@@ -1,31 +1,37 @@
-//! A client of Redis servers for any part that keeps something there: one multiplexed connection per `Settings`.
+//! A client of Redis servers for any part that keeps something there: one multiplexed connection per `Settings`, and of a
+//! cluster one for each master.
 //!
-//! All I/O runs on the control runtime. A `Client` keeps its own connection: a task opens it, notices its end and opens
-//! it anew. While a server is known to be down, queries fail at once and wait for nothing; one attempt a second finds
-//! out when it is back.
+//! All I/O runs on the control runtime. A `Client` keeps its own connections: a task opens each (`line`), notices its end
+//! and opens it anew; of a cluster another task keeps the table of who has which key (`cluster`). While a server is known
+//! to be down, queries fail at once and wait for nothing; one attempt a second finds out when it is back.
 
+mod cluster;
 mod dial;
+mod line;
+mod link;
 mod record;
 mod settings;
+mod slots;
+mod voice;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
+use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use self::cluster::Cluster;
+use self::line::{Line, Question};
+use self::settings::Server;
 pub use self::settings::Settings;
+use self::voice::Voice;
 use crate::metrics::{Exposition, Kind};
 
-/// Between two attempts to reach a server that is down.
+/// Between two attempts to reach a server that is down, and two readings of a cluster's table.
 const RETRY: Duration = Duration::from_secs(1);
-/// Between two warnings about one server.
-const WARN: Duration = Duration::from_secs(10);
 
 /// Why a query has no answer. Texts name the server, never what was sent.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,21 @@ pub enum Error {
     /// What the sentinels named does not take writes.
     #[error("the server is not the master")]
     NotMaster,
+    /// What a node of a cluster tells of it cannot be believed, or it tells of no slots.
+    #[error("the node tells no table of a cluster")]
+    Table,
+    /// More nodes than are kept apart.
+    #[error("the cluster names more than {} nodes", settings::MAX_NODES)]
+    Nodes,
+    /// The table has a gap.
+    #[error("no node of the cluster serves the key's slot")]
+    Unserved,
+    /// `cluster_max_redirections`
+    #[error("the nodes send the query from one to another")]
+    Redirections,
+    /// Of a cluster: one of its nodes.
+    #[error("the node {0}")]
+    Node(Box<str>, #[source] Box<Error>),
     /// The server refused the login or the query, or the connection broke.
     #[error("the server's answer: {0}")]
     Server(#[source] RedisError),
@@ -75,18 +96,7 @@ impl Clients {
         if let Some(client) = entry.upgrade() {
             return client;
         }
-        let client = Arc::new(Client {
-            label: settings.label(),
-            settings: settings.clone(),
-            control: self.control.clone(),
-            link: watch::Sender::new(Link::Idle),
-            suspect: Arc::new(Notify::new()),
-            born: Instant::now(),
-            warned_ms: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-        });
+        let client = Arc::new(Client::new(settings.clone(), self.control.clone()));
         *entry = Arc::downgrade(&client);
         client
     }
@@ -103,8 +113,8 @@ impl Clients {
             return;
         }
         // Two users of one database are one server to an operator.
-        clients.sort_by(|a, b| a.label.cmp(&b.label));
-        let servers: Vec<&[Arc<Client>]> = clients.chunk_by(|a, b| a.label == b.label).collect();
+        clients.sort_by(|a, b| a.label().cmp(b.label()));
+        let servers: Vec<&[Arc<Client>]> = clients.chunk_by(|a, b| a.label() == b.label()).collect();
         to.family("edge_redis_queries_total", Kind::Counter, "Queries to Redis, by server and what became of them.");
         for server in &servers {
             let sum = |number: fn(&Client) -> &AtomicU64| -> u64 {
@@ -115,185 +125,105 @@ impl Clients {
                 ("failed", sum(|client| &client.failed)),
                 ("skipped", sum(|client| &client.skipped)),
             ] {
-                to.sample(&[("server", &server[0].label), ("result", result)], count);
+                to.sample(&[("server", server[0].label()), ("result", result)], count);
             }
         }
-        to.family("edge_redis_up", Kind::Gauge, "1 unless the last attempt to reach the server failed.");
+        to.family(
+            "edge_redis_up",
+            Kind::Gauge,
+            "1 unless the last attempt to reach the server, or a node of the cluster, failed.",
+        );
         for server in &servers {
             let up = server.iter().all(|client| !client.is_down());
-            to.sample(&[("server", &server[0].label)], u8::from(up));
+            to.sample(&[("server", server[0].label())], u8::from(up));
         }
     }
 }
 
-/// The state of a client's connection.
-#[derive(Clone)]
-enum Link {
-    /// Nobody has asked yet.
-    Idle,
-    /// The first connection, or the next after one that served, is being made.
-    Opening,
-    Open(MultiplexedConnection),
-    /// The last attempt failed, or takes longer than somebody waits.
-    Down,
-}
-
-/// A client of one server; see the module text.
+/// A client of one server or cluster; see the module text.
 pub struct Client {
-    settings: Settings,
-    label: String,
+    settings: Arc<Settings>,
     control: Option<Handle>,
-    link: watch::Sender<Link>,
-    /// Woken by who found the open connection dead.
-    suspect: Arc<Notify>,
-    born: Instant,
-    /// When the last warning was written, in ms since `born`; 0 for never.
-    warned_ms: AtomicU64,
+    servers: Servers,
+    voice: Arc<Voice>,
     answered: AtomicU64,
     failed: AtomicU64,
     skipped: AtomicU64,
 }
 
-/// A task whose work nobody wants once its owner is gone.
-struct Wanted<T>(JoinHandle<T>);
-
-impl<T> Drop for Wanted<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+enum Servers {
+    One(Arc<Line>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Client {
-    /// The server and database, as logs name them.
+    fn new(settings: Settings, control: Option<Handle>) -> Self {
+        let (voice, settings) = (Arc::new(Voice::new(settings.label())), Arc::new(settings));
+        let servers = match &settings.server {
+            Server::One(place) => Servers::One(Arc::new(Line::to(settings.clone(), place.clone(), voice.clone()))),
+            Server::Cluster(nodes) => {
+                Servers::Cluster(Arc::new(Cluster::of(settings.clone(), nodes.clone(), voice.clone())))
+            }
+        };
+        let count = || AtomicU64::new(0);
+        Self { settings, control, servers, voice, answered: count(), failed: count(), skipped: count() }
+    }
+
+    /// The server and database, or the cluster, as logs name them.
     pub fn label(&self) -> &str {
-        &self.label
+        self.voice.label()
     }
 
-    /// Whether the server is known to be down: a query would fail at once.
+    /// Whether the server is known to be down: a query would fail at once. Of a cluster, some queries would.
     pub fn is_down(&self) -> bool {
-        self.control.is_none() || matches!(*self.link.borrow(), Link::Down)
+        self.control.is_none()
+            || match &self.servers {
+                Servers::One(line) => line.is_down(),
+                Servers::Cluster(cluster) => cluster.is_down(),
+            }
     }
 
-    /// Asks the server, on the control runtime and for at most `timeout`. May be called from any runtime with a timer.
-    pub async fn query<T: FromRedisValue>(self: &Arc<Self>, command: Cmd) -> Result<T, Error> {
-        self.query_within(self.settings.timeout, command).await
+    /// Asks the server that has this key, on the control runtime and for at most `timeout`. The command names the key
+    /// and, unless they are in its slot, no others. May be called from any runtime with a timer.
+    pub async fn query<T: FromRedisValue>(&self, key: &[u8], command: Cmd) -> Result<T, Error> {
+        self.query_within(self.settings.timeout, key, command).await
     }
 
     /// As `query`, but for at most `limit` where that is shorter.
-    pub async fn query_within<T: FromRedisValue>(self: &Arc<Self>, limit: Duration, command: Cmd) -> Result<T, Error> {
-        let Some(control) = self.control.as_ref().filter(|_| !self.is_down()) else {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::Down);
+    pub async fn query_within<T: FromRedisValue>(&self, limit: Duration, key: &[u8], command: Cmd) -> Result<T, Error> {
+        let deadline = Instant::now() + limit.min(self.settings.timeout);
+        let answer = match (&self.control, &self.servers) {
+            (None, _) => Err(Error::Down),
+            (Some(control), Servers::One(line)) => {
+                line.ask(control, Question::Plain(Arc::new(command)), deadline).await
+            }
+            (Some(control), Servers::Cluster(cluster)) => cluster.ask(control, key, command, deadline).await,
         };
-        let client = self.clone();
-        let mut task = Wanted(control.spawn(async move {
-            let mut connection = client.connection().await?;
-            connection.send_packed_command(&command).await.map_err(Error::Server)
-        }));
-        let answer = match tokio::time::timeout(limit.min(self.settings.timeout), &mut task.0).await {
-            Ok(Ok(Ok(value))) => value.extract_error().and_then(|value| Ok(T::from_redis_value(value)?)),
-            Ok(Ok(Err(error))) => return Err(self.fault(error)),
-            Ok(Err(_)) => return Err(self.fault(Error::Ended)),
-            Err(_) => {
-                // A server that holds its tongue holds up every query of this connection, the one being made as well.
-                self.suspect.notify_waiters();
-                self.give_up_opening();
-                return Err(self.fault(Error::Timeout));
+        let answer = answer.and_then(|value| T::from_redis_value(value).map_err(|error| Error::Server(error.into())));
+        self.count(&answer);
+        answer
+    }
+
+    /// Whether the server answers, or every master of the cluster.
+    pub async fn ping(&self) -> Result<(), Error> {
+        match (&self.control, &self.servers) {
+            (Some(control), Servers::Cluster(cluster)) => cluster.ping(control).await,
+            _ => self.query::<String>(&[], redis::cmd("PING")).await.map(drop),
+        }
+    }
+
+    fn count<T>(&self, answer: &Result<T, Error>) {
+        let number = match answer {
+            Ok(_) => &self.answered,
+            // Whoever keeps the connection has said already why it is down.
+            Err(Error::Down) => &self.skipped,
+            Err(error) => {
+                if !matches!(error, Error::Ended) {
+                    self.voice.warn(None, error);
+                }
+                &self.failed
             }
         };
-        let answer = answer.map_err(|error| {
-            // After a failover the old master serves on as a replica: the sentinels know better.
-            if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
-                self.suspect.notify_waiters();
-            }
-            self.fault(Error::Server(error))
-        })?;
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        Ok(answer)
+        number.fetch_add(1, Ordering::Relaxed);
     }
-
-    /// Has nobody else wait for a connection that is long in coming; once it is there, it serves.
-    fn give_up_opening(&self) {
-        self.link.send_if_modified(|link| {
-            let opening = matches!(link, Link::Opening);
-            if opening {
-                *link = Link::Down;
-            }
-            opening
-        });
-    }
-
-    fn fault(&self, error: Error) -> Error {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        // Whoever keeps the connection has said already why it is down.
-        if !matches!(error, Error::Down | Error::Ended) {
-            self.warn(&error);
-        }
-        error
-    }
-
-    fn warn(&self, error: &Error) {
-        let now = self.born.elapsed().as_millis() as u64 + 1;
-        let last = self.warned_ms.load(Ordering::Relaxed);
-        let due = last == 0 || now - last.min(now) >= WARN.as_millis() as u64;
-        let exchange = || self.warned_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if due && exchange() {
-            let error: &dyn std::error::Error = error;
-            tracing::warn!(server = self.label, error, "redis does not serve");
-        }
-    }
-
-    /// The open connection, waiting while it is being made.
-    async fn connection(self: &Arc<Self>) -> Result<MultiplexedConnection, Error> {
-        let mut links = self.link.subscribe();
-        let first = self.link.send_if_modified(|link| {
-            let idle = matches!(link, Link::Idle);
-            if idle {
-                *link = Link::Opening;
-            }
-            idle
-        });
-        if first {
-            tokio::spawn(keep(Arc::downgrade(self)));
-        }
-        match &*links.wait_for(|link| matches!(link, Link::Open(_) | Link::Down)).await.map_err(|_| Error::Ended)? {
-            Link::Open(connection) => Ok(connection.clone()),
-            _ => Err(Error::Down),
-        }
-    }
-}
-
-/// Keeps a client's connection open until the client is gone.
-async fn keep(weak: Weak<Client>) {
-    while let Some(pause) = once(&weak).await {
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// One connection from its first byte to its last; how long to wait for the next, or nothing once the client is gone.
-async fn once(weak: &Weak<Client>) -> Option<Duration> {
-    let client = weak.upgrade()?;
-    let (connection, driver) = match dial::connect(&client.settings).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            client.link.send_replace(Link::Down);
-            client.warn(&error);
-            return Some(RETRY);
-        }
-    };
-    if matches!(client.link.send_replace(Link::Open(connection)), Link::Down) {
-        tracing::info!(server = client.label, "redis serves again");
-    }
-    let (suspect, began) = (client.suspect.clone(), Instant::now());
-    // The driver ends with the last handle on the connection, which is the client's own.
-    drop(client);
-    let closed = tokio::select! {
-        () = driver => true,
-        () = suspect.notified() => false,
-    };
-    let client = weak.upgrade()?;
-    // An idle connection that the server closed says nothing about the next; one that never served does.
-    let lasted = closed && began.elapsed() > RETRY;
-    client.link.send_replace(if lasted { Link::Opening } else { Link::Down });
-    Some(if lasted { Duration::ZERO } else { RETRY })
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::settings::{Address, Login, NAMELESS, Sentinels, Server, Settings, Tls, refuse_cloud};
+use super::settings::{
+    Address, Login, MAX_NODES, NAMELESS, Nodes, Place, Sentinels, Server, Settings, Tls, refuse_cloud,
+};
 use crate::config::reader::Reader;
 
 /// Kong's own defaults.
@@ -14,6 +16,7 @@ const HOST: &str = "127.0.0.1";
 const PORT: i64 = 6379;
 const TIMEOUT_MS: i64 = 2000;
 const POOL: i64 = 256;
+const MAX_REDIRECTIONS: i64 = 5;
 /// More sentinels than any set has.
 const MAX_SENTINELS: usize = 32;
 
@@ -28,7 +31,7 @@ enum Role {
 impl Settings {
     /// Reads the whole record; nothing where it leads to no server.
     pub fn read(mut record: Reader<'_>) -> Option<Self> {
-        let address = address(&mut record);
+        let address = address(&mut record, "host");
         let mut timeout = |key| record.integer(key, 1..=2_147_483_646).unwrap_or(TIMEOUT_MS) as u64;
         let connect_timeout = Duration::from_millis(timeout("connect_timeout"));
         // Sending and receiving are one step here, which neither of them alone may end too early.
@@ -42,24 +45,31 @@ impl Settings {
             record.warn("ssl_verify", "the server's certificate is not verified");
         }
         let sentinels = sentinels(&mut record);
-        cluster(&mut record);
+        let cluster = cluster(&mut record);
         pool(&mut record);
         refuse_cloud(&mut record);
         record.unsupported("connection_is_proxied", json!(false));
+        if cluster.is_some() && sentinels.is_some() {
+            record.problem("cluster_nodes", "a cluster beside sentinels", "one of the two");
+        }
+        if cluster.is_some() && database != 0 {
+            record.problem("database", database.to_string(), "0, the only one of a cluster");
+        }
         record.finish();
-        let server = match sentinels {
-            Some(sentinels) => Server::Master(sentinels),
-            None => Server::At(address?),
+        let server = match (cluster, sentinels) {
+            (Some(nodes), _) => Server::Cluster(nodes),
+            (None, Some(sentinels)) => Server::One(Place::Master(sentinels)),
+            (None, None) => Server::One(Place::At(address?)),
         };
         let tls = ssl.then(|| Tls::new(verify, server_name));
         Some(Self { server, connect_timeout, timeout, login, database, tls })
     }
 }
 
-fn address(reader: &mut Reader<'_>) -> Option<Address> {
-    let (host, port) = (reader.string("host"), reader.integer("port", 0..=65_535));
+fn address(reader: &mut Reader<'_>, name: &'static str) -> Option<Address> {
+    let (host, port) = (reader.string(name), reader.integer("port", 0..=65_535));
     // A value that is there and wrong is no default.
-    let host = if reader.has("host") { host? } else { HOST };
+    let host = if reader.has(name) { host? } else { HOST };
     let port = if reader.has("port") { port? } else { PORT };
     Some(Address { host: host.into(), port: port as u16 })
 }
@@ -74,14 +84,7 @@ fn login(record: &mut Reader<'_>, username: &'static str, password: &'static str
 
 fn sentinels(record: &mut Reader<'_>) -> Option<Sentinels> {
     let master = record.string("sentinel_master");
-    let given = record.objects("sentinel_nodes");
-    let count = given.len();
-    let read = |mut node: Reader<'_>| {
-        let address = address(&mut node);
-        node.finish();
-        address
-    };
-    let nodes: Vec<_> = given.into_iter().filter_map(read).collect();
+    let (nodes, count) = nodes(record, "sentinel_nodes", "host");
     let login = login(record, "sentinel_username", "sentinel_password");
     let roles = [("any", Role::Any), ("master", Role::Master), ("slave", Role::Slave)];
     let role = record.word("sentinel_role", &roles).unwrap_or(Role::Master);
@@ -102,19 +105,40 @@ fn sentinels(record: &mut Reader<'_>) -> Option<Sentinels> {
             record.problem("sentinel_nodes", format!("{count} sentinels"), format!("at most {MAX_SENTINELS}"));
             None
         }
-        (Some(master), count) => {
-            (nodes.len() == count).then(|| Sentinels { master: master.into(), nodes: nodes.into(), login })
-        }
+        (Some(master), _) => Some(Sentinels { master: master.into(), nodes: nodes?, login }),
     }
 }
 
+/// The nodes, unless one of them is wrong, and how many stand there.
+fn nodes(record: &mut Reader<'_>, key: &'static str, name: &'static str) -> (Option<Box<[Address]>>, usize) {
+    let given = record.objects(key);
+    let count = given.len();
+    let read = |mut node: Reader<'_>| {
+        let address = address(&mut node, name);
+        node.finish();
+        address
+    };
+    let nodes: Vec<_> = given.into_iter().filter_map(read).collect();
+    ((nodes.len() == count).then(|| nodes.into()), count)
+}
+
 /// Several servers that share the keys among them.
-fn cluster(record: &mut Reader<'_>) {
-    if !record.objects("cluster_nodes").is_empty() {
-        let expected = "`host` and `port` of one server, or sentinels: clusters are not supported yet";
-        record.problem("cluster_nodes", "the nodes of a cluster", expected);
+fn cluster(record: &mut Reader<'_>) -> Option<Nodes> {
+    let (nodes, count) = nodes(record, "cluster_nodes", "ip");
+    let redirections = record.integer("cluster_max_redirections", 0..=i64::from(i32::MAX)).unwrap_or(MAX_REDIRECTIONS);
+    match count {
+        0 => {
+            if redirections != MAX_REDIRECTIONS {
+                record.warn("cluster_max_redirections", "no effect without `cluster_nodes`");
+            }
+            None
+        }
+        1..=MAX_NODES => Some(Nodes { nodes: nodes?, max_redirections: redirections as u32 }),
+        _ => {
+            record.problem("cluster_nodes", format!("{count} nodes"), format!("at most {MAX_NODES}"));
+            None
+        }
     }
-    record.unsupported("cluster_max_redirections", json!(5));
 }
 
 /// One connection carries all queries of a server, so there is no pool to size.
@@ -125,7 +149,7 @@ fn pool(record: &mut Reader<'_>) {
         [("keepalive_pool_size", size.is_some_and(|size| size != POOL)), ("keepalive_backlog", backlog.is_some())]
     {
         if given {
-            record.warn(key, "no effect: one connection carries all queries");
+            record.warn(key, "no effect: one connection carries all queries of a server");
         }
     }
 }
@@ -187,10 +211,33 @@ mod tests {
         assert_eq!(problems, [""; 0]);
         let settings = settings.expect("settings");
         assert_eq!(settings.label(), "sentinel:m/2");
-        let Server::Master(sentinels) = &settings.server else { panic!("no sentinels") };
+        let Server::One(Place::Master(sentinels)) = &settings.server else { panic!("no sentinels") };
         let nodes: Vec<_> = sentinels.nodes.iter().map(|node| (&*node.host, node.port)).collect();
         assert_eq!(nodes, [("a", 1), ("127.0.0.1", 6379)]);
         assert!(sentinels.login == Login::new(Some("u"), Some("p")));
+    }
+
+    #[test]
+    fn a_cluster_stands_in_for_a_host() {
+        let (settings, problems, warnings) = read(
+            "{host: unused.example, cluster_nodes: [{ip: ::1, port: 7000}, {}, {ip: r.example}], \
+             cluster_max_redirections: 2, username: u, password: p, database: 0}",
+        );
+        assert_eq!((problems.len(), warnings.len()), (0, 0), "{problems:?} {warnings:?}");
+        let settings = settings.expect("settings");
+        assert_eq!(settings.label(), "cluster:::1:7000/0");
+        let Server::Cluster(cluster) = &settings.server else { panic!("no cluster") };
+        let nodes: Vec<_> = cluster.nodes.iter().map(|node| (&*node.host, node.port)).collect();
+        assert_eq!(
+            (nodes, cluster.max_redirections),
+            (vec![("::1", 7000), ("127.0.0.1", 6379), ("r.example", 6379)], 2)
+        );
+        assert!(settings.login == Login::new(Some("u"), Some("p")));
+
+        let many = |count: usize| format!("{{cluster_nodes: [{}]}}", vec!["{}"; count].join(", "));
+        assert_eq!(read(&many(MAX_NODES)).1, [""; 0]);
+        let (_, problems, _) = read(&many(MAX_NODES + 1));
+        assert!(problems.concat().contains("cluster_nodes: found 1001 nodes, expected at most 1000"), "{problems:?}");
     }
 
     #[test]
@@ -203,8 +250,22 @@ mod tests {
             ("{keepalive_pool_size: 30}", None, Some("no effect: one connection")),
             ("{keepalive_backlog: 0}", None, Some("no effect: one connection")),
             ("{cluster_nodes: []}", None, None),
-            ("{cluster_nodes: [{ip: 10.0.0.1, port: 6379}]}", Some("clusters are not supported yet"), None),
-            ("{cluster_max_redirections: 3}", Some("redis.cluster_max_redirections: found 3"), None),
+            ("{cluster_max_redirections: 5}", None, None),
+            (
+                "{cluster_max_redirections: 3}",
+                None,
+                Some("cluster_max_redirections: no effect without `cluster_nodes`"),
+            ),
+            ("{cluster_nodes: [{}], cluster_max_redirections: 0}", None, None),
+            ("{cluster_nodes: [{}], cluster_max_redirections: -1}", Some("cluster_max_redirections: found -1"), None),
+            ("{cluster_nodes: [{ip: ''}]}", Some("redis.cluster_nodes[0].ip"), None),
+            ("{cluster_nodes: [{host: a}]}", Some("cluster_nodes[0].host: found an unknown field"), None),
+            ("{cluster_nodes: [{}], database: 3}", Some("redis.database: found 3, expected 0, the only one"), None),
+            (
+                "{cluster_nodes: [{}], sentinel_master: m, sentinel_nodes: [{}]}",
+                Some("redis.cluster_nodes: found a cluster beside sentinels, expected one of the two"),
+                None,
+            ),
             ("{connection_is_proxied: true}", Some("redis.connection_is_proxied: found true"), None),
             ("{cloud_authentication: {auth_provider: gcp}}", Some("not supported"), None),
             ("{sentinel_master: m}", Some("redis.sentinel_nodes: found none"), None),

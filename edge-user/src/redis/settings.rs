@@ -1,5 +1,6 @@
 //! Where a server is and how it is spoken to; Kong's small `redis` record of `rate-limiting`. The large one is `record`'s.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::config::reader::Reader;
@@ -19,9 +20,19 @@ pub struct Settings {
     pub(super) tls: Option<Tls>,
 }
 
-/// Which server it is.
+/// More nodes than any cluster should have; none asks more of them.
+pub(super) const MAX_NODES: usize = 1000;
+
+/// One server, or many that share the keys among them.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Server {
+    One(Place),
+    Cluster(Nodes),
+}
+
+/// Which server it is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Place {
     /// This one.
     At(Address),
     /// Whichever the sentinels name.
@@ -29,10 +40,25 @@ pub(super) enum Server {
 }
 
 /// `host` and `port`
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Address {
     pub(super) host: Box<str>,
     pub(super) port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// `cluster_*`
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Nodes {
+    /// Some of the cluster's nodes, which know the others; at least one.
+    pub(super) nodes: Box<[Address]>,
+    /// How often one query may be sent on.
+    pub(super) max_redirections: u32,
 }
 
 /// `sentinel_*`
@@ -122,7 +148,7 @@ impl Settings {
         fields.finish();
         let timeout = Duration::from_millis(timeout.unwrap_or(2000) as u64);
         Some(Self {
-            server: Server::At(Address { host: host?.into(), port: port.unwrap_or(6379) as u16 }),
+            server: Server::One(Place::At(Address { host: host?.into(), port: port.unwrap_or(6379) as u16 })),
             connect_timeout: timeout,
             timeout,
             login,
@@ -134,8 +160,9 @@ impl Settings {
     /// The server and database as logs and metrics name them: no name of a user, no password.
     pub(super) fn label(&self) -> String {
         match &self.server {
-            Server::At(Address { host, port }) => format!("{host}:{port}/{}", self.database),
-            Server::Master(sentinels) => format!("sentinel:{}/{}", sentinels.master, self.database),
+            Server::One(Place::At(address)) => format!("{address}/{}", self.database),
+            Server::One(Place::Master(sentinels)) => format!("sentinel:{}/{}", sentinels.master, self.database),
+            Server::Cluster(Nodes { nodes, .. }) => format!("cluster:{}/{}", nodes[0], self.database),
         }
     }
 }

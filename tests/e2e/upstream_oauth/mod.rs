@@ -3,6 +3,7 @@
 
 mod cache;
 mod certified;
+mod cluster;
 mod fleet;
 mod outages;
 mod places;

@@ -5,6 +5,7 @@ pub mod grpc;
 pub mod jose;
 mod oidc_provider;
 pub mod redis;
+pub mod redis_cluster;
 pub mod websocket;
 
 use std::io::Write;

@@ -44,7 +44,9 @@ pub(super) async fn add(client: &Arc<Client>, additions: &[Addition]) -> Result<
     for addition in additions {
         command.arg(addition.count).arg(addition.ttl_secs);
     }
-    client.query(command).await
+    // One server has all the keys: this plugin's record knows no clusters.
+    let key = additions.first().map_or(&[][..], |addition| &*addition.key);
+    client.query(key, command).await
 }
 
 /// A counter with something to send.

@@ -74,7 +74,10 @@ fn what_is_wrong_is_said_by_name_and_without_secrets() {
         (with("cache: {strategy: serverless}"), "one of: memory, redis"),
         (with("cache: {eagerly_expire: -1}"), "c.cache.eagerly_expire"),
         (with("cache: {memory: {size: 1}}"), "c.cache.memory.size: found an unknown field"),
-        (with("cache: {strategy: redis, redis: {cluster_nodes: [{ip: 10.0.0.1}]}}"), "clusters are not supported yet"),
+        (
+            with("cache: {strategy: redis, redis: {cluster_nodes: [{}], database: 1}}"),
+            "c.cache.redis.database: found 1",
+        ),
         (with("cache: {strategy: redis, redis: {cloud_authentication: {auth_provider: aws}}}"), "not supported"),
         (with("behavior: {upstream_access_token_header_name: Host}"), "the edge writes this header itself"),
         (
@@ -98,8 +101,9 @@ fn what_is_wrong_is_said_by_name_and_without_secrets() {
 
 #[test]
 fn redis_is_used_under_the_nodes_key_and_looked_at_only_then() {
-    let redis =
-        |strategy: &str| format!("{{{OAUTH}, cache: {{strategy: {strategy}, redis: {{cluster_nodes: [{{}}]}}}}}}");
+    let redis = |strategy: &str| {
+        format!("{{{OAUTH}, cache: {{strategy: {strategy}, redis: {{connection_is_proxied: true}}}}}}")
+    };
     assert_eq!(read(&redis("memory")).1, [""; 0]);
     assert_eq!(read(&redis("redis")).1.len(), 1);
     let shared = format!("{{{OAUTH}, cache: {{strategy: redis}}}}");
