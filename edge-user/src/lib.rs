@@ -24,6 +24,7 @@ pub mod oauth;
 pub mod penalty;
 pub mod plugin;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod redis;
 pub mod rejection;

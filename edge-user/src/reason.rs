@@ -110,6 +110,10 @@ reasons! {
     RateLimitUnavailable = "rate_limit_unavailable", "rate-limiting cannot reach its store, and fault_tolerant is false";
     UpstreamTokenFailed = "upstream_token_failed", "upstream-oauth got no token to send upstream";
     ClientGone = "client_gone", "the client closed the connection";
+    ProxyProtocolMissing = "proxy_protocol_missing", "the connection does not begin with a PROXY header that the listener takes";
+    ProxyProtocolMalformed = "proxy_protocol_malformed", "the connection's PROXY header is malformed";
+    ProxyProtocolUntrusted = "proxy_protocol_untrusted", "the peer is none of proxy.trusted_ips, and the listener takes PROXY headers";
+    ProxyProtocolTimeout = "proxy_protocol_timeout", "the connection's PROXY header did not arrive in time";
     StreamRouteNotFound = "stream_route_not_found", "no route wants the connection";
     TlsRequired = "tls_required", "the listener takes TLS alone";
     ClientHelloTimeout = "client_hello_timeout", "the client's first bytes did not arrive in time";

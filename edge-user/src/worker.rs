@@ -292,6 +292,7 @@ impl Worker {
             request_id: context.request_id.as_str(),
             client: SocketAddr::new(context.client, context.connection.peer.port()),
             listener: &context.connection.listener.label,
+            via: context.connection.via,
             local: context.connection.virtual_address(),
             version: (!request.method().is_empty()).then(|| request.version()),
             tls: context.connection.tls_version,

@@ -37,6 +37,7 @@ mod plugins_redis;
 mod possession;
 mod privileges;
 mod prometheus;
+mod proxy_protocol;
 mod reload;
 mod responses;
 mod routing;

@@ -150,6 +150,7 @@ replay!(
     settings,
     rewrite,
     websocket,
+    proxy_protocol,
     arguments,
     transform,
     private_jwks

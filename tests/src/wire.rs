@@ -258,7 +258,18 @@ impl Client {
 
     /// A TLS connection; the handshake runs with the first bytes.
     pub fn tls(address: SocketAddr, name: &str, config: Arc<rustls::ClientConfig>) -> Result<Self> {
-        let socket = open(address);
+        Self::tls_after(address, "", name, config)
+    }
+
+    /// The same after some bytes in clear text.
+    pub fn tls_after(
+        address: SocketAddr,
+        first: impl AsRef<[u8]>,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> Result<Self> {
+        let mut socket = open(address);
+        socket.write_all(first.as_ref())?;
         let name = ServerName::try_from(name.to_owned())?;
         let mut session = rustls::ClientConnection::new(config, name)?;
         let mut stream = socket.try_clone()?;

@@ -162,6 +162,7 @@ impl Sockets {
                 port: address.port(),
                 tls: listener.tls,
                 has_vips: listener.has_vips(),
+                proxy_protocol: listener.proxy_protocol,
                 rejects: (listener.kernel_reject != KernelReject::Off)
                     .then_some(Rejects { listener: index as u32, keeps: listener.kernel_reject == KernelReject::Kept }),
             });

@@ -23,6 +23,7 @@ use crate::proxy::connection::{Connection, ListenerInfo};
 use crate::proxy::headers;
 use crate::proxy::owned::OwnedNames;
 use crate::proxy::target::{self, Target};
+use crate::proxy_protocol::Versions;
 use crate::tls::ClientCertificate;
 use crate::token::Now;
 use crate::token::cache::LocalCache;
@@ -128,8 +129,15 @@ impl Shown {
     pub(super) fn connection(&self, https: bool) -> Connection {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let port = if https { 443 } else { 80 };
-        let listener =
-            ListenerInfo { label: "explain".into(), address: local, port, tls: https, has_vips: false, rejects: None };
+        let listener = ListenerInfo {
+            label: "explain".into(),
+            address: local,
+            port,
+            tls: https,
+            has_vips: false,
+            proxy_protocol: Versions::Off,
+            rejects: None,
+        };
         let mut connection = Connection::new((local, 0).into(), (local, port).into(), false, Arc::new(listener), None);
         connection.client_certificate = self.certificate.clone();
         connection

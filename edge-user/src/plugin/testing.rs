@@ -87,6 +87,7 @@ impl Scene {
             port: 8000,
             tls: false,
             has_vips: false,
+            proxy_protocol: crate::proxy_protocol::Versions::Off,
             rejects: None,
         };
         Self {

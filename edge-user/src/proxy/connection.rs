@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::TcpStream;
 
+use crate::proxy_protocol::{Preface, Versions};
 use crate::tls::ClientCertificate;
 
 /// The serial number of the next connection of the process.
@@ -25,6 +26,8 @@ pub struct ListenerInfo {
     pub tls: bool,
     /// Whether virtual addresses lead here.
     pub has_vips: bool,
+    /// Which PROXY headers its connections begin with.
+    pub proxy_protocol: Versions,
     /// Where the kernel refuses bad tokens for it.
     pub rejects: Option<Rejects>,
 }
@@ -50,8 +53,10 @@ impl ListenerInfo {
 
 /// One client connection.
 pub struct Connection {
-    /// The peer.
+    /// The peer, or the client that its PROXY header names.
     pub peer: SocketAddr,
+    /// The peer, where its PROXY header names the client.
+    pub via: Option<SocketAddr>,
     /// The peer's address as text: `X-Forwarded-For`, `X-Real-IP`.
     pub peer_text: Box<str>,
     /// The address it was accepted at.
@@ -70,7 +75,7 @@ pub struct Connection {
     pub listener: Arc<ListenerInfo>,
     /// The port it was accepted at.
     pub port: u16,
-    /// Whether it is encrypted.
+    /// Whether it is encrypted, here or, by its PROXY header, up to the peer.
     pub tls: bool,
     /// The TLS version, for the access log.
     pub tls_version: Option<&'static str>,
@@ -93,6 +98,7 @@ impl Connection {
         let (port, tls) = (local.port(), listener.tls);
         Self {
             peer,
+            via: None,
             peer_text: peer.ip().to_string().into(),
             local: local.ip().to_canonical(),
             serial: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -109,9 +115,18 @@ impl Connection {
         }
     }
 
-    /// The address and port it was accepted at, where these may be virtual ones.
+    /// What a PROXY header says goes before what the sockets say.
+    pub fn told(mut self, via: SocketAddr, preface: Preface) -> Self {
+        self.via = Some(SocketAddr::new(via.ip().to_canonical(), via.port()));
+        self.tls |= preface.tls.is_some();
+        self.tls_version = self.tls_version.or(preface.tls);
+        self.sni = self.sni.or(preface.authority);
+        self
+    }
+
+    /// The address and port it was accepted at, where these may not be the listener's.
     pub fn virtual_address(&self) -> Option<SocketAddr> {
-        self.listener.has_vips.then(|| SocketAddr::new(self.local, self.port))
+        (self.listener.has_vips || self.via.is_some()).then(|| SocketAddr::new(self.local, self.port))
     }
 
     /// The peer's address.

@@ -146,8 +146,13 @@ impl<'a> Context<'a> {
         total.saturating_sub(self.upstream.unwrap_or_default() + self.notes.waited.unwrap_or_default())
     }
 
-    /// Whether the client is the peer itself, and not whom a trusted proxy names.
+    /// Whether the client's packets come from its own address, and not from a trusted proxy's.
     pub fn is_direct(&self) -> bool {
+        self.owns_connection() && self.connection.via.is_none()
+    }
+
+    /// Whether the connection is this client's alone, be it that a load balancer passes its bytes on.
+    pub fn owns_connection(&self) -> bool {
         self.client == self.connection.ip()
     }
 

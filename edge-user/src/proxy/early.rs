@@ -14,7 +14,10 @@ pub(super) fn penalized<'a>(context: &Context<'_>) -> Local<'a> {
     let penalties = &context.worker.penalties;
     let sentence = penalties.of(penalties.source(context.client));
     let left = sentence.map_or(0, |sentence| sentence.until.saturating_duration_since(context.started).as_secs());
-    Local::new(429, Reason::SourcePenalized, "Too many invalid tokens").field(Known::RetryAfter, (left + 1).to_string())
+    let answer = Local::new(429, Reason::SourcePenalized, "Too many invalid tokens");
+    let answer = answer.field(Known::RetryAfter, (left + 1).to_string());
+    // Others share the connection of a proxy that names its clients request by request.
+    if context.owns_connection() { answer.close() } else { answer }
 }
 
 /// The listener and the token, where the kernel is to refuse it from here on.

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::arrival::{self, arrive};
 use super::connection::{Connection, ListenerInfo};
 use super::context::Context as Request;
 use super::respond::{self, Body, Local};
@@ -181,12 +182,23 @@ fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<Liste
     });
 }
 
-async fn serve(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: Arc<ListenerInfo>, tls: Option<TlsRules>) {
-    let trusted = worker.settings.is_trusted(peer.ip());
+async fn serve(
+    worker: &Rc<Worker>,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    info: Arc<ListenerInfo>,
+    tls: Option<TlsRules>,
+) {
     // It fails for a client that has gone already.
     let Ok(local) = info.local(&tcp) else { return };
+    let arrival = match arrive(worker, &mut tcp, peer, local, info.proxy_protocol).await {
+        Ok(arrival) => arrival,
+        Err(None) => return,
+        Err(Some(reason)) => return arrival::refuse(worker, peer, local, info, reason),
+    };
+    let peer = arrival.client;
     let Some(tls) = tls else {
-        let connection = Rc::new(Connection::new(peer, local, trusted, info, None));
+        let connection = Rc::new(arrival.connection(worker, info, None, None));
         return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
     };
     let accepted = TlsAcceptor::from(tls.config).accept(tcp);
@@ -217,8 +229,7 @@ async fn serve(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: Arc<
     worker.metrics.handshakes.add(1);
     let version = crate::tls::version(session);
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let mut connection = Connection::new(peer, local, trusted, info, Some(version));
-    connection.sni = session.server_name().map(Into::into);
+    let mut connection = arrival.connection(worker, info, Some(version), session.server_name());
     connection.client_certificate = client_certificate;
     let connection = Rc::new(connection);
     let io = Io::new(Stream::TlsServer(Box::new(stream)));
@@ -237,7 +248,7 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
         let meta = match conn.read_head(&mut heads.request, &worker.closes_idle).await {
             Ok(Some(meta)) => meta,
             Ok(None) => return conn.close(&worker.clock, false).await,
-            Err(HeadFault::Http2) if !connection.tls => {
+            Err(HeadFault::Http2) if !connection.listener.tls => {
                 let (io, input, _) = conn.into_parts();
                 return serve_h2(worker, connection, io, input).await;
             }

@@ -2,6 +2,7 @@
 
 pub mod affinity;
 mod again;
+pub(crate) mod arrival;
 mod body;
 pub mod connection;
 pub mod context;
@@ -139,10 +140,10 @@ fn route<'a>(
     let trusted = context.connection.trusted;
     if trusted {
         context.client = headers::client_address(head, context.client, |address| settings.is_trusted(address));
-        // Its own connection is refused where it is accepted; this one is the proxy's, and others' too.
-        if !context.is_direct() && context.worker.penalties.refuses_request(context.client) {
-            return Err(early::penalized(context));
-        }
+    }
+    // A client's own connection is refused where it is accepted.
+    if !context.is_direct() && context.worker.penalties.refuses_request(context.client) {
+        return Err(early::penalized(context));
     }
     let mut target = target::resolve(head, &mut context.host, context.connection.port)?;
     if matches!(framing, Framing::Length(length) if settings.limits.body_bytes > 0 && length > settings.limits.body_bytes)

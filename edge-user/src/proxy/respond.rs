@@ -155,7 +155,7 @@ pub fn local<D: Downstream>(
     response.set_known(Known::Server, b"edge");
     response.set_known(Known::XKongRequestId, context.request_id.as_bytes());
     let declared = Framing::Length(text.len() as u64);
-    if answer.status == 401 && context.is_direct() && context.worker.penalties.ends_connection(context.client) {
+    if answer.status == 401 && context.owns_connection() && context.worker.penalties.ends_connection(context.client) {
         context.connection.ends.set(true);
     }
     let close = answer.close || context.connection.ends.get() || context.worker.draining.get();

@@ -94,6 +94,7 @@ impl Tunnel {
             request_id: self.request_id.as_str(),
             client: SocketAddr::new(self.client, connection.peer.port()),
             listener: &connection.listener.label,
+            via: connection.via,
             local: connection.virtual_address(),
             version: Some(request.version()),
             tls: connection.tls_version,

@@ -25,6 +25,7 @@ pub(crate) use read::read;
 pub use secrets::Secrets;
 
 use crate::config::problem::Problems;
+use crate::proxy_protocol::Versions;
 
 /// Everything `edge.toml` says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,6 +94,9 @@ pub struct Listener {
     /// `kernel_reject`: `off` (default), `first` or `kept`, in clear text alone: bad tokens that come again are refused in
     /// the kernel, where they stand in the first request of a connection, or in later ones as well.
     pub kernel_reject: KernelReject,
+    /// `proxy_protocol`: `off` (default), `v1`, `v2` or `any`: each connection, of `proxy.trusted_ips` alone, begins with a
+    /// header that names the client.
+    pub proxy_protocol: Versions,
     /// `vips`: virtual addresses, which reach this listener too: any address of these ranges, at `ports`. Default: none.
     pub vips: Vec<Cidr>,
     /// `ports`: of `vips`. Default: the listener's own.

@@ -20,6 +20,7 @@ use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value, quote_text};
 use crate::http::head::is_field_name;
+use crate::proxy_protocol::Versions;
 
 const LEVELS: [(&str, Level); 9] = [
     ("debug", Level::Debug),
@@ -131,6 +132,14 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
     if kernel.rejects && !is_off && kernel.interfaces.is_empty() {
         reader.problem("listeners", "`kernel_reject` without an interface", "the interfaces in `kernel.interfaces`");
     }
+    if settings.proxy.trusted_ips.is_empty() && settings.listeners.iter().any(|one| one.proxy_protocol != Versions::Off)
+    {
+        reader.problem(
+            "listeners",
+            "`proxy_protocol` without a peer that may speak it",
+            "peers in `proxy.trusted_ips`",
+        );
+    }
     if kernel.has_vips && is_off {
         reader.problem("listeners", "`vips` without kernel programs", "another `kernel.mode` than \"off\"");
     }
@@ -202,6 +211,14 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
             );
         }
         let kernel_reject = kernel_reject(&mut section, mode, tls);
+        let proxy_protocol = section.word("proxy_protocol", &Versions::WORDS).unwrap_or_default();
+        if proxy_protocol != Versions::Off && kernel_reject != KernelReject::Off {
+            section.problem(
+                "kernel_reject",
+                "it beside `proxy_protocol`",
+                "one of them: the kernel reads no PROXY header",
+            );
+        }
         let line = section.line();
         section.finish();
         listeners.extend(address.map(|address| Listener {
@@ -213,6 +230,7 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
             client_certificate,
             client_ca,
             kernel_reject,
+            proxy_protocol,
             vips,
             ports,
         }));

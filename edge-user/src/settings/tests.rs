@@ -36,6 +36,7 @@ fn every_value_has_its_default() {
             client_certificate: ClientCertificates::Off,
             client_ca: None,
             kernel_reject: KernelReject::Off,
+            proxy_protocol: Versions::Off,
             vips: vec![],
             ports: vec![],
         }]
@@ -193,6 +194,7 @@ secret_file = "secret"
             client_certificate: ClientCertificates::Require,
             client_ca: Some(dir.path().join("clients.pem")),
             kernel_reject: KernelReject::Off,
+            proxy_protocol: Versions::Off,
             vips: vec![Cidr::parse("203.0.113.0/24").unwrap(), Cidr::parse("2001:db8::/32").unwrap()],
             ports: vec![PortRange::one(443), PortRange::parse("8000-8099").unwrap()],
         }
@@ -287,6 +289,11 @@ fn wrong_values_are_problems_with_line_and_path() {
             "vips = [\"2001:db8::/32\"]\nports = [\"443\"]",
             "3: listeners[0].vips: found 2001:db8::/32, \
              expected ranges of the address family of `address`, or `[::]`, which takes both",
+        ),
+        ("proxy_protocol = \"v3\"", "3: listeners[0].proxy_protocol: found \"v3\", expected one of: off, v1, v2, any"),
+        (
+            "proxy_protocol = \"v1\"",
+            "1: listeners: found `proxy_protocol` without a peer that may speak it, expected peers in `proxy.trusted_ips`",
         ),
         ("kernel_reject = \"all\"", "3: listeners[0].kernel_reject: found \"all\", expected one of: off, first, kept"),
         (

@@ -20,6 +20,7 @@ use crate::http::buffer::Buffer;
 use crate::http::io::{Io, Stream};
 use crate::http::tunnel::{self, Bounds, End, Traffic};
 use crate::plugin::Caller;
+use crate::proxy::arrival::arrive;
 use crate::proxy::connection::ListenerInfo;
 use crate::proxy::context::RequestId;
 use crate::proxy::upstream;
@@ -93,17 +94,22 @@ impl Session<'_> {
     }
 
     /// Finds the route, and takes the client's TLS off where the route ends it.
-    async fn steer(&mut self, tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<(End, Arc<Service>), Reason> {
+    async fn steer(&mut self, mut tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<(End, Arc<Service>), Reason> {
         let view = self.worker.view();
         let deadline = tokio::time::Instant::now() + self.worker.settings.timeouts.handshake;
-        let destination = tcp.local_addr().map(canonical).map_err(|_| Reason::ClientGone)?;
+        let local = tcp.local_addr().map_err(|_| Reason::ClientGone)?;
+        let arrival = arrive(self.worker, &mut tcp, self.client, local, self.listener.proxy_protocol).await;
+        // One whose source may not connect has gone, as far as anybody is told.
+        let arrival = arrival.map_err(|reason| reason.unwrap_or(Reason::ClientGone))?;
+        self.client = canonical(arrival.client);
+        let destination = canonical(arrival.local);
         let router = &view.snapshot.stream_router;
         let opening = match self.listener.tls || router.asks_for_tls(self.client, destination) {
             // Nobody asks for TLS, so nothing is waited for: the upstream may have to speak first.
             false => Opening::default(),
             true => timeout_at(deadline, hello::read(&tcp)).await.map_err(|_| Reason::ClientHelloTimeout)??,
         };
-        self.sni = opening.sni();
+        self.sni = opening.sni().or_else(|| arrival.authority().map(str::to_ascii_lowercase));
         if self.listener.tls && opening.hello.is_none() {
             return Err(Reason::TlsRequired);
         }

@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub client: SocketAddr,
     /// The listener's address as configured.
     pub listener: &'a str,
+    /// The peer whose PROXY header names the client.
+    pub via: Option<SocketAddr>,
     /// The virtual address it came to, absent at a listener without.
     pub local: Option<SocketAddr>,
     /// Absent when no request line could be read.
@@ -261,6 +263,11 @@ impl AccessWriter {
     fn format(&mut self, record: &Record<'_>) {
         self.begin(record.time, record.request_id, record.client, record.listener);
         let out = &mut self.buffer;
+        if let Some(via) = record.via {
+            out.extend_from_slice(text_key!("via").as_bytes());
+            socket(via, out);
+            out.push(b'"');
+        }
         if let Some(local) = record.local {
             out.extend_from_slice(text_key!("local").as_bytes());
             socket(local, out);

@@ -11,6 +11,7 @@ use edge_user::proxy::connection::{Connection, ListenerInfo};
 use edge_user::proxy::headers::{self, Way};
 use edge_user::proxy::owned::OwnedNames;
 use edge_user::proxy::target;
+use edge_user::proxy_protocol::Versions;
 use edge_user::router;
 use edge_user::settings::Settings;
 
@@ -89,6 +90,7 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
         address: local,
         port: PORT,
         tls: false,
+        proxy_protocol: Versions::Off,
         has_vips: false,
         rejects: None,
     });

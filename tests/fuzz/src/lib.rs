@@ -14,6 +14,7 @@ mod json;
 mod jwk;
 mod keysets;
 mod passing;
+mod proxy_protocol;
 mod strict;
 mod target;
 mod token;
@@ -40,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("settings", config::settings),
     ("rewrite", passing::rewrite),
     ("websocket", passing::websocket),
+    ("proxy_protocol", proxy_protocol::header),
     ("arguments", arguments::take_out),
     ("transform", transform::apart_and_together),
     ("private_jwks", keysets::fetched),

@@ -6,6 +6,7 @@ fn record() -> Record<'static> {
         time: UNIX_EPOCH + Duration::from_millis(1_795_303_202_512),
         request_id: "0f3a",
         client: "192.0.2.7:4711".parse().unwrap(),
+        via: None,
         local: None,
         listener: "0.0.0.0:8000",
         version: Some(Version::Http11),

@@ -54,6 +54,7 @@ impl Scene {
             port: 8443,
             tls: true,
             has_vips: false,
+            proxy_protocol: crate::proxy_protocol::Versions::Off,
             rejects: None,
         };
         Self {
