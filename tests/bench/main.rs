@@ -11,6 +11,7 @@ mod measure;
 mod peers;
 mod process;
 mod reload;
+mod soak;
 mod storm;
 mod table;
 mod tokens;
@@ -35,6 +36,11 @@ enum Bench {
     Tokens(Tokens),
     /// Storms of bad tokens with and without kernel programs; needs root
     Storm(Storm),
+    /// A long run in which everything changes
+    Soak(Soak),
+    /// The upstreams of the long run
+    #[command(hide = true)]
+    SoakUpstream(SoakUpstream),
     /// The upstream of the gRPC calls
     #[command(hide = true)]
     GrpcUpstream(grpc::Upstream),
@@ -102,6 +108,25 @@ struct Kill {
 }
 
 #[derive(clap::Args)]
+struct Soak {
+    /// Where configurations and logs are written
+    #[arg(long)]
+    folder: PathBuf,
+    /// How long
+    #[arg(long)]
+    minutes: u32,
+    /// Fewer answers than this are a failure
+    #[arg(long)]
+    least: u64,
+}
+
+#[derive(clap::Args)]
+struct SoakUpstream {
+    /// Where it listens
+    address: std::net::SocketAddr,
+}
+
+#[derive(clap::Args)]
 struct Tokens {
     /// Where configurations and logs are written
     #[arg(long)]
@@ -142,6 +167,8 @@ fn main() -> Result<()> {
         Bench::Reload(args) => reload::run(&args.folder, args.requests, args.reloads),
         Bench::Kill(args) => kill::run(&args.folder),
         Bench::Grpc(args) => grpc::run(&args.folder, args.rounds, args.calls),
+        Bench::Soak(args) => soak::run(&args.folder, std::time::Duration::from_secs(60) * args.minutes, args.least),
+        Bench::SoakUpstream(args) => soak::serve(args.address),
         Bench::Tokens(args) => tokens::run(&args.folder, &args.scenarios, args.seconds),
         Bench::Storm(args) => storm::run(&args.folder, args.rounds, args.seconds),
         Bench::GrpcUpstream(args) => grpc::upstream(&args),

@@ -9,6 +9,7 @@ mod kernel;
 mod matrix;
 mod process;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ enum Task {
     Bench(bench::Args),
     Ci(ci::Args),
     Setup(setup::Args),
+    Soak(soak::Args),
     Ebpf(ebpf::Args),
     Kernel(kernel::Args),
     Fuzz(fuzz::Args),
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Ci(args) => ci::run(&args),
         Task::Setup(args) => setup::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Kernel(args) => kernel::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
