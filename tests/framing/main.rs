@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is the message")]
 
 mod corpus;
+mod http2;
 mod responses;
 
 use serde_json::{Value, json};
