@@ -5,6 +5,7 @@
 mod corpus;
 mod http2;
 mod responses;
+mod statements;
 
 use serde_json::{Value, json};
 

@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn the_notation_says_what_its_readme_says() {
         let text = "# why\n\nname | 100; passes POST /a?b @u \"h\\x00\"; closes | because\n    {POST /a?b}{cl 2}\\r\\n{wait}{2*{2*x}}{end}\n    + X: 1\n    - last trailer Y\n    ~ nginx, haproxy because of it\n";
-        let cases = parse("class", text).unwrap();
+        let cases = parse("class", text).expect("a case");
         let [case] = cases.as_slice() else { panic!("{cases:?}") };
         let head = b"POST /a?b HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n".to_vec();
         assert_eq!(case.actions, [Action::Send(head), Action::Wait, Action::Send(b"xxxx".to_vec())]);

@@ -49,11 +49,11 @@ impl OwnedNames {
 /// Whether the name is another spelling of one the edge knows, such as `X_Forwarded_For` or `Transfer_Encoding`: a server
 /// that folds names would read a second one, which nobody has judged.
 pub fn imitates_known(name: &[u8]) -> bool {
-    let mut folded = [0; KNOWN_BYTES];
-    let Some(folded) = folded.get_mut(..name.len()) else { return false };
-    if !name.iter().any(|byte| matches!(byte, b'_' | b'.')) {
+    if name.len() >= KNOWN_BYTES || !name.iter().any(|byte| matches!(byte, b'_' | b'.')) {
         return false;
     }
+    let mut folded = [0; KNOWN_BYTES];
+    let folded = &mut folded[..name.len()];
     folded.iter_mut().zip(name).for_each(|(to, from)| *to = fold(*from));
     Known::of(folded) != Known::Other
 }

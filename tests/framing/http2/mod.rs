@@ -2,6 +2,7 @@
 
 mod frames;
 mod holding;
+mod requests;
 
 use edge_tests::edge::{Edge, Setup};
 use edge_tests::h2raw::{END_HEADERS, END_STREAM, block, frame, kind};
