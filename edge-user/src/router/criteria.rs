@@ -85,12 +85,10 @@ impl HostPattern {
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = split_port(text)?;
         let host = host.to_ascii_lowercase();
-        // Requests are matched without the root's dot.
-        let host = host.strip_suffix('.').unwrap_or(&host);
         let (kind, fixed) = match (host.strip_prefix("*."), host.strip_suffix(".*")) {
             (Some(rest), None) => (HostKind::Suffix, rest),
             (None, Some(rest)) => (HostKind::Prefix, rest),
-            (None, None) => (HostKind::Exact, host),
+            (None, None) => (HostKind::Exact, host.as_str()),
             (Some(_), Some(_)) => return None,
         };
         if !is_host_name(fixed) {
