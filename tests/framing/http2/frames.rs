@@ -4,8 +4,8 @@ use edge_tests::h2raw::{END_HEADERS, END_STREAM, Outcome, Raw, block, frame, kin
 use edge_tests::upstream::Upstream;
 
 use super::{
-    COMPRESSION_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, Fields, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED,
-    edge, fields, get, post,
+    COMPRESSION_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED, edge,
+    fields, get, post,
 };
 
 const PADDED: u8 = 8;
