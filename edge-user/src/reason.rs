@@ -89,6 +89,7 @@ reasons! {
     MethodNotAllowed = "method_not_allowed", "the method is not forwarded";
     ExpectationFailed = "expectation_failed", "the expectation is unknown";
     VersionNotSupported = "version_not_supported", "the HTTP version is not supported";
+    Http2Flood = "http2_flood", "the HTTP/2 connection brought more frames than its requests are worth";
     UpstreamResolve = "upstream_resolve", "the upstream's name could not be resolved";
     UpstreamConnect = "upstream_connect", "the upstream could not be connected";
     UpstreamTls = "upstream_tls", "the upstream's TLS handshake failed";

@@ -138,6 +138,7 @@ replay!(
     response,
     chunked,
     h2_head,
+    h2_frames,
     forward,
     target,
     jws,

@@ -1,9 +1,10 @@
 //! HTTP/2 by the frame: what the `h2` crate would never send, and the same crate for what it would.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use h2::client::SendRequest;
 
@@ -102,6 +103,10 @@ impl Outcome {
 /// A connection on which frames are written by hand.
 pub struct Raw {
     socket: TcpStream,
+    arrived: Vec<u8>,
+    /// Streams the peer reset.
+    reset: HashSet<u32>,
+    last_word: Option<Outcome>,
 }
 
 impl Raw {
@@ -119,7 +124,7 @@ impl Raw {
         socket.set_nodelay(true).expect("set nodelay");
         socket.set_read_timeout(Some(PATIENCE)).expect("set a time-out");
         socket.set_write_timeout(Some(PATIENCE)).expect("set a time-out");
-        Self { socket }
+        Self { socket, arrived: Vec::new(), reset: HashSet::new(), last_word: None }
     }
 
     /// Sends bytes.
@@ -139,18 +144,64 @@ impl Raw {
 
     /// The next frame; SETTINGS and PING are acknowledged on the way.
     pub fn frame(&mut self) -> Result<Frame> {
-        let mut head = [0; 9];
-        self.socket.read_exact(&mut head).context("closed")?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
-        let mut payload = vec![0; length];
-        self.socket.read_exact(&mut payload).context("closed")?;
-        let frame = Frame { kind: head[3], flags: head[4], stream, payload };
-        if matches!(frame.kind, kind::SETTINGS | kind::PING) && frame.flags & 1 == 0 {
-            let payload = if frame.kind == kind::PING { frame.payload.as_slice() } else { &[] };
-            let _ = self.try_send(self::frame(frame.kind, 1, 0, payload));
+        loop {
+            if let Some(frame) = self.arrived_frame() {
+                return Ok(frame);
+            }
+            ensure!(self.fill().context("closed")? > 0, "closed");
         }
-        Ok(frame)
+    }
+
+    fn fill(&mut self) -> std::io::Result<usize> {
+        let mut piece = [0; 16_384];
+        let read = self.socket.read(&mut piece)?;
+        self.arrived.extend_from_slice(&piece[..read]);
+        Ok(read)
+    }
+
+    /// A frame of what has arrived.
+    fn arrived_frame(&mut self) -> Option<Frame> {
+        let head: [u8; 9] = *self.arrived.first_chunk()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let payload = self.arrived.get(9..9 + length)?.to_vec();
+        self.arrived.drain(..9 + length);
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
+        let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+        match frame.kind {
+            kind::SETTINGS | kind::PING if frame.flags & 1 == 0 => {
+                let payload = if frame.kind == kind::PING { frame.payload.as_slice() } else { &[] };
+                let _ = self.try_send(self::frame(frame.kind, 1, 0, payload));
+            }
+            kind::RST_STREAM => drop(self.reset.insert(frame.stream)),
+            kind::GOAWAY => self.last_word = Some(Outcome::GoAway(code(&frame.payload[4..]))),
+            _ => {}
+        }
+        Some(frame)
+    }
+
+    /// Takes what has arrived without waiting; whether the peer has ended the connection by it.
+    pub fn has_ended(&mut self) -> bool {
+        self.socket.set_nonblocking(true).expect("set non-blocking");
+        let end = loop {
+            match self.fill() {
+                Ok(0) => break true,
+                Ok(_) => while self.arrived_frame().is_some() {},
+                Err(e) => break e.kind() != std::io::ErrorKind::WouldBlock,
+            }
+        };
+        self.socket.set_nonblocking(false).expect("set blocking");
+        end || self.last_word.is_some()
+    }
+
+    /// As `has_ended`, of a stream.
+    pub fn has_reset(&mut self, stream: u32) -> bool {
+        self.has_ended() || self.reset.contains(&stream)
+    }
+
+    /// The code by which the peer ended the connection, where it said one.
+    pub fn last_word(&mut self) -> Option<Outcome> {
+        self.has_ended();
+        self.last_word.clone()
     }
 
     /// What becomes of a stream.
@@ -162,6 +213,21 @@ impl Raw {
                 kind::RST_STREAM if frame.stream == stream => return Outcome::Reset(code(&frame.payload)),
                 kind::HEADERS if frame.stream == stream => {
                     return Outcome::Response(status(&frame.payload).expect("a status first"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// How a stream ends whose response has begun.
+    pub fn rest(&mut self, stream: u32) -> Outcome {
+        loop {
+            let Ok(frame) = self.frame() else { return Outcome::Closed };
+            match frame.kind {
+                kind::GOAWAY => return Outcome::GoAway(code(&frame.payload[4..])),
+                kind::RST_STREAM if frame.stream == stream => return Outcome::Reset(code(&frame.payload)),
+                kind::DATA | kind::HEADERS if frame.stream == stream && frame.flags & END_STREAM != 0 => {
+                    return Outcome::Response(200);
                 }
                 _ => {}
             }

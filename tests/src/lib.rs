@@ -3,6 +3,7 @@
 //! Nothing of the edge's own code is used here: what the tests say about bytes is judged by a second, strict reader.
 
 pub mod certs;
+pub mod corpus;
 pub mod dead;
 pub mod dns;
 pub mod edge;

@@ -117,6 +117,7 @@ impl Upstream {
                     let _ = socket.set_nodelay(true);
                     serve(socket, &seen);
                     seen.lock().open.remove(&seen.connection);
+                    seen.record.1.notify_all();
                 });
             }
         });
@@ -185,6 +186,11 @@ impl Upstream {
     pub fn wait_fault(&self) -> String {
         self.wait_for(|record| !record.faults.is_empty());
         self.faults().remove(0)
+    }
+
+    /// Waits until no connection is open.
+    pub fn wait_closed(&self) {
+        self.wait_for(|record| record.open.is_empty());
     }
 
     fn wait_for(&self, done: impl Fn(&Record) -> bool) {

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustls::pki_types::ServerName;
@@ -385,6 +385,29 @@ impl Client {
     pub fn socket(&self) -> &TcpStream {
         &self.socket
     }
+}
+
+/// Waits until the peer, a process of this machine, has read everything that was sent, or has closed.
+pub fn until_read(socket: &TcpStream) {
+    let end = Instant::now() + PATIENCE;
+    while unread_by_peer(socket) {
+        assert!(Instant::now() < end, "the peer reads nothing");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether bytes wait in the peer's socket, as the kernel tells of every IPv4 socket: `local remote state sent:received`.
+fn unread_by_peer(socket: &TcpStream) -> bool {
+    let text = |address: io::Result<SocketAddr>| match address {
+        Ok(SocketAddr::V4(v4)) => Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port())),
+        _ => None,
+    };
+    let (Some(own), Some(peer)) = (text(socket.local_addr()), text(socket.peer_addr())) else { return false };
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table of sockets");
+    let place = format!(" {peer} {own} ");
+    let line = table.lines().find_map(|line| line.split_once(&place));
+    let queue = line.and_then(|(_, rest)| rest.split(' ').nth(1)).and_then(|queues| queues.split_once(':'));
+    queue.is_some_and(|(_, received)| received != "00000000")
 }
 
 fn open(address: SocketAddr) -> TcpStream {

@@ -42,6 +42,7 @@ struct Parties {
     grpc: PathBuf,
     websocket: PathBuf,
     nginx: PathBuf,
+    haproxy: PathBuf,
     redis: PathBuf,
     oidc_provider: PathBuf,
 }
@@ -54,15 +55,17 @@ impl Parties {
         process::need("ip")?;
         process::need("jq")?;
         let nginx = process::need("nginx")?;
+        let haproxy = process::need("haproxy")?;
         let redis = process::need("redis-server")?;
         let (httpbin, grpc, websocket) = (python("httpbin")?, python("grpc")?, python("websocket")?);
-        Ok(Self { httpbin, grpc, websocket, nginx, redis, oidc_provider: oidc_provider()? })
+        Ok(Self { httpbin, grpc, websocket, nginx, haproxy, redis, oidc_provider: oidc_provider()? })
     }
 
     /// Tells the tests where they are.
     fn export(&self, tests: &mut std::process::Command) {
         tests
             .env("NGINX", &self.nginx)
+            .env("HAPROXY", &self.haproxy)
             .env("REDIS_SERVER", &self.redis)
             .env("TESTS_PYTHON", &self.httpbin)
             .env("TESTS_GRPC", &self.grpc)

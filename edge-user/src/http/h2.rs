@@ -1,10 +1,11 @@
 //! HTTP/2 by the `h2` crate, to and from `Head` (RFC 9113). Framing, flow control and HPACK are the crate's; what a
 //! valid request is beyond that, and what a stream means to `proxy`, stands here.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -17,39 +18,62 @@ use super::downstream::{Downstream, Fault, ResponseShape};
 use super::h1::conn::BODY_BUFFER_BYTES;
 use super::h1::parse::{Framing, is_authority, may_trail};
 use super::h1::write::BodyEncoder;
+use super::h2_frames::Frames;
 use super::head::{Head, Known, Owner, Version, is_field_name, is_field_value};
 use super::io::Io;
 use crate::clock::{Clock, Wait};
 use crate::settings::Timeouts;
 
-/// A stream whose first bytes were already read, while finding out which protocol it speaks.
+/// A stream whose first bytes were already read, while finding out which protocol it speaks; its frames are counted.
 pub struct Prefixed {
     io: Io,
     prefix: Buffer,
+    frames: Rc<RefCell<Frames>>,
 }
 
 impl Prefixed {
     /// The stream with the bytes put back.
-    pub fn new(io: Io, prefix: Buffer) -> Self {
-        Self { io, prefix }
+    pub fn new(io: Io, prefix: Buffer, frames: Rc<RefCell<Frames>>) -> Self {
+        Self { io, prefix, frames }
+    }
+
+    fn counted(&self, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = written {
+            self.frames.borrow_mut().sent(n);
+        }
+        written
     }
 }
 
 impl AsyncRead for Prefixed {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+        if self.frames.borrow().fault().is_some() {
+            return Poll::Pending;
         }
-        let n = self.prefix.filled().len().min(buf.remaining());
-        buf.put_slice(&self.prefix.filled()[..n]);
-        self.prefix.consume(n);
+        let before = buf.filled().len();
+        if self.prefix.is_empty() {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        } else {
+            let n = self.prefix.filled().len().min(buf.remaining());
+            buf.put_slice(&self.prefix.filled()[..n]);
+            self.prefix.consume(n);
+        }
+        let mut frames = self.frames.borrow_mut();
+        frames.received(&buf.filled()[before..], Instant::now);
+        if frames.fault().is_some() {
+            // Nothing more is read of such a client; whoever drives the connection ends it.
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
+        drop(frames);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Prefixed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.counted(written)
     }
 
     fn poll_write_vectored(
@@ -57,7 +81,8 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.counted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -112,6 +137,13 @@ pub fn read_head<B>(request: &Request<B>, ended: bool, head: &mut Head, max_fiel
         (None, Some(host), None) => host.as_bytes(),
         (None, None, None) => return Err(Error::Malformed),
     };
+    // The crate takes an empty scheme for none.
+    if uri.authority().is_some()
+        && uri.scheme().is_none_or(|scheme| scheme.as_str().is_empty())
+        && request.method() != http::Method::CONNECT
+    {
+        return Err(Error::Malformed);
+    }
     if !is_authority(host) {
         return Err(Error::Malformed);
     }

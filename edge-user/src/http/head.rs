@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-pub use super::known::Known;
+pub use super::known::{KNOWN_BYTES, Known};
 
 /// A range of `Head::buf`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

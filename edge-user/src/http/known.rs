@@ -39,13 +39,13 @@ impl Known {
     }
 }
 
-/// Names longer than this are not known.
-const LONGEST: usize = 32;
-const PLACE_COUNT: usize = LONGEST * 32;
+/// Names of this many bytes, and longer ones, are not known.
+pub const KNOWN_BYTES: usize = 32;
+const PLACE_COUNT: usize = KNOWN_BYTES * 32;
 
 const fn place(length: usize, first: u8) -> usize {
     // ASCII letters of both cases share their low five bits.
-    if length >= LONGEST { usize::MAX } else { length * 32 + (first & 31) as usize }
+    if length >= KNOWN_BYTES { usize::MAX } else { length * 32 + (first & 31) as usize }
 }
 
 /// `KNOWN` sorted by place, and for each place where its names stand in that order.

@@ -5,6 +5,7 @@ pub mod downstream;
 pub mod h1;
 pub mod h2;
 pub mod h2_client;
+pub mod h2_frames;
 pub mod head;
 pub mod io;
 mod known;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::connection::Connection;
 use super::context::Context;
-use super::owned::{OwnedNames, imitates_forwarding};
+use super::owned::{OwnedNames, imitates_known};
 use crate::http::h1::parse::list;
 use crate::http::h1::write::decimal;
 use crate::http::head::{Head, Known, Owner};
@@ -39,7 +39,7 @@ pub fn clean_request(head: &mut Head, owned: &OwnedNames, credentials: &[Box<str
         | Known::XRealIp
         | Known::Forwarded => trusted,
         Known::XKongRequestId => false,
-        Known::Other => !(named.contains(field.name) || is_owned(field.name) || imitates_forwarding(field.name)),
+        Known::Other => !(named.contains(field.name) || is_owned(field.name) || imitates_known(field.name)),
         // What the edge knows by name is never dropped at a client's wish: it frames, routes or authenticates.
         _ => true,
     });

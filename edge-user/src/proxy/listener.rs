@@ -1,13 +1,13 @@
 //! Client connections: accept, TLS, choice of protocol, one request after the other, and their end at a drain.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
@@ -26,6 +26,7 @@ use crate::http::downstream::Downstream;
 use crate::http::h1::conn::{Conn, HeadFault};
 use crate::http::h1::parse;
 use crate::http::h2::{self, Prefixed};
+use crate::http::h2_frames::{Fault, Frames};
 use crate::http::head::Version;
 use crate::http::io::{Io, Stream};
 use crate::http::tunnel::End;
@@ -36,6 +37,8 @@ use crate::worker::{Phase, Worker};
 
 /// How long accepting rests after the process ran out of descriptors (D5).
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How long a client that is sent away has to take the frame that says why.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The bound sockets of one listener that are one worker's.
 pub struct Bound {
@@ -319,13 +322,25 @@ async fn refuse_head(
 async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefix: Buffer) {
     let settings = &worker.settings;
     let builder = h2::builder(settings.limits.head_bytes);
-    let handshake = builder.handshake(Prefixed::new(io, prefix));
+    let frames = Rc::new(RefCell::new(Frames::new(Instant::now())));
+    let handshake = builder.handshake(Prefixed::new(io, prefix, frames.clone()));
     let Ok(Ok(mut conn)) = tokio::time::timeout(settings.timeouts.request_head, handshake).await else { return };
     let active = Rc::new(Cell::new(0usize));
     let mut idle = Wait::new(&worker.clock);
-    let mut told = false;
+    let (mut told, mut ended) = (false, false);
     poll_fn(|cx| {
         loop {
+            if let (false, Some(fault)) = (ended, frames.borrow().fault()) {
+                ended = true;
+                let (reason, code) = match fault {
+                    Fault::Flood => (Reason::Http2Flood, ::h2::Reason::ENHANCE_YOUR_CALM),
+                    Fault::Preface => (Reason::RequestMalformed, ::h2::Reason::PROTOCOL_ERROR),
+                };
+                worker.metrics.refused(reason, None);
+                tracing::debug!(client = %connection.peer, %fault, "HTTP/2 connection ended");
+                conn.abrupt_shutdown(code);
+                idle.progressed();
+            }
             if (worker.draining.get() || connection.ends.get()) && !told {
                 told = true;
                 conn.graceful_shutdown();
@@ -340,6 +355,12 @@ async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefi
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
+                // Found while this very call read; it is looked at above.
+                Poll::Pending if !ended && frames.borrow().fault().is_some() => {}
+                // The client has a moment to take what ends the connection.
+                Poll::Pending if ended => {
+                    return if idle.is_over(LAST_WORD, cx) { Poll::Ready(()) } else { Poll::Pending };
+                }
                 Poll::Pending if active.get() > 0 => {
                     idle.progressed();
                     // The alarm still wakes this task, so that a drain is seen.

@@ -56,6 +56,8 @@ pub fn resolve(head: &mut Head, host: &mut Vec<u8>, listener_port: u16) -> Resul
         *host = authority;
     }
     let (name, port) = split_port(host);
+    // The root's dot makes no other host of it: a rule for `a.test` is one for `a.test.` (P5).
+    let name = name.strip_suffix(b".").filter(|name| !name.is_empty()).unwrap_or(name);
     let port = match port {
         None | Some(b"") => listener_port,
         Some(digits) => {
@@ -91,7 +93,7 @@ fn malformed() -> Local<'static> {
 }
 
 impl Target {
-    /// The host without its port, as the client spelled it.
+    /// The host without its port and without the root's dot, as the client spelled it.
     pub fn host(&self) -> &[u8] {
         &self.host
     }

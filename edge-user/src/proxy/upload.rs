@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::body::Held;
 use super::forward::{Failure, Outgoing};
 use super::link::Link;
-use super::owned::{OwnedNames, imitates_forwarding};
+use super::owned::{OwnedNames, imitates_known};
 use crate::http::downstream::Downstream;
 use crate::http::h1::parse::Framing;
 use crate::reason::Reason;
@@ -163,5 +163,5 @@ impl<'a> Upload<'a> {
 
 /// Whether a client's trailer of a name may go up (P1).
 fn may_trail(owned: &OwnedNames) -> impl Fn(&[u8]) -> bool {
-    move |name| !owned.owns(name) && !imitates_forwarding(name)
+    move |name| !owned.owns(name) && !imitates_known(name)
 }

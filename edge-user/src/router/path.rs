@@ -15,7 +15,7 @@ pub enum BadPath {
     /// `%00`: no path has it, and what runs in C ends there.
     #[error("the path has an escaped NUL")]
     Nul,
-    /// `..` that appears only once `%2F` or `%5C` is decoded or a parameter (`;x`) is cut off, as some upstreams do.
+    /// `..` that appears only once `%2F` or `%5C` is decoded or a parameter (`;x`, `%3Bx`) is cut off, as some upstreams do.
     #[error("the path hides a parent segment")]
     HiddenParent,
 }
@@ -137,13 +137,14 @@ fn push_escape(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
-/// Whether a decoded segment turns into a parent segment for an upstream that decodes `%2F` or `%5C`, or cuts `;x`.
+/// Whether a decoded segment turns into a parent segment for an upstream that decodes `%2F` or `%5C`, or cuts `;x`,
+/// escaped or not.
 fn hides_parent(segment: &[u8]) -> bool {
     let mut rest = segment;
     loop {
         let end = rest.windows(3).position(|escape| matches!(escape, b"%2F" | b"%5C"));
         let piece = &rest[..end.unwrap_or(rest.len())];
-        if piece == b".." && piece.len() < segment.len() || piece.starts_with(b"..;") {
+        if piece == b".." && piece.len() < segment.len() || piece.starts_with(b"..;") || piece.starts_with(b"..%3B") {
             return true;
         }
         match end {
@@ -252,6 +253,9 @@ mod tests {
             ("/a/..;/b", Err(BadPath::HiddenParent)),
             ("/a/..;x=1", Err(BadPath::HiddenParent)),
             ("/a/%2e%2e;/b", Err(BadPath::HiddenParent)),
+            ("/a/..%3b/b", Err(BadPath::HiddenParent)),
+            ("/a/x%2f..%3By", Err(BadPath::HiddenParent)),
+            ("/a/..x%3b", Ok("/a/..x%3B")),
             ("/a/..%2fb", Err(BadPath::HiddenParent)),
             ("/a/x%2f..%2fb", Err(BadPath::HiddenParent)),
             ("/a/x%5c..", Err(BadPath::HiddenParent)),

@@ -9,6 +9,7 @@ mod dpop;
 mod forward;
 mod h1;
 mod h2;
+mod h2_frames;
 mod introspection;
 mod json;
 mod jwk;
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("response", h1::response),
     ("chunked", h1::chunked),
     ("h2_head", h2::head),
+    ("h2_frames", h2_frames::counted),
     ("forward", forward::http1),
     ("target", target::path),
     ("jws", token::jws),

@@ -1,6 +1,7 @@
 //! Real programs as parties: curl, nginx, httpbin, a certified issuer and, in files of their own, gRPC, jose, WebSocket and
 //! Redis. `cargo xtask test` brings them.
 
+pub mod front;
 pub mod grpc;
 pub mod jose;
 mod oidc_provider;

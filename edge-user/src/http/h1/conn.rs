@@ -82,6 +82,8 @@ pub struct Conn {
     expect_continue: bool,
     /// Nothing was parsed yet.
     fresh: bool,
+    /// An empty line before the next request was skipped.
+    skipped: bool,
     /// What the response's fields told, for `write` and `finish`.
     response: Framing,
     limits: Limits,
@@ -110,6 +112,7 @@ impl Conn {
             persistent: false,
             expect_continue: false,
             fresh: true,
+            skipped: false,
             response: Framing::None,
             limits: *limits,
             timeouts: *timeouts,
@@ -171,11 +174,13 @@ impl Conn {
     }
 
     fn parse_head(&mut self, head: &mut Head) -> Result<Option<RequestMeta>, parse::Error> {
-        // One empty line before a request is an old client's habit (RFC 9112, 2.2).
-        if self.input.filled().starts_with(b"\r\n") {
+        // One empty line before a request is an old client's habit (RFC 9112, 2.2); a second one is not, however they
+        // arrive.
+        if !self.skipped && self.input.filled().starts_with(b"\r\n") {
             self.input.consume(2);
+            self.skipped = true;
         }
-        if self.input.filled() == b"\r" || self.input.is_empty() {
+        if self.input.is_empty() || (!self.skipped && self.input.filled() == b"\r") {
             return Ok(None);
         }
         let bytes = self.input.filled();
@@ -188,6 +193,7 @@ impl Conn {
         let meta = parse::request(&bytes[..length], head, self.limits.fields)?;
         self.input.consume(length);
         self.input.shrink();
+        self.skipped = false;
         self.framing = meta.framing;
         self.decoder = Decoder::new(meta.framing);
         self.trailers.clear();

@@ -4,6 +4,7 @@
 //! a message that two parsers can read in two ways is how requests are smuggled.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use crate::http::head::{Head, Known, Span, Version, is_token_byte};
 
@@ -231,11 +232,20 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Error {
     }
 }
 
-/// Whether the first line ends in `HTTP/d.d` of another version than 1.0 and 1.1: well-formed, so 505 and not 400.
+/// Whether the first line has three words, the last of them `HTTP/d.d` of another version than 1.0 and 1.1: well-formed,
+/// so 505 and not 400.
 fn names_other_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let word = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some([_, ..]), Some([_, ..]), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1'] => false,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 /// The framing fields of one head.
@@ -327,13 +337,14 @@ pub fn is_authority(text: &[u8]) -> bool {
     let (host, port) = split_port(text);
     let digits = |port: &[u8]| port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
     let host_ok = match host {
-        [b'[', inner @ .., b']'] => {
-            !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
-        }
+        // Of the literals of RFC 3986, 3.2.2 only IPv6 addresses exist.
+        [b'[', inner @ .., b']'] => std::str::from_utf8(inner).is_ok_and(|inner| inner.parse::<Ipv6Addr>().is_ok()),
         [] => false,
-        _ => host
-            .iter()
-            .all(|byte| (is_token_byte(*byte) && !matches!(byte, b'#' | b'^' | b'`' | b'|')) || *byte == b'%'),
+        _ => host.iter().enumerate().all(|(at, byte)| match byte {
+            b'%' => matches!(host.get(at + 1..at + 3), Some(digits) if digits.iter().all(u8::is_ascii_hexdigit)),
+            b'#' | b'^' | b'`' | b'|' => false,
+            byte => is_token_byte(*byte),
+        }),
     };
     host_ok && port.is_none_or(digits)
 }
