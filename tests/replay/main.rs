@@ -152,5 +152,7 @@ replay!(
     websocket,
     arguments,
     transform,
-    private_jwks
+    private_jwks,
+    bigip,
+    irule
 );

@@ -75,7 +75,7 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
     let span = rules.span(command.first, command.last);
     let mut notes = Vec::new();
     let words: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
-    let cases = match words.as_slice() {
+    let mut next = match words.as_slice() {
         ["set", name, _] => {
             let mut cases = cases.clone();
             let mut unknown = None;
@@ -140,9 +140,11 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
         true => rules.ledger.translated(span),
         false => notes.into_iter().for_each(|note| rules.ledger.changed(span, note)),
     }
-    let mut cases = cases;
-    going(&mut cases).for_each(|(_, outcome)| outcome.spans.push(span));
-    Ok(cases)
+    // None of these commands makes more cases, or fewer.
+    for ((_, outcome), _) in next.iter_mut().zip(cases).filter(|(_, (_, before))| !before.ended) {
+        outcome.spans.push(span);
+    }
+    Ok(next)
 }
 
 fn in_response(name: &str) -> String {

@@ -149,8 +149,11 @@ impl Places {
         if problem.line == 0 {
             return whole;
         }
-        let is_plugin = problem.path.ends_with("name") && problem.path.contains("plugins");
-        let (first, last) = match self.plugins.get(&problem.line).filter(|_| is_plugin) {
+        // The plugin is told by the line of its settings; the narrowest that holds it is the one.
+        let around = self.plugins.values().filter(|(first, last)| (*first..=*last).contains(&problem.line));
+        let plugin =
+            around.min_by_key(|(first, last)| last - first).filter(|_| problem.expected.ends_with("not enabled"));
+        let (first, last) = match plugin {
             Some(lines) => *lines,
             None => (problem.line, self.ends.get(&problem.line).copied().unwrap_or(problem.line)),
         };

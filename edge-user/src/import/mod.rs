@@ -7,6 +7,7 @@
 
 mod actions;
 mod atoms;
+mod attached;
 mod bigip;
 mod expr;
 mod gaps;

@@ -170,6 +170,11 @@ impl<'a> Options<'a> {
         self.chain.iter().find_map(|object| object.node.child(key))
     }
 
+    /// How far up the nearest that has an option is; 0 is the object itself.
+    pub(super) fn distance(&self, key: &str) -> usize {
+        self.chain.iter().position(|object| object.node.child(key).is_some()).unwrap_or(usize::MAX)
+    }
+
     /// Its value, unless it is `none`.
     pub(super) fn value(&self, key: &str) -> Option<(&'a str, Span)> {
         let node = self.node(key)?;

@@ -1,5 +1,6 @@
 //! Pools with their members and monitors → upstreams with targets and health checks.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -8,7 +9,7 @@ use super::bigip::Node;
 use super::ledger::{Ledger, Span};
 use super::model::{Model, Object, is_built_in};
 use super::output::Entity;
-use crate::router::is_host_name;
+use crate::router::{HostPattern, is_host_name};
 
 /// How requests of one client stay with one member.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -160,7 +161,7 @@ fn targets(pool: &Object, is_by_ratio: bool, model: &Model, ledger: &Ledger) -> 
     let members: Vec<&Node> = pool.node.child("members").into_iter().flat_map(Node::children).collect();
     let group = |node: &Node| node.value("priority-group").and_then(|(text, _)| text.parse::<u32>().ok()).unwrap_or(0);
     let best = members.iter().map(|node| group(node)).max().unwrap_or(0);
-    let mut targets = Vec::new();
+    let (mut targets, mut taken) = (Vec::new(), HashSet::new());
     for member in members {
         let is_down = |node: &Node| {
             node.value("session").is_some_and(|(word, _)| word == "user-disabled")
@@ -227,7 +228,11 @@ fn targets(pool: &Object, is_by_ratio: bool, model: &Model, ledger: &Ledger) -> 
             weight = 0;
         }
         ledger.translated(member.span.head());
-        targets.push(json!({"target": target, "weight": weight}));
+        if taken.insert(target.clone()) {
+            targets.push(json!({"target": target, "weight": weight}));
+        } else {
+            ledger.changed(member.span, "another member has this address and port: one target stands for both");
+        }
     }
     targets
 }
@@ -386,7 +391,9 @@ fn sent(text: &str) -> Option<(String, Option<String>)> {
     let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
     let host = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("host").then(|| value.trim().to_owned()).filter(|host| !host.is_empty())
+        name.eq_ignore_ascii_case("host")
+            .then(|| value.trim().to_owned())
+            .filter(|host| HostPattern::parse(host).is_some())
     });
     (matches!(method, "GET" | "HEAD") && is_path).then(|| (path.to_owned(), host))
 }

@@ -295,10 +295,13 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
     let put = |span: Span, file: &str| {
         ledger.changed(span, format!("the file is not in bigip.conf: put it beside edge.toml, as {file}"));
     };
+    // Of the two ways to say it the nearer one counts.
+    let by_chain = options.distance("cert-key-chain") <= options.distance("cert");
     for option in options.nodes() {
         let (key, value, span) = (option.word(0), option.word(1), option.span);
         match key {
             _ if is_silent(key) => ledger.translated(span),
+            "cert-key-chain" if !by_chain => ledger.translated(span),
             "cert-key-chain" => {
                 ledger.translated(span);
                 for (index, entry) in option.children().iter().enumerate() {
@@ -328,7 +331,7 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
                 }
             }
             "cert" | "key" if is_off(value) => ledger.translated(span),
-            "cert" | "key" if options.node("cert-key-chain").is_some() => ledger.translated(span),
+            "cert" | "key" if by_chain => ledger.translated(span),
             "cert" => {
                 ssl.pair.0 = file(value);
                 put(span, &ssl.pair.0);
@@ -337,7 +340,7 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
                 ssl.pair.1 = file(value);
                 put(span, &ssl.pair.1);
             }
-            "chain" if is_off(value) || options.node("cert-key-chain").is_some() => ledger.translated(span),
+            "chain" if is_off(value) || by_chain => ledger.translated(span),
             "chain" => ledger.changed(span, format!("append {} to the certificate's file", file(value))),
             "ciphers" | "cipher-group" | "options" | "tm-options" if is_off(value) => ledger.translated(span),
             "ciphers" | "cipher-group" | "options" | "tm-options" | "ssl-sign-hash" => {

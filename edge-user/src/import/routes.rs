@@ -114,6 +114,7 @@ fn close(mut all: Vec<Draft>, count: usize, by_prefix: bool) -> Result<(Vec<Draf
 }
 
 /// What all routes of a virtual server share.
+#[derive(Clone, Copy)]
 pub(super) struct Common<'a> {
     /// What its routes' names begin with.
     pub(super) name: &'a str,

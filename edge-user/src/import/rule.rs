@@ -18,7 +18,7 @@ use super::text::{Part, Text};
 
 /// Deepest nesting of `if` and `switch`.
 const MAX_DEPTH: usize = 16;
-/// Kong's event priority where a rule says none.
+/// TMM's priority of an event where a rule says none.
 const PRIORITY: u32 = 500;
 
 /// The rules of one virtual server.
@@ -90,7 +90,11 @@ impl<'a> Rules<'a> {
                 } else {
                     match self.script(&handler.body, cases.clone()) {
                         Ok(next) => cases = next,
-                        Err(why) => self.ledger.dropped(self.span(handler.body.line, handler.body.line), why),
+                        Err(why) => {
+                            let lines = handler.body.text.matches('\n').count() as u32;
+                            let span = self.span(handler.body.line, handler.body.line + lines);
+                            self.ledger.opened(span, why);
+                        }
                     }
                 }
             }

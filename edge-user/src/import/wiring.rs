@@ -126,6 +126,10 @@ fn edge(group: &Group<'_>, names: &mut HashSet<String>, model: &Model, ledger: &
     }
     let common = Common { name: &edge.name.clone(), https_only: group.https_only, response: &plan.response, ledger };
     requests(&drafts, &mut places, &common, &mut edge);
+    for redirector in group.plans.iter().filter(|plan| group.https_only.is_some() && plan.redirects().is_some()) {
+        let name = plain_name(&redirector.object.name);
+        edge.requests.extend(routes::expected(&redirector.cases, 0, &Common { name: &name, ..common }));
+    }
     Ok(edge)
 }
 

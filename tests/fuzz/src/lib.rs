@@ -9,6 +9,7 @@ mod dpop;
 mod forward;
 mod h1;
 mod h2;
+mod import;
 mod introspection;
 mod json;
 mod jwk;
@@ -43,6 +44,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("arguments", arguments::take_out),
     ("transform", transform::apart_and_together),
     ("private_jwks", keysets::fetched),
+    ("bigip", import::bigip),
+    ("irule", import::irule),
 ];
 
 /// Runs one target.
