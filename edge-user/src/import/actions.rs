@@ -140,8 +140,9 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
         true => rules.ledger.translated(span),
         false => notes.into_iter().for_each(|note| rules.ledger.changed(span, note)),
     }
+    let decides = !matches!(command.word(0), "set" | "unset" | "return" | "event" | "HTTP::header");
     // None of these commands makes more cases, or fewer.
-    for ((_, outcome), _) in next.iter_mut().zip(cases).filter(|(_, (_, before))| !before.ended) {
+    for ((_, outcome), _) in next.iter_mut().zip(cases).filter(|(_, (_, before))| decides && !before.ended) {
         outcome.spans.push(span);
     }
     Ok(next)

@@ -194,7 +194,8 @@ fn glob_regex(text: &str) -> String {
 fn alternatives(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for part in split(text) {
-        let (anchor, rest) = part.strip_prefix('^').map_or(("", part), |rest| ("^", rest));
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "^/_-".contains(char);
+        let (anchor, rest) = part.split_at(part.find(|char| !is_plain(char)).unwrap_or(part.len()));
         let group = rest.strip_prefix('(').filter(|rest| !rest.starts_with('?'));
         let end = group.and_then(closing);
         match (group, end) {
@@ -337,7 +338,7 @@ mod tests {
             (Part::Path, Glob, "*/x/*y", "~/(?:.*/)?x/.*y$"),
             (Part::Path, Glob, "/a*b?", "~/a.*b.$"),
             (Part::Path, Regex, "^/v[0-9]+/", "~/v[0-9]+/"),
-            (Part::Path, Regex, "^/(a|b)/c", "~/(a|b)/c"),
+            (Part::Path, Regex, "^/(a|b)/c", "~/a/c ~/b/c"),
             (Part::Path, Regex, "^(/a|/b)/c", "~/a/c ~/b/c"),
             (Part::Path, Regex, "/x|\\.gif$", "~/(?:.*/)?x ~/.*\\.gif$"),
             (Part::Path, Regex, ".*x", "no: the expression"),

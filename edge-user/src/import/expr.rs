@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::atoms::{Operator, atom};
 use super::gaps;
-use super::matching::{HeaderTest, Match, Unfit};
+use super::matching::{HeaderTest, Match, Sources, Unfit};
 use super::model::Model;
 use super::tcl::{self, Command, Kind, Piece, Word};
 use super::text::{Part, Text};
@@ -41,7 +41,7 @@ impl Scope<'_> {
         let mut reader = Reader { rest: text, line, depth: 0, scope: self };
         let decisions = reader.or()?;
         match reader.rest.trim().is_empty() {
-            true => Ok(decisions),
+            true => Ok(pruned(decisions)),
             false => Err("an expression that the importer does not read".to_owned()),
         }
     }
@@ -202,7 +202,11 @@ impl Scope<'_> {
         if subject.lower && texts.iter().any(|text| text.bytes().any(|byte| byte.is_ascii_uppercase())) {
             return Err("small letters compared with capitals, which never fit".to_owned());
         }
-        Ok(vec![(atom(subject, operator, texts, &mut self.notes)?, true), (Match::default(), false)])
+        let found = atom(subject, operator, texts, &mut self.notes)?;
+        // Where a client is not can be asked as well as where it is, which no route could be asked of anything else.
+        let otherwise = found.sources.iter().map(|sources| Sources { inside: !sources.inside, ..sources.clone() });
+        let otherwise = Match { sources: otherwise.collect(), ..Match::default() };
+        Ok(vec![(found, true), (otherwise, false)])
     }
 }
 
@@ -238,6 +242,28 @@ pub(super) fn operator(word: &str) -> Option<(Operator, bool)> {
 /// The opposite.
 pub(super) fn not(decisions: Decisions) -> Decisions {
     decisions.into_iter().map(|(when, is)| (when, !is)).collect()
+}
+
+/// Leaves out what the decisions behind it say as well.
+fn pruned(mut decisions: Decisions) -> Decisions {
+    for index in (0..decisions.len()).rev() {
+        let (when, is) = &decisions[index];
+        let mut behind = decisions[index + 1..].iter().filter_map(|(other, answer)| {
+            let both = when.and(other);
+            (both != Ok(None)).then(|| (both.is_ok_and(|both| both.as_ref() == Some(when)), answer))
+        });
+        // All that fit say the same, up to one that always fits.
+        let mut is_said = false;
+        let agrees = behind.all(|(covers, answer)| {
+            let agrees = is_said || answer == is;
+            is_said |= covers && answer == is;
+            agrees
+        });
+        if is_said && agrees {
+            decisions.remove(index);
+        }
+    }
+    decisions
 }
 
 /// Two expressions as one.

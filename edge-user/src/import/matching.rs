@@ -114,6 +114,10 @@ impl Match {
             };
             headers.insert(name.clone(), test);
         }
+        let is_opposite = |a: &Sources, b: &Sources| a.inside != b.inside && a.ranges == b.ranges;
+        if self.sources.iter().any(|a| other.sources.iter().any(|b| is_opposite(a, b))) {
+            return Ok(None);
+        }
         let mut sources = self.sources.clone();
         sources.extend(other.sources.iter().filter(|source| !self.sources.contains(source)).cloned());
         Ok(Some(Self { hosts, methods, paths, headers, sources }))
@@ -248,6 +252,10 @@ impl PathTest {
         if fixed {
             return Some(self.holds(&other.text));
         }
+        let (mine, others) = (self.start().to_ascii_lowercase(), other.start().to_ascii_lowercase());
+        if !mine.starts_with(&others) && !others.starts_with(&mine) {
+            return Some(false);
+        }
         let lower = |test: &Self| test.text.to_ascii_lowercase();
         match (self.kind, other.kind) {
             (PathKind::StartsWith, PathKind::StartsWith | PathKind::Equals) => {
@@ -281,6 +289,29 @@ impl PathTest {
                 found.then_some(true)
             }
             _ => None,
+        }
+    }
+
+    /// What every path that fits begins with.
+    fn start(&self) -> &str {
+        match self.kind {
+            PathKind::Equals | PathKind::StartsWith => &self.text,
+            PathKind::EndsWith | PathKind::Contains => "/",
+            PathKind::Regex => {
+                let is_plain = |char: char| char.is_ascii_alphanumeric() || "/_-%~".contains(char);
+                let end = self.text.find(|char| !is_plain(char)).unwrap_or(self.text.len());
+                // What is counted may be there no time at all, and with `|` nothing need be.
+                match self.text[end..].chars().next() {
+                    _ if self.text.contains('|')
+                        && !self.text[..end].is_empty()
+                        && !self.text[end..].starts_with('(') =>
+                    {
+                        "/"
+                    }
+                    Some('*' | '?' | '{') => &self.text[..end.saturating_sub(1)],
+                    _ => &self.text[..end],
+                }
+            }
         }
     }
 
@@ -384,6 +415,9 @@ mod tests {
             (paths(&[(StartsWith, "/a")]), paths(&[(Equals, "/a/x")]), Ok(Some(paths(&[(Equals, "/a/x")])))),
             (paths(&[(EndsWith, ".png")]), paths(&[(Equals, "/a")]), Ok(None)),
             (paths(&[(EndsWith, ".png")]), paths(&[(StartsWith, "/a")]), Err(())),
+            (paths(&[(Regex, "/api/v[0-9]+/")]), paths(&[(StartsWith, "/admin")]), Ok(None)),
+            (paths(&[(Regex, "/ab*")]), paths(&[(StartsWith, "/ac")]), Err(())),
+            (paths(&[(Regex, "/a|/b")]), paths(&[(StartsWith, "/c")]), Err(())),
             (paths(&[(Contains, "x")]), paths(&[(StartsWith, "/axb")]), Ok(Some(paths(&[(StartsWith, "/axb")])))),
             (
                 hosts(&["*.example.com"]),

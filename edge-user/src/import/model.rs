@@ -118,6 +118,13 @@ impl Model {
                 }
             }
         }
+        let mut seen = HashSet::new();
+        for node in chain.iter().flat_map(|object| object.node.children()) {
+            if !seen.insert(node.word(0)) {
+                // A nearer one says otherwise: it says nothing here.
+                ledger.translated(node.span);
+            }
+        }
         Options { chain }
     }
 }

@@ -158,42 +158,69 @@ pub(super) fn reachable(cases: Cases) -> Cases {
     kept
 }
 
-/// Turns refusals of clients by their address into restrictions of the cases behind them: a route does not ask for
-/// addresses, a plugin of it does. An error where something else than a refusal depends on them.
-pub(super) fn restrict(cases: Cases) -> Result<Cases, Unfit> {
-    let Some(at) = cases.iter().position(|(when, _)| !when.sources.is_empty()) else { return Ok(cases) };
-    let mut rest = cases;
-    let behind = rest.split_off(at + 1);
-    let Some((when, outcome)) = rest.pop() else { return Ok(rest) };
-    if !outcome.answer.as_ref().is_some_and(Answer::refuses) {
-        return Err("what happens to a request depends on the client's address: only refusals can".to_owned());
-    }
-    let [sources] = when.sources.as_slice() else {
-        return Err("several conditions on the client's address at once".to_owned());
-    };
-    // Who is refused inside must be outside, and the other way round.
-    let allowed = Sources { inside: !sources.inside, ranges: sources.ranges.clone() };
-    let open = Match { sources: Vec::new(), ..when };
-    let behind = restrict(behind)?;
-    let with = |outcome: &Outcome, spans: &[Span]| {
-        let mut outcome = outcome.clone();
-        outcome.sources.push(allowed.clone());
-        outcome.spans.extend(spans);
-        outcome
-    };
-    let spans = outcome.spans;
-    if open.is_any() {
-        rest.extend(behind.into_iter().map(|(when, outcome)| (when, with(&outcome, &spans))));
-        return Ok(rest);
-    }
-    let mut narrowed = Vec::new();
-    for (when, outcome) in &behind {
-        narrowed.extend(open.and(when)?.map(|both| (both, with(outcome, &spans))));
-    }
-    rest.extend(narrowed);
-    rest.extend(behind);
-    Ok(rest)
+/// Whether a case refuses clients for their address alone.
+pub(super) fn is_refusal_by_address((when, outcome): &(Match, Outcome)) -> bool {
+    !when.sources.is_empty() && outcome.answer.as_ref().is_some_and(Answer::refuses)
 }
+
+/// Turns refusals of clients by their address into restrictions of the other cases: a route does not ask for addresses, a
+/// plugin of it does. An error where something else than a refusal depends on them.
+pub(super) fn restrict(cases: Cases) -> Result<Cases, Unfit> {
+    let mut refusals: Vec<(usize, Match, Sources, Vec<Span>)> = Vec::new();
+    for (index, (when, outcome)) in cases.iter().enumerate().filter(|(_, case)| is_refusal_by_address(case)) {
+        let [sources] = when.sources.as_slice() else {
+            return Err("several conditions on the client's address at once".to_owned());
+        };
+        // Who is refused inside must be outside, and the other way round.
+        let allowed = Sources { inside: !sources.inside, ranges: sources.ranges.clone() };
+        refusals.push((index, Match { sources: Vec::new(), ..when.clone() }, allowed, outcome.spans.clone()));
+    }
+    let mut restricted = Cases::new();
+    for (index, (when, outcome)) in cases.into_iter().enumerate() {
+        if refusals.iter().any(|(refusal, ..)| *refusal == index) {
+            continue;
+        }
+        let mut sources = when.sources.clone();
+        let open = Match { sources: Vec::new(), ..when };
+        // The narrower goes before the wider, each with what restricts it.
+        let mut variants = vec![(open, outcome)];
+        for (refusal, asked, allowed, spans) in &refusals {
+            let is_its_rest = sources.contains(allowed);
+            if *refusal > index && !is_its_rest {
+                continue;
+            }
+            let mut next = Vec::new();
+            for (when, outcome) in variants {
+                let Some(both) = asked.and(&when)? else {
+                    next.push((when, outcome));
+                    continue;
+                };
+                let mut with = outcome.clone();
+                with.sources.push(allowed.clone());
+                with.spans.extend(spans);
+                if both == when {
+                    next.push((when, with));
+                } else if is_its_rest {
+                    return Err(DEPENDS.to_owned());
+                } else {
+                    next.extend([(both, with), (when, outcome)]);
+                }
+            }
+            variants = next;
+            sources.retain(|source| source != allowed);
+        }
+        if !sources.is_empty() {
+            return Err(DEPENDS.to_owned());
+        }
+        restricted.extend(variants);
+        if restricted.len() > MAX_CASES {
+            return Err(format!("more than {MAX_CASES} cases"));
+        }
+    }
+    Ok(restricted)
+}
+
+const DEPENDS: &str = "what happens to a request depends on the client's address: only refusals can";
 
 #[cfg(test)]
 mod tests {
@@ -249,5 +276,14 @@ mod tests {
         assert_eq!(shape, [(true, 1), (false, 0)]);
         assert!(cases[0].1.sources[0].inside && cases.iter().all(|(when, _)| when.sources.is_empty()));
         assert!(restrict(case(None)).is_err());
+        // The same said the other way round: who is inside goes on, who is not is refused.
+        let inside = Match { sources: cases[0].1.sources.clone(), ..Match::default() };
+        let outside = Match { sources, ..Match::default() };
+        let refused = Outcome {
+            answer: Some(Answer::Fixed { status: 403, body: None, fields: Vec::new() }),
+            ..Outcome::default()
+        };
+        let cases = restrict(vec![(inside, Outcome::default()), (outside, refused)]).unwrap();
+        assert!(cases.len() == 1 && cases[0].0.is_any() && cases[0].1.sources[0].inside);
     }
 }

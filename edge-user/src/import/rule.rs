@@ -365,6 +365,7 @@ impl<'a> Rules<'a> {
         };
         let [(when, outcome)] = case.as_slice() else { return Ok(()) };
         let (decisions, notes, line) = self.question(question, outcome)?;
+        // An `else` has no line that decides.
         let span = self.span(line, line);
         match notes.is_empty() {
             true => self.ledger.translated(span),
@@ -374,7 +375,7 @@ impl<'a> Rules<'a> {
             let Some(both) = when.and(&condition)? else { continue };
             let mut outcome = outcome.clone();
             if is {
-                outcome.spans.push(span);
+                outcome.spans.extend((line > 0).then_some(span));
                 match body {
                     Some(body) => all.extend(self.script(body, vec![(both, outcome)])?),
                     None => all.push((both, outcome)),

@@ -6,7 +6,7 @@ use super::bigip::Node;
 use super::ledger::{Ledger, Span};
 use super::matching::{Match, Sources};
 use super::model::{Model, Object};
-use super::outcome::{Answer, Cases, Change, Outcome, reachable, restrict};
+use super::outcome::{Answer, Cases, Change, Outcome, is_refusal_by_address, reachable, restrict};
 use super::output::{Certificate, Listener};
 use super::pool::{self, Persist};
 use super::profile::{ClientSsl, Http};
@@ -202,16 +202,23 @@ fn behaviour(plan: &mut Plan<'_>, model: &Model, ledger: &Ledger) {
     plan.cases = match restrict(cases.clone()) {
         Ok(restricted) => {
             for span in
-                cases.iter().filter(|(when, _)| !when.sources.is_empty()).filter_map(|(_, then)| then.spans.last())
+                cases.iter().filter(|case| is_refusal_by_address(case)).filter_map(|(_, then)| then.spans.last())
             {
                 ledger.changed(*span, "ip-restriction answers 403 in its own words");
             }
             restricted
         }
         Err(why) => {
-            let (depending, free): (Cases, Cases) = cases.into_iter().partition(|(when, _)| !when.sources.is_empty());
-            for (_, outcome) in depending {
-                outcome.spans.iter().skip(1).for_each(|span| ledger.opened(*span, why.clone()));
+            let mut free = Cases::new();
+            for case in cases {
+                let depends = !case.0.sources.is_empty();
+                if depends {
+                    case.1.spans.iter().skip(1).for_each(|span| ledger.opened(*span, why.clone()));
+                }
+                // Closed rather than open: what refused some clients refuses all.
+                if !depends || is_refusal_by_address(&case) {
+                    free.push((Match { sources: Vec::new(), ..case.0 }, case.1));
+                }
             }
             free
         }
