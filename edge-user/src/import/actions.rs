@@ -1,6 +1,7 @@
 //! What the commands of iRules do to a request or an answer, as far as plugins and routes of the edge can do it.
 
-use super::expr::{Decisions, operator};
+use super::decisions::Decisions;
+use super::expr::operator;
 use super::gaps;
 use super::matching::Unfit;
 use super::outcome::{Answer, Cases, Change, Kind, Outcome};

@@ -219,7 +219,7 @@ impl Reader<'_> {
 
     fn token(&mut self) -> Token {
         let rest = &self.text[self.at..];
-        let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\r']).len();
+        let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\x0c']).len();
         self.at += blank;
         let rest = &self.text[self.at..];
         let Some(byte) = rest.bytes().next() else { return Token::End };
@@ -338,6 +338,7 @@ mod tests {
             ),
             ("a b {\n  # { not a brace\n  k \"two\nlines\"\n}", "1-5 a|b{3-4 k|two\nlines}"),
             ("stray\nltm node n { a b }", "2-2 ltm|node|n{2-2 a|b}"),
+            ("ltm\u{c}node n { a\u{c}b }", "1-1 ltm|node|n{1-1 a|b}"),
             ("}\n", ""),
             ("ltm pool p {\n a {\n", ""),
         ] {

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::atoms::{Operator, atom};
+use super::decisions::{Decisions, MAX_DECISIONS, exists, join, not, pruned};
 use super::gaps;
-use super::matching::{HeaderTest, Match, Sources, Unfit};
+use super::matching::{Match, Sources, Unfit};
 use super::model::Model;
 use super::tcl::{self, Command, Kind, Piece, Word};
 use super::text::{Part, Text};
@@ -15,11 +16,6 @@ use crate::http::head::is_field_name;
 
 /// Deepest nesting of parentheses and commands.
 const MAX_DEPTH: usize = 24;
-/// Decisions of one expression at most.
-const MAX_DECISIONS: usize = 64;
-
-/// Conditions and answers, in order; the last condition is empty.
-pub(super) type Decisions = Vec<(Match, bool)>;
 
 /// What names in an expression may mean.
 pub(super) struct Scope<'a> {
@@ -218,13 +214,6 @@ fn header(name: &Text) -> Text {
     })
 }
 
-/// The condition that a field is there.
-pub(super) fn exists(name: &str) -> Match {
-    let mut found = Match::default();
-    found.headers.insert(name.to_ascii_lowercase(), HeaderTest::Exists);
-    found
-}
-
 /// The operator of this name, and whether it is the opposite.
 pub(super) fn operator(word: &str) -> Option<(Operator, bool)> {
     Some(match word {
@@ -237,52 +226,6 @@ pub(super) fn operator(word: &str) -> Option<(Operator, bool)> {
         "matches_regex" => (Operator::Regex, false),
         _ => return None,
     })
-}
-
-/// The opposite.
-pub(super) fn not(decisions: Decisions) -> Decisions {
-    decisions.into_iter().map(|(when, is)| (when, !is)).collect()
-}
-
-/// Leaves out what the decisions behind it say as well.
-fn pruned(mut decisions: Decisions) -> Decisions {
-    for index in (0..decisions.len()).rev() {
-        let (when, is) = &decisions[index];
-        let mut behind = decisions[index + 1..].iter().filter_map(|(other, answer)| {
-            let both = when.and(other);
-            (both != Ok(None)).then(|| (both.is_ok_and(|both| both.as_ref() == Some(when)), answer))
-        });
-        // All that fit say the same, up to one that always fits.
-        let mut is_said = false;
-        let agrees = behind.all(|(covers, answer)| {
-            let agrees = is_said || answer == is;
-            is_said |= covers && answer == is;
-            agrees
-        });
-        if is_said && agrees {
-            decisions.remove(index);
-        }
-    }
-    decisions
-}
-
-/// Two expressions as one.
-pub(super) fn join(a: &Decisions, b: &Decisions, of: impl Fn(bool, bool) -> bool) -> Result<Decisions, Unfit> {
-    let mut all = Decisions::new();
-    for (first, one) in a {
-        // What the other says changes nothing where the first decides.
-        if of(*one, true) == of(*one, false) {
-            all.push((first.clone(), of(*one, true)));
-            continue;
-        }
-        for (second, other) in b {
-            all.extend(first.and(second)?.map(|both| (both, of(*one, *other))));
-        }
-    }
-    if all.len() > MAX_DECISIONS {
-        return Err(format!("an expression of more than {MAX_DECISIONS} cases"));
-    }
-    Ok(all)
 }
 
 struct Reader<'r, 's, 'm> {

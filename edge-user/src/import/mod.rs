@@ -9,6 +9,7 @@ mod actions;
 mod atoms;
 mod attached;
 mod bigip;
+mod decisions;
 mod expr;
 mod gaps;
 mod kong;

@@ -3,7 +3,7 @@
 use super::actions::{self, REJECTED};
 use super::atoms::{Operator, atom};
 use super::bigip::Node;
-use super::expr::exists;
+use super::decisions::exists;
 use super::gaps;
 use super::ledger::{Bin, Ledger, Span};
 use super::matching::{Match, Unfit};

@@ -4,6 +4,7 @@
 //! reason.
 
 use super::actions;
+use super::bigip::Node;
 use super::gaps;
 use super::ledger::{Ledger, Span};
 use super::model::Options;
@@ -59,11 +60,16 @@ fn is_off(value: &str) -> bool {
     matches!(value, "none" | "disabled" | "no" | "0" | "")
 }
 
+/// The value of an option; of one with a list in braces that there is one.
+fn value_of(option: &Node) -> &str {
+    if option.children().is_empty() { option.word(1) } else { "{}" }
+}
+
 /// Reads an http profile.
 pub(super) fn http(options: &Options<'_>, ledger: &Ledger) -> Http {
     let mut http = Http::default();
     for option in options.nodes() {
-        let (key, value, span) = (option.word(0), option.word(1), option.span);
+        let (key, value, span) = (option.word(0), value_of(option), option.span);
         match key {
             _ if is_silent(key) => ledger.translated(span),
             "proxy-type" if value == "reverse" => ledger.translated(span),
@@ -233,7 +239,7 @@ fn enforcement(options: &Options<'_>, http: &mut Http, ledger: &Ledger) {
 pub(super) fn tcp(options: &Options<'_>, ledger: &Ledger) -> Option<u64> {
     let mut idle = None;
     for option in options.nodes() {
-        let (key, value, span) = (option.word(0), option.word(1), option.span);
+        let (key, value, span) = (option.word(0), value_of(option), option.span);
         match key {
             _ if is_silent(key) => ledger.translated(span),
             "idle-timeout" => match value.parse::<u64>() {
@@ -255,7 +261,7 @@ pub(super) fn tcp(options: &Options<'_>, ledger: &Ledger) -> Option<u64> {
 /// Options whose only meaning is how an F5 keeps connections to members, or speaks HTTP/2.
 pub(super) fn connection(kind: &str, options: &Options<'_>, ledger: &Ledger) {
     for option in options.nodes() {
-        let (key, value, span) = (option.word(0), option.word(1), option.span);
+        let (key, value, span) = (option.word(0), value_of(option), option.span);
         match (kind, key) {
             _ if is_silent(key) => ledger.translated(span),
             ("one-connect", "source-mask") if matches!(value, "any" | "0.0.0.0" | "::") => ledger.translated(span),
@@ -298,7 +304,7 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
     // Of the two ways to say it the nearer one counts.
     let by_chain = options.distance("cert-key-chain") <= options.distance("cert");
     for option in options.nodes() {
-        let (key, value, span) = (option.word(0), option.word(1), option.span);
+        let (key, value, span) = (option.word(0), value_of(option), option.span);
         match key {
             _ if is_silent(key) => ledger.translated(span),
             "cert-key-chain" if !by_chain => ledger.translated(span),
@@ -406,7 +412,7 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
 pub(super) fn server_ssl(options: Option<&Options<'_>>, ledger: &Ledger) -> bool {
     let mut is_verified = false;
     for option in options.into_iter().flat_map(Options::nodes) {
-        let (key, value, span) = (option.word(0), option.word(1), option.span);
+        let (key, value, span) = (option.word(0), value_of(option), option.span);
         match key {
             _ if is_silent(key) => ledger.translated(span),
             "peer-cert-mode" => {

@@ -299,6 +299,7 @@ pub(super) fn expected(cases: &Cases, case: usize, common: &Common<'_>) -> Optio
     places.dedup();
     let mut expected =
         Expected { name: format!("{} {}", common.name, case + 1), from: places.join(", "), ..Expected::default() };
+    expected.scheme = common.https_only.map(|_| "https".to_owned());
     match &outcome.answer {
         Some(Answer::ToHttps { status }) => {
             expected.scheme = Some("http".to_owned());
@@ -316,7 +317,6 @@ pub(super) fn expected(cases: &Cases, case: usize, common: &Common<'_>) -> Optio
             }
         }
         None => {
-            expected.scheme = common.https_only.map(|_| "https".to_owned());
             let changes = fields(&outcome.request);
             let mut upstream =
                 Upstream { path: outcome.path.clone().unwrap_or_else(|| sample.path.clone()), ..Upstream::default() };

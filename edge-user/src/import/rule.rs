@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::actions;
+use super::decisions::{Decisions, join};
 use super::expr::operator;
-use super::expr::{Decisions, Scope, arms};
+use super::expr::{Scope, arms};
 use super::gaps;
 use super::ledger::{Ledger, Span};
 use super::matching::Unfit;
@@ -407,7 +408,7 @@ impl<'a> Rules<'a> {
                     let mut all: Decisions = vec![(Default::default(), false)];
                     for one in texts {
                         let next = scope.compare(&text, operator, &[one])?;
-                        all = super::expr::join(&all, &next, |a, b| a || b)?;
+                        all = join(&all, &next, |a, b| a || b)?;
                     }
                     (all, line)
                 } else {

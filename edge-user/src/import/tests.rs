@@ -120,6 +120,7 @@ fn lines_of_the_shop_are_in_their_bins() {
         ("shop.conf", "cookie-name shopmember", Changed, "hashed"),
         ("shop.conf", "cert /Common/shop.example.com.crt", Changed, "beside edge.toml"),
         ("shop.conf", "ciphers DEFAULT", Changed, "TLS 1.2 and 1.3"),
+        ("shop.conf", "options { dont-insert", Changed, "TLS 1.2 and 1.3"),
         ("shop.conf", "max-header-count 100", Changed, "431"),
         ("shop.conf", "excess-server-headers pass-through", Dropped, "never passes unread"),
         ("shop.conf", "encrypt-cookies", Dropped, "http-profile"),

@@ -55,7 +55,7 @@ fn expressions_become_decisions() {
         ("[HTTP::path] starts_with \"/a\" && ![class match [IP::client_addr] equals nets]", "/a,192.0.2.0/24=1 =0"),
         ("[IP::addr [IP::client_addr] equals 198.51.100.0/255.255.255.0]", "198.51.100.0/24=1 198.51.100.0/24=0"),
         ("[matchclass [HTTP::host] equals $::hosts]", "a.example.com,b.example.com=1 =0"),
-        ("[class lookup $host hosts] eq \"pool_b\"", "a.example.com=0 b.example.com=1 =0"),
+        ("[class lookup $host hosts] eq \"pool_b\"", "b.example.com=1 =0"),
         ("[class lookup $host hosts] ne \"\"", "a.example.com=1 b.example.com=1 =0"),
         ("$on", "=1"),
         ("$static::x", "=0"),
