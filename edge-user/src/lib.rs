@@ -16,6 +16,7 @@ pub mod http;
 pub mod http_client;
 pub mod http_server;
 pub mod identity;
+pub mod import;
 pub mod kept;
 pub mod kernel;
 pub mod keysets;

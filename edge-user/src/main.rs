@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use edge_user::app;
 use edge_user::config::dump::{Format, Secrets};
 use edge_user::control::{self, Request};
-use edge_user::{doctor, explain, routes};
+use edge_user::{doctor, explain, import, routes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -64,6 +64,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take over another program's configuration, and tell the fate of each of its lines.
+    Import {
+        #[command(subcommand)]
+        command: ImportCommand,
+    },
     /// Ask the running edge what its kernel programs are and do, or let a source connect again.
     Kernel {
         #[command(subcommand)]
@@ -85,6 +90,57 @@ enum Command {
     },
     /// Print the version.
     Version,
+}
+
+#[derive(Subcommand)]
+enum ImportCommand {
+    /// Write edge.toml, kong.yaml, requests.json and report.txt for an F5's bigip.conf. Exit code: 0 written, 1 not, or
+    /// with --strict a line is not translated.
+    F5 {
+        /// bigip_base.conf, bigip.conf, those of partitions; of two objects with one name the later counts.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The folder to write to; a folder for each edge within it, where one edge cannot do it all.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Write over what is there.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        told: Told,
+    },
+    /// Tell what a declarative file of Kong holds that the edge has not. Exit code: 0, or with --strict 1 where it does.
+    Kong {
+        /// The declarative file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        told: Told,
+    },
+    /// Replay the requests of an import, against the old or the new, and compare. Exit code: 0 as expected, 1 not, 2
+    /// nothing could be asked.
+    Verify {
+        /// requests.json, as the import wrote it.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// https://ADDRESS:PORT or http://ADDRESS:PORT; names and server names are those of the requests.
+        #[arg(long, value_name = "URL")]
+        against: String,
+        /// Do not look at the server's certificate.
+        #[arg(long)]
+        insecure: bool,
+    },
+}
+
+/// How the fate of lines is told.
+#[derive(Args)]
+struct Told {
+    /// text or json.
+    #[arg(long, value_parser = ["text", "json"], default_value = "text")]
+    report: String,
+    /// Fail where a line is not translated.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Subcommand)]
@@ -183,6 +239,7 @@ fn main() -> ExitCode {
         }
         Command::Explain(arguments) => return explain(arguments),
         Command::Doctor { config, json } => return doctor(&config, json),
+        Command::Import { command } => return import(command),
         Command::Kernel { command: KernelCommand::Status { asked } } => return ask(&asked, &Request::KernelStatus),
         Command::Kernel { command: KernelCommand::Forgive { address, asked } } => {
             return ask(&asked, &Request::Forgive { address });
@@ -232,6 +289,49 @@ fn explain(arguments: ExplainArguments) -> ExitCode {
             UNKNOWN.into()
         }
     }
+}
+
+fn import(command: ImportCommand) -> ExitCode {
+    let done = match command {
+        ImportCommand::F5 { files, out, force, told } => import::read(&files)
+            .and_then(|inputs| import::write(import::f5(&inputs), &out, force))
+            .map(|(report, written)| {
+                let code = tell(&report, &told);
+                written.iter().for_each(|path| eprintln!("wrote {}", path.display()));
+                code
+            })
+            .map_err(|error| {
+                if let import::Error::Nothing(report) = &error {
+                    tell(report, &told);
+                }
+                anyhow::Error::from(error)
+            }),
+        ImportCommand::Kong { file, told } => app::import_kong(&file).map(|report| tell(&report, &told)),
+        ImportCommand::Verify { file, against, insecure } => {
+            return match import::verify::verify(&import::verify::Replay { file, against, insecure }) {
+                Ok(report) => {
+                    print!("{report}");
+                    report.exit_code().into()
+                }
+                Err(error) => {
+                    eprintln!("edge: {error}");
+                    UNKNOWN.into()
+                }
+            };
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("edge: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn tell(report: &import::Report, told: &Told) -> ExitCode {
+    match told.report.as_str() {
+        "json" => println!("{:#}", report.json()),
+        _ => print!("{report}"),
+    }
+    if told.strict && report.has_gaps() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Asks the running edge. Exit code: 0 answered, 1 it says no, 2 it cannot be asked.

@@ -23,6 +23,7 @@ mod h2_upstream;
 mod harness;
 mod headers;
 mod http2;
+mod import;
 mod introspection;
 mod jwt_signer;
 mod key_sets;

@@ -154,5 +154,7 @@ replay!(
     proxy_protocol,
     arguments,
     transform,
-    private_jwks
+    private_jwks,
+    bigip,
+    irule
 );

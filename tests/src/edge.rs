@@ -262,6 +262,11 @@ impl Edge {
         Ok(edge)
     }
 
+    /// An edge on a folder that somebody else wrote; serving when this returns.
+    pub fn serve(dir: tempfile::TempDir) -> Result<Self> {
+        Self::spawn(Place { dir, environment: Vec::new(), namespace: None, privileges: Vec::new() }, &[])
+    }
+
     /// The next generation, in the same folder, which takes over from this one; serving when this returns.
     pub fn upgrade(&self) -> Result<Self> {
         Self::spawn(self.place.clone(), &["--upgrade"])

@@ -33,6 +33,7 @@ use crate::control::{self, Operator};
 use crate::dns::Resolver;
 use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
+use crate::import;
 use crate::kept::{self, KeptConnections};
 use crate::kernel::{self, DenyList, Kernel, Lane, SAMPLE_EVERY, Sample, SampleReader};
 use crate::keysets::{self, Keeping, KeySets};
@@ -311,6 +312,16 @@ pub fn dump(path: &Path, format: Format, secrets: Secrets) -> anyhow::Result<Str
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let env = |settings: &Settings| Env { plugins: plugin_env(settings, &control, None), ..Env::default() };
     Ok(config::dump(path, env, format, secrets)?)
+}
+
+/// Tells which lines of a declarative file of Kong's the edge has not.
+pub fn import_kong(file: &Path) -> anyhow::Result<import::Report> {
+    crypto::install();
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let inputs = import::read(&[file.to_owned()])?;
+    let settings = import::bare_settings(file);
+    let env = Env { plugins: plugin_env(&settings, &control, None), ..Env::default() };
+    Ok(import::kong(&inputs[0], &settings, &env))
 }
 
 /// Loads everything as `edge run` would, but without the store's file: for commands that look and change nothing.

@@ -80,6 +80,12 @@ pub fn load_text(
     }
 }
 
+/// What a text in place of the file of entities leads to: problems, and what the operator should know.
+pub(crate) fn remarks_on_text(text: &str, name: &str, settings: &Settings, env: &Env) -> (Vec<Problem>, Vec<String>) {
+    let (snapshot, problems) = read_text(Ok(text.to_owned()), name, settings, env, 1);
+    (problems, snapshot.map_or_else(Vec::new, |snapshot| snapshot.warnings))
+}
+
 /// Reads both files and reports the problems of both. `env` makes what plugins need from the settings.
 pub fn check(path: &Path, env: impl FnOnce(&Settings) -> Env) -> Result<(Settings, Snapshot), Problems> {
     let (settings, mut problems) = settings::read(path, |name| std::env::var(name).ok());

@@ -9,7 +9,7 @@ pub(super) fn value<'h>(head: &'h Head, name: &str) -> Option<&'h [u8]> {
 }
 
 /// Whether the field frames the message or is the hop's (RFC 9110, 7.6.1): the edge alone writes those.
-pub(super) fn is_of_hop(name: &str) -> bool {
+pub(crate) fn is_of_hop(name: &str) -> bool {
     matches!(
         Known::of(name.as_bytes()),
         Known::ContentLength
@@ -23,8 +23,14 @@ pub(super) fn is_of_hop(name: &str) -> bool {
     )
 }
 
+/// `X-Forwarded-*` and what else tells of the client.
+pub(crate) fn is_of_forwarding(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with("x-forwarded-") || matches!(Known::of(name.as_bytes()), Known::XRealIp | Known::XKongRequestId)
+}
+
 /// Whether Kong takes this for a header name.
-pub(super) fn is_header_name(name: &str) -> bool {
+pub(crate) fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 

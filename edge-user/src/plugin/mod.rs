@@ -5,7 +5,7 @@ pub mod arguments;
 pub mod correlation_id;
 pub mod cors;
 mod env;
-mod fields;
+pub(crate) mod fields;
 pub mod ip_restriction;
 mod json;
 pub mod jwt_signer;

@@ -10,6 +10,7 @@ mod forward;
 mod h1;
 mod h2;
 mod h2_frames;
+mod import;
 mod introspection;
 mod json;
 mod jwk;
@@ -47,6 +48,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("arguments", arguments::take_out),
     ("transform", transform::apart_and_together),
     ("private_jwks", keysets::fetched),
+    ("bigip", import::bigip),
+    ("irule", import::irule),
 ];
 
 /// Runs one target.

@@ -3,8 +3,8 @@
 use super::template::Template;
 use super::{RequestTransformer, Step};
 use crate::config::reader::Reader;
-use crate::http::head::{Known, is_field_value};
-use crate::plugin::fields::{is_header_name, is_of_hop};
+use crate::http::head::is_field_value;
+use crate::plugin::fields::{is_header_name, is_of_forwarding, is_of_hop};
 
 type Make = fn(Box<str>, Template) -> Step;
 
@@ -147,12 +147,6 @@ fn is_no_name(group: &Reader<'_>, name: &str) {
 /// Whether a name is one that the edge writes whatever a plugin does.
 fn is_edges(name: &str) -> bool {
     is_of_hop(name) || name.eq_ignore_ascii_case("host") || is_of_forwarding(name)
-}
-
-/// `X-Forwarded-*` and what else tells of the client.
-fn is_of_forwarding(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with("x-forwarded-") || matches!(Known::of(name.as_bytes()), Known::XRealIp | Known::XKongRequestId)
 }
 
 fn may_change(group: &Reader<'_>, name: &str, why_not: &str) -> bool {
