@@ -228,6 +228,12 @@ pub struct Response<'a> {
     pub head: &'a mut Head,
     /// The request's head, as it went upstream.
     pub request: &'a Head,
+    /// The host the client asked for, without its port.
+    pub host: &'a [u8],
+    /// The request's id, as logs carry it.
+    pub id: &'a str,
+    /// The client by the rules of `trusted_ips`.
+    pub client: IpAddr,
     /// Whether the client uses TLS, by the rules of `trusted_ips`.
     pub https: bool,
     /// The connection it goes back over.

@@ -34,10 +34,12 @@ use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
 use self::tunnel::Tunnel;
+use self::upload::Trailing;
 use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Head, Known, Owner};
+use crate::plugin::http_profile::HttpProfile;
 use crate::plugin::{Access, Plugin, Request};
 use crate::reason::Reason;
 use crate::router;
@@ -314,6 +316,8 @@ async fn proxy<'a, D: Downstream>(
     }
     let matched = if route.strip_path { target.matched() } else { 0 };
     let original = target.original_path(request);
+    let profile = context.profile();
+    let response_via = profile.map_or(&headers::USUAL_MARKS.via, HttpProfile::response_via);
     headers::add_forwarding(
         request,
         context.connection,
@@ -323,6 +327,7 @@ async fn proxy<'a, D: Downstream>(
             path: &original,
             prefix: &target.path()[..matched],
             request_id: context.request_id.as_bytes(),
+            marks: profile.map_or(&headers::USUAL_MARKS, HttpProfile::marks),
         },
     );
     let host = context.notes.upstream_host.take();
@@ -359,7 +364,8 @@ async fn proxy<'a, D: Downstream>(
             target: &upstream_target,
             https: service.scheme.is_tls(),
             upgrade: protocol.filter(|_| !grpc),
-            owned: &view.owned,
+            trailing: Trailing { owned: &view.owned, profile },
+            response_via,
             body_limit: body_limit(context),
             affinity: &affinity,
             keeps_host: route.preserve_host || host.is_some(),
@@ -384,7 +390,7 @@ async fn proxy<'a, D: Downstream>(
     let answered = exchange.answered;
     if response.status() == 101 {
         context.status = 101;
-        return Ok(switch(context, response, exchange, protocol.unwrap_or_default()).await);
+        return Ok(switch(context, request, response, exchange, protocol.unwrap_or_default()).await);
     }
     headers::clean_response(response, false);
     if !response.has(Known::Date) {
@@ -397,11 +403,12 @@ async fn proxy<'a, D: Downstream>(
         true => None,
         false => Some(rewrite(&mut exchange, &rewriters, worker.settings.limits.buffer_bytes).await?),
     };
-    headers::add_via(response);
+    headers::add_via(response, response_via);
     headers::add_latencies(response, context, answered);
     if let Some(cookie) = &affinity.set_cookie {
         response.push(Owner::Edge, b"Set-Cookie", cookie.as_bytes());
     }
+    respond::shape(context, request, response, true);
     let shape = match &rewritten {
         None if rewriters.is_empty() => ResponseShape { framing: meta.framing, declared: meta.declared },
         // The answer to HEAD: nobody knows the length that a body would get (RFC 9110, 8.6).
@@ -452,12 +459,14 @@ fn body_limit(context: &Context<'_>) -> u64 {
 /// Tells the client of the switch; the connection's owner joins the two ends.
 async fn switch<D: Downstream>(
     context: &mut Context<'_>,
+    request: &Head,
     response: &mut Head,
     mut exchange: Exchange<'_, D>,
     protocol: &[u8],
 ) -> After {
     headers::clean_response(response, true);
-    headers::add_via(response);
+    headers::add_via(response, context.profile().map_or(&headers::USUAL_MARKS.via, HttpProfile::response_via));
+    respond::shape(context, request, response, true);
     exchange.down().interim(response);
     if poll_fn(|cx| exchange.down().poll_flush(cx)).await.is_err() {
         return After::Next;

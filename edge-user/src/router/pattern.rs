@@ -87,7 +87,7 @@ impl Pattern {
     }
 
     /// Whether it matches a field's value.
-    pub(super) fn matches_value(&self, value: &[u8]) -> bool {
+    pub(crate) fn matches_value(&self, value: &[u8]) -> bool {
         self.regex().is_match(value)
     }
 
