@@ -198,7 +198,7 @@ impl Plugin {
             acl::NAME => Acl::parse(config).map(|plugin| Self::Acl(Arc::new(plugin))),
             correlation_id::NAME => CorrelationId::parse(config).map(|plugin| Self::CorrelationId(Arc::new(plugin))),
             cors::NAME => Cors::parse(config).map(|plugin| Self::Cors(Arc::new(plugin))),
-            http_profile::NAME => HttpProfile::parse(config).map(|plugin| Self::HttpProfile(Arc::new(plugin))),
+            http_profile::NAME => HttpProfile::parse(config, env).map(|plugin| Self::HttpProfile(Arc::new(plugin))),
             ip_restriction::NAME => IpRestriction::parse(config).map(|plugin| Self::IpRestriction(Arc::new(plugin))),
             jwt_signer::NAME => JwtSigner::parse(config, place, env).map(|plugin| Self::JwtSigner(Arc::new(plugin))),
             openid_connect::NAME => {

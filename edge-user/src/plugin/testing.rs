@@ -177,8 +177,9 @@ impl Scene {
         phase(&mut Response {
             head: &mut head,
             request: &self.head,
-            host: b"api.example",
+            authority: b"api.example",
             id: "0123456789abcdef0123456789abcdef",
+            upstream: None,
             client: self.client,
             https: self.https,
             connection: &self.connection,

@@ -10,12 +10,14 @@ use super::headers::Via;
 use super::link::Link;
 use super::tries::{Tally, Tries, Try};
 use super::upload::{Trailing, Upload};
+use super::upstream::Sharing;
 use crate::balancer::{Affinity, Outcome, Pick};
 use crate::config::snapshot::Service;
 use crate::http::downstream::{self, Downstream};
 use crate::http::h1::body::Found;
 use crate::http::h1::client::{self, UpstreamConn};
 use crate::http::h1::parse::ResponseMeta;
+use crate::http::h1::write::Case;
 use crate::http::head::{Head, Known};
 use crate::reason::Reason;
 use crate::worker::Worker;
@@ -55,6 +57,7 @@ pub struct Exchange<'a, D> {
     repeatable: bool,
     interim: u8,
     response_via: &'a Via,
+    sharing: Sharing,
     /// Response bytes that may wait for the client before the upstream is read further.
     ahead_bytes: usize,
     /// When the response's head came.
@@ -86,6 +89,10 @@ pub struct Outgoing<'a> {
     pub hold_bytes: usize,
     /// Response bytes read while the client is slow.
     pub ahead_bytes: usize,
+    /// How HTTP/1 spells the names of its fields.
+    pub header_case: Case,
+    /// Whose connections it may use.
+    pub sharing: Sharing,
     /// Whether its `Host` is the client's, whatever an SRV record says.
     pub keeps_host: bool,
 }
@@ -109,7 +116,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             upload.hold(down, outgoing.hold_bytes).await?;
         }
         let upgrades = outgoing.upgrade.is_some();
-        let mut tries = Tries::new(worker, service, outgoing.affinity, upgrades, tally);
+        let mut tries = Tries::new(worker, service, outgoing.affinity, (outgoing.sharing, upgrades), tally);
         let attempt = tries.next().await.map_err(Failure::Upstream)?;
         let mut exchange = Self {
             worker,
@@ -120,6 +127,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             repeatable,
             interim: 0,
             response_via: outgoing.response_via,
+            sharing: outgoing.sharing,
             ahead_bytes: outgoing.ahead_bytes,
             answered: Instant::now(),
             response_bytes: 0,
@@ -287,7 +295,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             return self.down.abandon_body();
         }
         if let Link::H1(conn) = self.attempt.link {
-            self.worker.pool.put(self.service.endpoint, conn, self.attempt.pick.address, now);
+            let key = (self.service.endpoint, self.attempt.pick.address, self.sharing);
+            self.worker.pool.put(key, conn, now);
         }
     }
 

@@ -35,9 +35,11 @@ use self::respond::{Body, Local};
 use self::target::Target;
 use self::tunnel::Tunnel;
 use self::upload::Trailing;
+use self::upstream::Sharing;
 use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::Framing;
+use crate::http::h1::write::Case;
 use crate::http::head::{Head, Known, Owner};
 use crate::plugin::http_profile::HttpProfile;
 use crate::plugin::{Access, Plugin, Request};
@@ -368,6 +370,11 @@ async fn proxy<'a, D: Downstream>(
             response_via,
             body_limit: body_limit(context),
             affinity: &affinity,
+            header_case: profile.map_or(Case::Preserve, HttpProfile::header_case),
+            sharing: profile.map_or(Sharing::All, |profile| {
+                let consumer = context.notes.caller.consumer.as_ref().map(|consumer| consumer.id);
+                profile.sharing(consumer, context.connection.serial)
+            }),
             keeps_host: route.preserve_host || host.is_some(),
             // Both ends of a gRPC stream talk while it lasts.
             hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
@@ -388,6 +395,11 @@ async fn proxy<'a, D: Downstream>(
         sent.write(request);
     };
     let answered = exchange.answered;
+    if let Some(answer) = profile.filter(|_| !grpc).and_then(|profile| profile.replaces(response.status())) {
+        // Rare and large: no part of what each request keeps.
+        Box::pin(exchange.give_up()).await;
+        return Err(Stop::Answer(answer.into()));
+    }
     if response.status() == 101 {
         context.status = 101;
         return Ok(switch(context, request, response, exchange, protocol.unwrap_or_default()).await);

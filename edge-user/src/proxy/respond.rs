@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::context::Context;
 use super::grpc;
 use crate::http::downstream::{Downstream, ResponseShape};
-use crate::http::h1::parse::{Framing, list, split_port};
+use crate::http::h1::parse::{Framing, list};
 use crate::http::h1::write::decimal;
 use crate::http::head::{Head, Known, Owner, Version};
 use crate::plugin::{self, Answer, AnswerBody, Refusal};
@@ -237,8 +237,9 @@ fn view<'r>(
     plugin::Response {
         head: response,
         request,
-        host: split_port(&context.host).0,
+        authority: &context.host,
         id: context.request_id.as_str(),
+        upstream: context.upstream_address,
         client: context.client,
         https: context.https,
         connection: context.connection,

@@ -95,14 +95,19 @@ impl Rule {
         Some(Self { action, when, owns })
     }
 
-    /// The name of the field that only the edge may write.
-    pub(super) fn owned_name(&self) -> Option<&str> {
+    /// The name of the field that it writes.
+    pub(super) fn written_name(&self) -> Option<&str> {
         match &self.action {
             Action::Insert(name, _) | Action::Append(name, _) | Action::Replace(name, _) | Action::Rename(_, name) => {
-                self.owns.then_some(name)
+                Some(name)
             }
             Action::Erase(_) => None,
         }
+    }
+
+    /// The same where only the edge may write it.
+    pub(super) fn owned_name(&self) -> Option<&str> {
+        self.written_name().filter(|_| self.owns)
     }
 
     /// Does what it says, where its condition holds.
@@ -207,7 +212,8 @@ pub(super) fn template(config: &Reader<'_>, key: &str, text: &str, side: Side) -
     match Template::parse_as(dialect, text, &mut Vec::new()) {
         Ok(template) => Some(template),
         Err(expected) => {
-            config.problem(key, format!("value '{text}'"), expected);
+            // Not the text: a value may be a credential.
+            config.problem(key, "another `$(`", expected);
             None
         }
     }

@@ -1,11 +1,18 @@
 //! The plugin's `config`: what becomes of requests, and what of responses.
 
 use super::allow::Allowed;
+use super::certificate::Told;
 use super::condition::Side;
-use super::rule::Rule;
-use super::{HttpProfile, Limits, RequestSide, ResponseSide, Server};
+use super::cookies::Cookies;
+use super::fallback::Fallback;
+use super::location::Redirects;
+use super::rule::{Rule, template};
+use super::{HttpProfile, Limits, RequestSide, ResponseSide, Reuse, Server, UpstreamSide};
 use crate::config::reader::Reader;
+use crate::http::h1::parse::is_authority;
+use crate::http::h1::write::Case;
 use crate::http::head::is_field_value;
+use crate::plugin::PluginEnv;
 use crate::proxy::headers::{ForwardedFor, Marks, Pseudonym, Via};
 
 const FORWARDED_FOR: [(&str, ForwardedFor); 4] = [
@@ -15,17 +22,30 @@ const FORWARDED_FOR: [(&str, ForwardedFor); 4] = [
     ("off", ForwardedFor::Off),
 ];
 
+const REDIRECTS: [(&str, Redirects); 4] = [
+    ("none", Redirects::None),
+    ("all", Redirects::All),
+    ("matching", Redirects::Matching),
+    ("nodes", Redirects::Nodes),
+];
+
+const CASES: [(&str, Case); 3] = [("preserve", Case::Preserve), ("title", Case::Title), ("lower", Case::Lower)];
+
+const REUSES: [(&str, Reuse); 3] =
+    [("shared", Reuse::Shared), ("per_consumer", Reuse::PerConsumer), ("per_connection", Reuse::PerConnection)];
+
 /// F5's: half a year and a bit.
 const HSTS_MAX_AGE_SECS: i64 = 16_070_400;
 
 /// Reads the whole object.
-pub(super) fn parse(mut config: Reader<'_>) -> Option<HttpProfile> {
+pub(super) fn parse(mut config: Reader<'_>, env: &PluginEnv) -> Option<HttpProfile> {
     let problems = config.sink().count();
     let request = config.object("request").map(request_side).unwrap_or_default();
-    let response = config.object("response").map(response_side).unwrap_or_default();
+    let response = config.object("response").map(|side| response_side(side, env)).unwrap_or_default();
+    let upstream = config.object("upstream").map(upstream_side).unwrap_or_default();
     let sink = config.sink();
     config.finish();
-    (sink.count() == problems).then_some(HttpProfile { request, response })
+    (sink.count() == problems).then_some(HttpProfile { request, response, upstream })
 }
 
 fn request_side(mut config: Reader<'_>) -> RequestSide {
@@ -34,18 +54,47 @@ fn request_side(mut config: Reader<'_>) -> RequestSide {
     let forwarded_for = config.word("xforwarded_for", &FORWARDED_FOR).unwrap_or_default();
     let via = via(&mut config);
     let limits = config.object("limits").map(limits).unwrap_or_default();
+    let certificate = config.object("client_certificate").map(Told::parse).unwrap_or_default();
+    let clash = rules.iter().filter_map(Rule::written_name).find(|name| certificate.owns(name));
+    if let Some(name) = clash {
+        config.problem(
+            "client_certificate",
+            format!("`{name}`, which a rule writes, too"),
+            "a name that no rule writes",
+        );
+    }
+    let host = config.string("host").and_then(|text| {
+        let host = template(&config, "host", text, Side::Request)?;
+        let is_host = !host.is_constant() || is_authority(text.as_bytes());
+        if !is_host {
+            config.problem("host", format!("{text:?}"), "a host, with or without a port, or a template of one");
+        }
+        is_host.then_some(host)
+    });
     config.finish();
-    RequestSide { limits, allowed, rules, marks: Marks { forwarded_for, via } }
+    RequestSide { limits, allowed, rules, certificate, host, marks: Marks { forwarded_for, via } }
 }
 
-fn response_side(mut config: Reader<'_>) -> ResponseSide {
+fn response_side(mut config: Reader<'_>, env: &PluginEnv) -> ResponseSide {
     let rules = rules(&mut config, Side::Response);
     let allowed = Allowed::parse(&mut config);
     let server = server(&mut config);
     let via = via(&mut config);
     let hsts = config.object("hsts").map(hsts);
+    let redirects = config.word("location", &REDIRECTS).unwrap_or_default();
+    let cookies = Cookies::parse(&mut config, env.cookies());
+    let fallback = config.object("fallback").and_then(Fallback::parse);
     config.finish();
-    ResponseSide { allowed, rules, server, hsts, via }
+    ResponseSide { allowed, rules, server, hsts, via, redirects, cookies, fallback }
+}
+
+fn upstream_side(mut config: Reader<'_>) -> UpstreamSide {
+    let header_case = config.word("header_case", &CASES).unwrap_or_default();
+    let reuse = config.word("reuse", &REUSES).unwrap_or_default();
+    // Bodies go on in the framing they came in.
+    config.unsupported("chunking", "preserve".into());
+    config.finish();
+    UpstreamSide { header_case, reuse }
 }
 
 fn rules(config: &mut Reader<'_>, side: Side) -> Box<[Rule]> {

@@ -67,6 +67,14 @@ async fn rules_go_one_after_another() {
 }
 
 #[tokio::test]
+async fn conditions_see_what_an_allow_list_leaves_out() {
+    let yaml = "request: {allow: [], headers: [{action: insert, name: X-Keyed, value: '1',
+        when: {header: {name: X-Key, equals: k}}}]}";
+    assert_eq!(sent_up(yaml, &[("X-Key", "k"), ("X-Other", "1")]).await, Ok(pairs(&[("X-Keyed", "1")])));
+    assert_eq!(sent_up(yaml, &[("X-Key", "l")]).await, Ok(vec![]));
+}
+
+#[tokio::test]
 async fn templates_stand_for_the_request() {
     for (value, expected) in [
         ("$(client.address):$(client.port)", "192.0.2.7:1234"),
@@ -90,6 +98,25 @@ async fn a_value_that_would_end_its_field_is_refused() {
         let access = scene.access(&plugin).await;
         assert_eq!(matches!(access, Access::Continue), passes, "{query}");
         assert!(passes || matches!(access, Access::Answer(answer) if answer.status == 400), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_upstream_sees_the_host_that_is_configured() {
+    // U6
+    for (host, sent, expected) in [
+        ("up.example:8443", "", Ok(Some("up.example:8443"))),
+        ("$(headers.x_host or 'none')", "b.example", Ok(Some("b.example"))),
+        ("$(headers.x_host)", "", Ok(None)),
+        ("$(headers.x_host)", "a/b", Err(400)),
+    ] {
+        let plugin = plugin(&format!("request: {{host: \"{host}\"}}"));
+        let mut scene = Scene::new("GET", &[("X-Host", sent)]);
+        let answer = match scene.access(&plugin).await {
+            Access::Answer(answer) => Err(answer.status),
+            _ => Ok(scene.notes.upstream_host.take().map(|host| String::from_utf8(host).expect("ASCII"))),
+        };
+        assert_eq!(answer.as_ref().map(Option::as_deref).map_err(|status| *status), expected, "{host} {sent}");
     }
 }
 
@@ -196,7 +223,19 @@ fn settings_are_judged() {
     for (yaml, part) in [
         ("requests: {}".to_owned(), "`request`"),
         ("request: {header: []}".into(), "`headers`"),
-        ("upstream: {}".into(), "unknown field"),
+        ("upstreams: {}".into(), "`upstream`"),
+        ("request: {host: 'a b'}".into(), "a host, with or without a port"),
+        ("request: {host: '$(request.hots)'}".into(), "`$(…)` with `headers`"),
+        ("response: {location: some}".into(), "one of: none, all, matching, nodes"),
+        ("response: {cookies: [{name: a, encrypt: true}]}".into(), "`[secrets] key_file`"),
+        ("response: {fallback: {}}".into(), "one of `redirect` and `page`"),
+        ("upstream: {header_case: upper}".into(), "one of: preserve, title, lower"),
+        ("upstream: {reuse: none}".into(), "one of: shared, per_consumer, per_connection"),
+        ("upstream: {chunking: rechunk}".into(), "not supported yet"),
+        (
+            "request: {client_certificate: {pem_header: X-A}, headers: [{action: insert, name: x_a, value: b}]}".into(),
+            "a name that no rule writes",
+        ),
         (rule("name: A, value: b"), "one of: insert, append, replace, erase, rename"),
         (rule("action: delete, name: A"), "one of: insert, append, replace, erase, rename"),
         (rule("action: insert, name: 'a b', value: c"), "the name of a field"),
@@ -258,8 +297,11 @@ fn names_that_tell_an_identity_are_owned() {
     // P1
     let yaml = "request: {headers: [{action: insert, name: X-User, value: '$(consumer.username)'},
         {action: rename, name: X-Old, to: X-New, owned: true}, {action: insert, name: X-Free, value: a},
-        {action: replace, name: X-Subject, value: 'a $(certificate.subject)', when: {client_cert: true}}]}";
-    assert_eq!(*plugin(yaml).owned_names(), ["x-user".into(), "x-new".into(), "x-subject".into()] as [Box<str>; 3]);
+        {action: replace, name: X-Subject, value: 'a $(certificate.subject)', when: {client_cert: true}}],
+        client_certificate: {pem_header: X-Pem, rfc9440: true}}";
+    let owned = plugin(yaml).owned_names();
+    let expected = ["x-user", "x-new", "x-subject", "client-cert", "client-cert-chain", "x-pem"];
+    assert!(owned.iter().map(|name| &**name).eq(expected), "{owned:?}");
 }
 
 /// Names of clients: those that matter, their spellings, and any others.

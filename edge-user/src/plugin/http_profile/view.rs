@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::snapshot::Consumer;
+use crate::http::h1::parse::split_port;
 use crate::http::head::Head;
 use crate::plugin::request_transformer::template::{Fact, Source, Template};
 use crate::plugin::{Request, Response};
@@ -55,7 +56,7 @@ pub(super) fn of_request<'s>(request: &'s mut Request<'_>) -> (&'s mut Head, Vie
 /// The head and the view of a response.
 pub(super) fn of_response<'s>(response: &'s mut Response<'_>) -> (&'s mut Head, View<'s>) {
     let view = View {
-        host: response.host,
+        host: split_port(response.authority).0,
         path: b"",
         query: b"",
         method: Some(response.request.method()),
