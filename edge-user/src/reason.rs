@@ -97,6 +97,7 @@ reasons! {
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
     UpstreamUnhealthy = "upstream_unhealthy", "no target of the upstream is healthy";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
+    FallbackAnswered = "fallback_answered", "http-profile answered in place of the upstream, whose status is not for clients";
     ResponseTooLarge = "response_too_large", "the response is over limits.buffer_bytes and a plugin must rewrite it whole";
     RequestTerminated = "request_terminated", "request-termination answered";
     CorsPreflight = "cors_preflight", "cors answered a preflight";

@@ -271,6 +271,12 @@ mod tests {
                     "access_token_keyset_client_password": "<redacted>"}}),
             ),
             (
+                Collection::Plugins,
+                json!({"name": "http-profile", "config": {"request": {"headers": [{"name": "X-Key", "value": "k"}]}}}),
+                json!({"name": "http-profile", "config":
+                    {"request": {"headers": [{"name": "X-Key", "value": "<redacted>"}]}}}),
+            ),
+            (
                 Collection::Upstreams,
                 json!({"healthchecks": {"active": {"headers": {"Authorization": ["x"], "a": ["b"]}}}}),
                 json!({"healthchecks": {"active": {"headers": {"Authorization": ["<redacted>"], "a": ["b"]}}}}),

@@ -6,6 +6,7 @@
 
 pub mod dump;
 mod normal;
+mod ownership;
 pub mod problem;
 mod protocols;
 pub mod reader;

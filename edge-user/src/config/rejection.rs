@@ -127,7 +127,7 @@ fn refuses(route: &Route) -> Result<Alike, String> {
                 alike = Some(plugin.refuses_alike().map_err(|why| format!("has an openid-connect {why}"))?);
                 continue;
             }
-            if plugin.answers() {
+            if plugin.changes_responses() {
                 return Err("has a plugin that changes answers".to_owned());
             }
             if alike.is_none() {

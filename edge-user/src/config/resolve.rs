@@ -16,6 +16,7 @@ use self::index::Index;
 use self::parties::{Parties, parties};
 use self::services::Upstreams;
 use super::Env;
+use super::ownership::{Ownership, Reach};
 use super::problem::Sink;
 use super::rejection::KernelRejection;
 use super::schema::{Document, PluginEntity, Ref, RouteEntity, ServiceEntity};
@@ -48,7 +49,7 @@ pub(super) fn resolve(
         consumers: &by_consumer,
         consumer_groups: &by_group,
     };
-    let Plugins { scoping, names, owned_names, certificate_names } = plugins(entities, &scopes, &held, env, sink);
+    let Plugins { scoping, names, ownership, certificate_names } = plugins(entities, &scopes, &held, env, sink);
     let certificates = held.served(listeners, sink);
     let mut plans = scoping.finish();
 
@@ -117,7 +118,7 @@ pub(super) fn resolve(
         consumers,
         certificates,
         plugin_names: names.into_iter().collect(),
-        owned_names: owned_names.into_iter().collect(),
+        owned_names: ownership.into_names(),
         certificate_names: certificate_names.into_iter().collect(),
         warnings: Vec::new(),
     }
@@ -160,7 +161,7 @@ fn label(name: Option<&str>, id: Uuid) -> Arc<str> {
 struct Plugins {
     scoping: Scoping,
     names: BTreeSet<&'static str>,
-    owned_names: BTreeSet<Box<str>>,
+    ownership: Ownership,
     certificate_names: BTreeSet<Box<str>>,
 }
 
@@ -225,7 +226,13 @@ fn plugins(entities: Vec<PluginEntity<'_>>, scopes: &Scopes<'_>, held: &Held<'_>
         }
         if entity.enabled {
             plugins.names.insert(parsed.name());
-            plugins.owned_names.extend(parsed.owned_names());
+            // One that does not exist was a problem where the route was read.
+            let routes_service = || {
+                let parent = scopes.route_entities[route?].service.as_ref()?;
+                scopes.services.find(parent, &Sink::new(""))
+            };
+            let reach = Reach { route, service: service.or_else(routes_service) };
+            plugins.ownership.claim(&parsed, reach, (&entity.common.path, entity.common.line), sink);
             plugins.certificate_names.extend(parsed.certificate_name());
             let protocols = entity.protocols.unwrap_or_else(|| parsed.protocols());
             plugins.scoping.add(scope, Instance { protocols, plugin: parsed });

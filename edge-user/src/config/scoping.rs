@@ -117,7 +117,8 @@ impl Plans {
         slots.sort_by_key(|slot| std::cmp::Reverse(slot.any().map(|plugin| (plugin.priority(), plugin.name()))));
         let answers = slots.iter().any(|slot| slot.any().is_some_and(|plugin| plugin.answers()));
         let logs = slots.iter().any(|slot| slot.any().is_some_and(|plugin| plugin.logs()));
-        let plan = Arc::new(Plan { slots: slots.into(), answers, logs });
+        let profiles = slots.iter().any(|slot| slot.any().is_some_and(|plugin| plugin.profile().is_some()));
+        let plan = Arc::new(Plan { slots: slots.into(), answers, profiles, logs });
         if !own {
             self.by_service.insert(service, plan.clone());
         }

@@ -1,3 +1,4 @@
+mod ownership;
 mod rejection;
 mod routes;
 mod streams;

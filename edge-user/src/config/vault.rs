@@ -24,6 +24,7 @@ const CERTIFICATE: [&str; 4] = ["cert", "key", "cert_alt", "key_alt"];
 
 /// Fields of plugins that may be references: plugin, field, and whether it is a secret. `*` is any member.
 const PLUGINS: &[(&str, &str, bool)] = &[
+    ("http-profile", "request.headers.value", true),
     ("jwt-signer", "access_token_jwks_uri_client_username", false),
     ("jwt-signer", "access_token_jwks_uri_client_password", true),
     ("jwt-signer", "access_token_keyset_client_username", false),

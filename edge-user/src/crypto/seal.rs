@@ -101,6 +101,8 @@ pub enum Purpose {
     FleetValues,
     /// Key sets in the node's store.
     KeySets,
+    /// Cookies of upstreams, which their browsers keep.
+    Cookies,
 }
 
 impl Purpose {
@@ -109,6 +111,7 @@ impl Purpose {
             Self::FleetNames => b"fleet cache names",
             Self::FleetValues => b"fleet cache values",
             Self::KeySets => b"key sets",
+            Self::Cookies => b"cookies",
         }
     }
 }

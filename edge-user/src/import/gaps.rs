@@ -1,7 +1,7 @@
-//! What this edge does not have, in the words of the report: one place, so that what comes later changes it here.
+//! What is not translated, in the words of the report: one place, so that what comes later changes it here.
 
 /// The plugin for the header work of an F5's HTTP profile.
-pub(super) const PROFILE: &str = "needs http-profile, which this version does not have";
+pub(super) const PROFILE: &str = "for the plugin http-profile, which the importer does not write: add it by hand";
 
 /// Something that the plugin alone could do.
 pub(super) fn profile(what: &str) -> String {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::jwt_signer::Signatures;
 use super::rate_limiting::Rates;
 use super::upstream_oauth;
-use crate::crypto::seal::SecretsKey;
+use crate::crypto::seal::{Purpose, Sealer, SecretsKey};
 use crate::http_client::HttpClient;
 use crate::keysets::{self, Keeping, KeySets};
 use crate::metrics::Exposition;
@@ -45,6 +45,7 @@ pub struct PluginEnv {
     proofs: Arc<Ledger>,
     key_sets: Arc<KeySets>,
     signatures: Arc<Signatures>,
+    cookies: Option<Arc<Sealer>>,
     /// Held by each instance that wants the health of targets among the metrics.
     pub(super) health: Arc<()>,
 }
@@ -74,6 +75,7 @@ impl PluginEnv {
             endpoints: Arc::new(oauth::Endpoints::new(keys.http().clone())),
             client_keys: Arc::default(),
             signatures: Arc::default(),
+            cookies: None,
             key_sets: Arc::new(KeySets::new(
                 keys.http().clone(),
                 Keeping::Memory,
@@ -93,9 +95,10 @@ impl PluginEnv {
         }
     }
 
-    /// The same with the node's secrets key, under which a fleet shares what it knows.
+    /// The same with the node's secrets key, under which a fleet shares what it knows and cookies are sealed.
     pub fn with_secrets(self, key: Option<&SecretsKey>) -> Self {
-        Self { fleets: Arc::new(Fleets::new(key, self.redis.clone())), ..self }
+        let cookies = key.map(|key| Arc::new(Sealer::new(key, Purpose::Cookies)));
+        Self { fleets: Arc::new(Fleets::new(key, self.redis.clone())), cookies, ..self }
     }
 
     /// The same with other key sets than those in memory.
@@ -111,6 +114,11 @@ impl PluginEnv {
     /// The threads that sign tokens for upstreams.
     pub fn signatures(&self) -> &Arc<Signatures> {
         &self.signatures
+    }
+
+    /// What seals cookies; nothing without the node's secrets key.
+    pub fn cookies(&self) -> Option<&Arc<Sealer>> {
+        self.cookies.as_ref()
     }
 
     /// Where issuers' keys come from.

@@ -6,6 +6,7 @@ pub mod correlation_id;
 pub mod cors;
 mod env;
 pub(crate) mod fields;
+pub mod http_profile;
 pub mod ip_restriction;
 mod json;
 pub mod jwt_signer;
@@ -37,6 +38,7 @@ use acl::Acl;
 use correlation_id::CorrelationId;
 use cors::Cors;
 pub use env::{Node, PluginEnv};
+use http_profile::HttpProfile;
 use ip_restriction::IpRestriction;
 use jwt_signer::JwtSigner;
 use openid_connect::OpenidConnect;
@@ -57,6 +59,7 @@ pub const PLUGINS: &[(&str, u32)] = &[
     (acl::NAME, acl::PRIORITY),
     (correlation_id::NAME, correlation_id::PRIORITY),
     (cors::NAME, cors::PRIORITY),
+    (http_profile::NAME, http_profile::PRIORITY),
     (ip_restriction::NAME, ip_restriction::PRIORITY),
     (jwt_signer::NAME, jwt_signer::PRIORITY),
     (openid_connect::NAME, openid_connect::PRIORITY),
@@ -164,6 +167,8 @@ pub enum Plugin {
     CorrelationId(Arc<CorrelationId>),
     /// `cors`
     Cors(Arc<Cors>),
+    /// `http-profile`
+    HttpProfile(Arc<HttpProfile>),
     /// `ip-restriction`
     IpRestriction(Arc<IpRestriction>),
     /// `jwt-signer`
@@ -193,6 +198,7 @@ impl Plugin {
             acl::NAME => Acl::parse(config).map(|plugin| Self::Acl(Arc::new(plugin))),
             correlation_id::NAME => CorrelationId::parse(config).map(|plugin| Self::CorrelationId(Arc::new(plugin))),
             cors::NAME => Cors::parse(config).map(|plugin| Self::Cors(Arc::new(plugin))),
+            http_profile::NAME => HttpProfile::parse(config, env).map(|plugin| Self::HttpProfile(Arc::new(plugin))),
             ip_restriction::NAME => IpRestriction::parse(config).map(|plugin| Self::IpRestriction(Arc::new(plugin))),
             jwt_signer::NAME => JwtSigner::parse(config, place, env).map(|plugin| Self::JwtSigner(Arc::new(plugin))),
             openid_connect::NAME => {
@@ -231,6 +237,7 @@ impl Plugin {
             Self::Acl(_) => acl::NAME,
             Self::CorrelationId(_) => correlation_id::NAME,
             Self::Cors(_) => cors::NAME,
+            Self::HttpProfile(_) => http_profile::NAME,
             Self::IpRestriction(_) => ip_restriction::NAME,
             Self::JwtSigner(_) => jwt_signer::NAME,
             Self::OpenidConnect(_) => openid_connect::NAME,
@@ -250,6 +257,7 @@ impl Plugin {
             Self::Acl(_) => acl::PRIORITY,
             Self::CorrelationId(_) => correlation_id::PRIORITY,
             Self::Cors(_) => cors::PRIORITY,
+            Self::HttpProfile(_) => http_profile::PRIORITY,
             Self::IpRestriction(_) => ip_restriction::PRIORITY,
             Self::JwtSigner(_) => jwt_signer::PRIORITY,
             Self::OpenidConnect(_) => openid_connect::PRIORITY,
@@ -266,6 +274,7 @@ impl Plugin {
     /// Lower-case names of the fields by which it speaks to upstreams.
     pub fn owned_names(&self) -> Vec<Box<str>> {
         match self {
+            Self::HttpProfile(plugin) => plugin.owned_names(),
             Self::JwtSigner(plugin) => plugin.owned_names(),
             Self::OpenidConnect(plugin) => plugin.owned_names(),
             Self::UpstreamOauth(plugin) => plugin.owned_names(),
@@ -306,7 +315,8 @@ impl Plugin {
         match self {
             Self::Acl(_) | Self::Cors(_) | Self::JwtSigner(_) | Self::OpenidConnect(_) => false,
             Self::CorrelationId(_) | Self::Prometheus(_) | Self::RequestSizeLimiting(_) => scope == "consumer",
-            Self::IpRestriction(_)
+            Self::HttpProfile(_)
+            | Self::IpRestriction(_)
             | Self::RateLimiting(_)
             | Self::RequestTermination(_)
             | Self::RequestTransformer(_)
@@ -341,6 +351,19 @@ impl Plugin {
         matches!(self, Self::CorrelationId(_) | Self::Cors(_) | Self::ResponseTransformer(_))
     }
 
+    /// Whether it has the last word on heads.
+    pub fn profile(&self) -> Option<&HttpProfile> {
+        match self {
+            Self::HttpProfile(plugin) => Some(plugin),
+            _ => None,
+        }
+    }
+
+    /// Whether a response may be another than without it.
+    pub fn changes_responses(&self) -> bool {
+        self.answers() || self.profile().is_some_and(HttpProfile::changes_responses)
+    }
+
     /// Whether it looks at requests that have ended.
     pub fn logs(&self) -> bool {
         matches!(self, Self::Prometheus(_))
@@ -352,6 +375,7 @@ impl Plugin {
             Self::Acl(plugin) => plugin.access(request),
             Self::CorrelationId(plugin) => plugin.access(request),
             Self::Cors(plugin) => plugin.access(request),
+            Self::HttpProfile(plugin) => plugin.access(request),
             Self::IpRestriction(plugin) => plugin.access(request),
             Self::JwtSigner(plugin) => plugin.access(request).await,
             Self::OpenidConnect(plugin) => plugin.access(request).await,

@@ -28,6 +28,8 @@ pub struct Plan {
     pub slots: Box<[Slot]>,
     /// Whether any of them looks at responses.
     pub answers: bool,
+    /// Whether any of them has the last word on heads.
+    pub profiles: bool,
     /// Whether any of them looks at requests that have ended.
     pub logs: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -228,6 +228,14 @@ pub struct Response<'a> {
     pub head: &'a mut Head,
     /// The request's head, as it went upstream.
     pub request: &'a Head,
+    /// The authority the client asked for.
+    pub authority: &'a [u8],
+    /// The request's id, as logs carry it.
+    pub id: &'a str,
+    /// The upstream's address, where one was asked.
+    pub upstream: Option<SocketAddr>,
+    /// The client by the rules of `trusted_ips`.
+    pub client: IpAddr,
     /// Whether the client uses TLS, by the rules of `trusted_ips`.
     pub https: bool,
     /// The connection it goes back over.

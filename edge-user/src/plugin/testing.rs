@@ -161,14 +161,27 @@ impl Scene {
 
     /// Runs the response phase on a response of this status and fields.
     pub(crate) fn respond(&self, plugin: &Plugin, status: u16, fields: &[(&str, &str)]) -> Head {
+        self.answered(status, fields, |response| plugin.respond(response))
+    }
+
+    /// Has a profile's last word on a response of this status and fields.
+    pub(crate) fn shape(&self, plugin: &Plugin, status: u16, fields: &[(&str, &str)]) -> Head {
+        self.answered(status, fields, |response| plugin.profile().expect("a profile").shape(response))
+    }
+
+    fn answered(&self, status: u16, fields: &[(&str, &str)], phase: impl FnOnce(&mut Response<'_>)) -> Head {
         let mut head = Head::default();
         head.start_response(status, b"", Version::Http11);
         for (name, value) in fields {
             head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
         }
-        plugin.respond(&mut Response {
+        phase(&mut Response {
             head: &mut head,
             request: &self.head,
+            authority: b"api.example",
+            id: "0123456789abcdef0123456789abcdef",
+            upstream: None,
+            client: self.client,
             https: self.https,
             connection: &self.connection,
             is_proxied: true,

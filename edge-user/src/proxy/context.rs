@@ -8,6 +8,7 @@ use super::body::Held;
 use super::connection::Connection;
 use super::tries::Tally;
 use crate::config::snapshot::{Protocol, Route};
+use crate::plugin::http_profile::HttpProfile;
 use crate::plugin::plan::Plan;
 use crate::plugin::{Notes, Plugin};
 use crate::reason::Reason;
@@ -125,6 +126,11 @@ impl<'a> Context<'a> {
     /// those it did not come to, the ones for the caller known by now.
     pub fn answering(&self) -> impl Iterator<Item = &'a Plugin> {
         self.chosen_of(|plan| plan.answers)
+    }
+
+    /// The profile of its route, which has the last word on heads.
+    pub fn profile(&self) -> Option<&'a HttpProfile> {
+        self.chosen_of(|plan| plan.profiles).find_map(Plugin::profile)
     }
 
     /// The same for those that look at requests that have ended.

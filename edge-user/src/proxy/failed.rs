@@ -37,7 +37,11 @@ pub(super) async fn fail<D: Downstream>(context: &mut Context<'_>, heads: &mut H
         return;
     }
     let answer = match failure {
-        Failure::Upstream(reason) => respond::upstream_failure(reason),
+        Failure::Upstream(reason) => {
+            let answer = respond::upstream_failure(reason);
+            let fallback = context.profile().filter(|_| !grpc::is_grpc(&heads.request));
+            fallback.and_then(|profile| profile.stands_in(answer.status, reason)).map_or(answer, Local::from)
+        }
         Failure::TooLarge if context.notes.body_limit == Some(body_limit(context)) => {
             let status = if context.expects_continue { 417 } else { 413 };
             Local::new(status, Reason::PayloadTooLarge, request_size_limiting::MESSAGE).close()

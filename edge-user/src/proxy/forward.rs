@@ -6,16 +6,18 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::body::Held;
+use super::headers::Via;
 use super::link::Link;
-use super::owned::OwnedNames;
 use super::tries::{Tally, Tries, Try};
-use super::upload::Upload;
+use super::upload::{Trailing, Upload};
+use super::upstream::Sharing;
 use crate::balancer::{Affinity, Outcome, Pick};
 use crate::config::snapshot::Service;
 use crate::http::downstream::{self, Downstream};
 use crate::http::h1::body::Found;
 use crate::http::h1::client::{self, UpstreamConn};
 use crate::http::h1::parse::ResponseMeta;
+use crate::http::h1::write::Case;
 use crate::http::head::{Head, Known};
 use crate::reason::Reason;
 use crate::worker::Worker;
@@ -54,6 +56,8 @@ pub struct Exchange<'a, D> {
     /// Whether its method lets the request be sent again (RFC 9110, 9.2.2).
     repeatable: bool,
     interim: u8,
+    response_via: &'a Via,
+    sharing: Sharing,
     /// Response bytes that may wait for the client before the upstream is read further.
     ahead_bytes: usize,
     /// When the response's head came.
@@ -71,8 +75,10 @@ pub struct Outgoing<'a> {
     pub target: &'a [u8],
     /// Whether HTTP/2 is to call its scheme `https`.
     pub https: bool,
-    /// Names that no trailer of the client may bear (P1).
-    pub owned: &'a OwnedNames,
+    /// Which trailers of the client may go up.
+    pub trailing: Trailing<'a>,
+    /// How the way of an interim response is told.
+    pub response_via: &'a Via,
     /// The longest body it may have, in bytes.
     pub body_limit: u64,
     /// The protocol to switch to, where the client asks for one that is allowed.
@@ -83,6 +89,10 @@ pub struct Outgoing<'a> {
     pub hold_bytes: usize,
     /// Response bytes read while the client is slow.
     pub ahead_bytes: usize,
+    /// How HTTP/1 spells the names of its fields.
+    pub header_case: Case,
+    /// Whose connections it may use.
+    pub sharing: Sharing,
     /// Whether its `Host` is the client's, whatever an SRV record says.
     pub keeps_host: bool,
 }
@@ -101,12 +111,12 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     ) -> Result<(Self, ResponseMeta), Failure> {
         let repeatable = matches!(outgoing.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
         let to_head = outgoing.head.method() == b"HEAD";
-        let mut upload = Upload::new(down.request_framing(), outgoing.owned, outgoing.body_limit, held)?;
+        let mut upload = Upload::new(down.request_framing(), outgoing.trailing, outgoing.body_limit, held)?;
         if outgoing.hold_bytes > 0 && !upload.ended {
             upload.hold(down, outgoing.hold_bytes).await?;
         }
         let upgrades = outgoing.upgrade.is_some();
-        let mut tries = Tries::new(worker, service, outgoing.affinity, upgrades, tally);
+        let mut tries = Tries::new(worker, service, outgoing.affinity, (outgoing.sharing, upgrades), tally);
         let attempt = tries.next().await.map_err(Failure::Upstream)?;
         let mut exchange = Self {
             worker,
@@ -116,6 +126,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             upload,
             repeatable,
             interim: 0,
+            response_via: outgoing.response_via,
+            sharing: outgoing.sharing,
             ahead_bytes: outgoing.ahead_bytes,
             answered: Instant::now(),
             response_bytes: 0,
@@ -192,7 +204,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                     // The edge has sent its own 100 when it began to read the body.
                     if response.status() != 100 {
                         super::headers::clean_response(response, false);
-                        super::headers::add_via(response);
+                        super::headers::add_via(response, self.response_via);
                         self.down.interim(response);
                         let _ = self.down.poll_flush(cx).map_err(Failure::Client)?;
                     }
@@ -283,7 +295,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             return self.down.abandon_body();
         }
         if let Link::H1(conn) = self.attempt.link {
-            self.worker.pool.put(self.service.endpoint, conn, self.attempt.pick.address, now);
+            let key = (self.service.endpoint, self.attempt.pick.address, self.sharing);
+            self.worker.pool.put(key, conn, now);
         }
     }
 

@@ -7,12 +7,66 @@ use std::time::Instant;
 use super::connection::Connection;
 use super::context::Context;
 use super::owned::{OwnedNames, imitates_known};
-use crate::http::h1::parse::list;
+use crate::http::h1::parse::{is_authority, list};
 use crate::http::h1::write::decimal;
-use crate::http::head::{Head, Known, Owner};
+use crate::http::head::{Head, Known, Owner, is_token_byte};
 
-/// The name the edge bears in `Via`.
+/// The name the edge bears in `Via` where it is given no other.
 const PSEUDONYM: &str = "edge";
+/// The longest name it may be given, in bytes: that of a host, and a port.
+const LONGEST_PSEUDONYM: usize = 261;
+
+/// What becomes of `X-Forwarded-For`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum ForwardedFor {
+    /// The peer's address joins what a trusted peer sent, in one field.
+    #[default]
+    Append,
+    /// The peer's address in a field of its own behind those (F5's way).
+    Insert,
+    /// The client's address alone, by the rules of `trusted_ips`.
+    Replace,
+    /// Nothing is added: what a trusted peer sent goes on.
+    Off,
+}
+
+/// What becomes of `Via`.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// The edge adds itself, by this name where there is one.
+    #[default]
+    Append,
+    /// The same by a name of the configuration.
+    AppendAs(Pseudonym),
+    /// Nothing is added.
+    Preserve,
+    /// No `Via` passes.
+    Remove,
+}
+
+/// A name for the edge in `Via`: a host with or without a port, or another token (RFC 9110, 7.6.3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pseudonym(Box<str>);
+
+impl Pseudonym {
+    /// Reads one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_name = !text.is_empty() && (is_authority(text.as_bytes()) || text.bytes().all(is_token_byte));
+        (is_name && text.len() <= LONGEST_PSEUDONYM).then(|| Self(text.into()))
+    }
+}
+
+/// How the way of a request is told to its upstream.
+#[derive(Default, Debug)]
+pub struct Marks {
+    /// `X-Forwarded-For`
+    pub forwarded_for: ForwardedFor,
+    /// `Via`
+    pub via: Via,
+}
+
+/// What is told where nobody wants it otherwise.
+pub static USUAL_MARKS: Marks = Marks { forwarded_for: ForwardedFor::Append, via: Via::Append };
 
 /// Drops what must not pass: fields of the hop, those `Connection` names, every owned name a client could have
 /// sent, and forwarding fields of clients that are not trusted to say where a request came from (P1–P3, H15). Names in
@@ -72,14 +126,24 @@ pub struct Way<'a> {
     pub prefix: &'a [u8],
     /// The request's id.
     pub request_id: &'a [u8],
+    /// How the way is told.
+    pub marks: &'a Marks,
 }
 
 /// Adds the forwarding fields. Those a trusted peer sent stay; `X-Forwarded-For` is appended to.
 pub fn add_forwarding(head: &mut Head, connection: &Connection, way: &Way<'_>) {
     let peer = connection.peer_text.as_bytes();
-    match head.all(Known::XForwardedFor).last() {
-        None => head.push_known(Known::XForwardedFor, peer),
-        Some(_) => {
+    match (way.marks.forwarded_for, head.all(Known::XForwardedFor).last()) {
+        (ForwardedFor::Off, _) => {}
+        (ForwardedFor::Replace, _) => {
+            head.remove(Known::XForwardedFor);
+            match way.client == connection.ip() {
+                true => head.push_known(Known::XForwardedFor, peer),
+                false => head.push_known(Known::XForwardedFor, way.client.to_string().as_bytes()),
+            }
+        }
+        (ForwardedFor::Insert, _) | (ForwardedFor::Append, None) => head.push_known(Known::XForwardedFor, peer),
+        (ForwardedFor::Append, Some(_)) => {
             let chain = head.all(Known::XForwardedFor).collect::<Vec<_>>().join(&b", "[..]);
             head.remove(Known::XForwardedFor);
             head.push_known(Known::XForwardedFor, &[&chain, &b", "[..], peer].concat());
@@ -103,7 +167,7 @@ pub fn add_forwarding(head: &mut Head, connection: &Connection, way: &Way<'_>) {
         true => head.set_known(Known::XRealIp, peer),
         false => head.set_known(Known::XRealIp, way.client.to_string().as_bytes()),
     }
-    add_via(head);
+    add_via(head, &way.marks.via);
     head.push_known(Known::XKongRequestId, way.request_id);
 }
 
@@ -141,10 +205,16 @@ pub fn clean_response(head: &mut Head, keep_upgrade: bool) {
 }
 
 /// Tells the way a message went (RFC 9110, 7.6.3).
-pub fn add_via(head: &mut Head) {
+pub fn add_via(head: &mut Head, via: &Via) {
+    let pseudonym = match via {
+        Via::Append => PSEUDONYM,
+        Via::AppendAs(Pseudonym(name)) => name,
+        Via::Preserve => return,
+        Via::Remove => return head.remove(Known::Via),
+    };
     let version = head.version().number();
-    let mut via = [0; 16];
-    let text = [version.as_bytes(), b" ", PSEUDONYM.as_bytes()];
+    let mut via = [0; LONGEST_PSEUDONYM + 4];
+    let text = [version.as_bytes(), b" ", pseudonym.as_bytes()];
     let mut length = 0;
     for part in text {
         via[length..length + part.len()].copy_from_slice(part);

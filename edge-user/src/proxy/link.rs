@@ -36,12 +36,14 @@ impl Link {
         match self {
             Self::H1(conn) => {
                 let out = &mut conn.out;
+                let start = out.len();
                 write::request(out, outgoing.head, outgoing.target, framing);
                 if let Some(protocol) = outgoing.upgrade {
                     out.extend_from_slice(b"Connection: Upgrade\r\n");
                     write::field(out, b"Upgrade", protocol);
                 }
                 out.extend_from_slice(b"\r\n");
+                outgoing.header_case.apply(&mut out[start..]);
                 Ok(true)
             }
             Self::H2(stream) => {

@@ -35,10 +35,14 @@ use self::headers::Way;
 use self::respond::{Body, Local};
 use self::target::Target;
 use self::tunnel::Tunnel;
+use self::upload::Trailing;
+use self::upstream::Sharing;
 use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::Framing;
+use crate::http::h1::write::Case;
 use crate::http::head::{Head, Known, Owner};
+use crate::plugin::http_profile::HttpProfile;
 use crate::plugin::{Access, Plugin, Request};
 use crate::reason::Reason;
 use crate::router;
@@ -315,6 +319,8 @@ async fn proxy<'a, D: Downstream>(
     }
     let matched = if route.strip_path { target.matched() } else { 0 };
     let original = target.original_path(request);
+    let profile = context.profile();
+    let response_via = profile.map_or(&headers::USUAL_MARKS.via, HttpProfile::response_via);
     headers::add_forwarding(
         request,
         context.connection,
@@ -324,6 +330,7 @@ async fn proxy<'a, D: Downstream>(
             path: &original,
             prefix: &target.path()[..matched],
             request_id: context.request_id.as_bytes(),
+            marks: profile.map_or(&headers::USUAL_MARKS, HttpProfile::marks),
         },
     );
     let host = context.notes.upstream_host.take();
@@ -360,9 +367,15 @@ async fn proxy<'a, D: Downstream>(
             target: &upstream_target,
             https: service.scheme.is_tls(),
             upgrade: protocol.filter(|_| !grpc),
-            owned: &view.owned,
+            trailing: Trailing { owned: &view.owned, profile },
+            response_via,
             body_limit: body_limit(context),
             affinity: &affinity,
+            header_case: profile.map_or(Case::Preserve, HttpProfile::header_case),
+            sharing: profile.map_or(Sharing::All, |profile| {
+                let consumer = context.notes.caller.consumer.as_ref().map(|consumer| consumer.id);
+                profile.sharing(consumer, context.connection.serial)
+            }),
             keeps_host: route.preserve_host || host.is_some(),
             // Both ends of a gRPC stream talk while it lasts.
             hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
@@ -383,9 +396,14 @@ async fn proxy<'a, D: Downstream>(
         sent.write(request);
     };
     let answered = exchange.answered;
+    if let Some(answer) = profile.filter(|_| !grpc).and_then(|profile| profile.replaces(response.status())) {
+        // Rare and large: no part of what each request keeps.
+        Box::pin(exchange.give_up()).await;
+        return Err(Stop::Answer(answer.into()));
+    }
     if response.status() == 101 {
         context.status = 101;
-        return Ok(switch(context, response, exchange, protocol.unwrap_or_default()).await);
+        return Ok(switch(context, request, response, exchange, protocol.unwrap_or_default()).await);
     }
     headers::clean_response(response, false);
     if !response.has(Known::Date) {
@@ -398,11 +416,12 @@ async fn proxy<'a, D: Downstream>(
         true => None,
         false => Some(rewrite(&mut exchange, &rewriters, worker.settings.limits.buffer_bytes).await?),
     };
-    headers::add_via(response);
+    headers::add_via(response, response_via);
     headers::add_latencies(response, context, answered);
     if let Some(cookie) = &affinity.set_cookie {
         response.push(Owner::Edge, b"Set-Cookie", cookie.as_bytes());
     }
+    respond::shape(context, request, response, true);
     let shape = match &rewritten {
         None if rewriters.is_empty() => ResponseShape { framing: meta.framing, declared: meta.declared },
         // The answer to HEAD: nobody knows the length that a body would get (RFC 9110, 8.6).
@@ -453,12 +472,14 @@ fn body_limit(context: &Context<'_>) -> u64 {
 /// Tells the client of the switch; the connection's owner joins the two ends.
 async fn switch<D: Downstream>(
     context: &mut Context<'_>,
+    request: &Head,
     response: &mut Head,
     mut exchange: Exchange<'_, D>,
     protocol: &[u8],
 ) -> After {
     headers::clean_response(response, true);
-    headers::add_via(response);
+    headers::add_via(response, context.profile().map_or(&headers::USUAL_MARKS.via, HttpProfile::response_via));
+    respond::shape(context, request, response, true);
     exchange.down().interim(response);
     if poll_fn(|cx| exchange.down().poll_flush(cx)).await.is_err() {
         return After::Next;

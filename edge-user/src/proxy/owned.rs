@@ -17,6 +17,14 @@ const NAMES: [&[u8]; 8] = [
     b"ssl-client-cert",
 ];
 
+/// Whether the name, in any spelling, is one by which the edge itself says who the caller is. Those for certificates
+/// are not among them: what writes one is configured.
+pub fn is_identity(name: &[u8]) -> bool {
+    const IDENTITY: usize = 3;
+    FAMILIES.iter().any(|family| name.len() >= family.len() && is_folded(&name[..family.len()], family))
+        || NAMES[..IDENTITY].iter().any(|owned| is_folded(name, owned))
+}
+
 /// The owned names of one configuration.
 pub struct OwnedNames {
     names: Vec<Box<[u8]>>,
@@ -28,7 +36,7 @@ impl OwnedNames {
     /// The built-in names and those plugins write.
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a str>) -> Self {
         let mut first = [false; 256];
-        let configured = configured.into_iter().map(|name| name.bytes().map(fold).collect::<Box<[u8]>>());
+        let configured = configured.into_iter().map(|name| folded(name.as_bytes()));
         let names: Vec<Box<[u8]>> = NAMES.iter().map(|name| Box::from(*name)).chain(configured).collect();
         for byte in names.iter().filter_map(|name| name.first()).chain(FAMILIES.iter().map(|family| &family[0])) {
             first[usize::from(*byte)] = true;
@@ -64,6 +72,11 @@ fn fold(byte: u8) -> u8 {
         b'_' | b'.' => b'-',
         byte => byte.to_ascii_lowercase(),
     }
+}
+
+/// A name in the one spelling that stands for all of them.
+pub fn folded(name: &[u8]) -> Box<[u8]> {
+    name.iter().copied().map(fold).collect()
 }
 
 fn is_folded(name: &[u8], folded: &[u8]) -> bool {

@@ -154,6 +154,7 @@ pub fn local<D: Downstream>(
     response.replace(b"X-Kong-Response-Latency", &latency);
     response.set_known(Known::Server, b"edge");
     response.set_known(Known::XKongRequestId, context.request_id.as_bytes());
+    shape(context, request, response, false);
     let declared = Framing::Length(text.len() as u64);
     if answer.status == 401 && context.owns_connection() && context.worker.penalties.ends_connection(context.client) {
         context.connection.ends.set(true);
@@ -215,14 +216,35 @@ pub fn plugin_fields(context: &Context<'_>, request: &Head, response: &mut Head,
         }
     }
     for plugin in context.answering() {
-        plugin.respond(&mut plugin::Response {
-            head: response,
-            request,
-            https: context.https,
-            connection: context.connection,
-            is_proxied,
-            notes: &context.notes,
-        });
+        plugin.respond(&mut view(context, request, response, is_proxied));
+    }
+}
+
+/// What the route's profile makes of a response, after everything else.
+pub fn shape(context: &Context<'_>, request: &Head, response: &mut Head, is_proxied: bool) {
+    if let Some(profile) = context.profile() {
+        profile.shape(&mut view(context, request, response, is_proxied));
+    }
+}
+
+/// A response as plugins see it.
+fn view<'r>(
+    context: &'r Context<'_>,
+    request: &'r Head,
+    response: &'r mut Head,
+    is_proxied: bool,
+) -> plugin::Response<'r> {
+    plugin::Response {
+        head: response,
+        request,
+        authority: &context.host,
+        id: context.request_id.as_str(),
+        upstream: context.upstream_address,
+        client: context.client,
+        https: context.https,
+        connection: context.connection,
+        is_proxied,
+        notes: &context.notes,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use super::upstream;
+use super::upstream::{self, Sharing};
 use crate::balancer::{Affinity, Outcome, Pick};
 use crate::config::snapshot::Service;
 use crate::reason::Reason;
@@ -51,6 +51,7 @@ pub(super) struct Tries<'a> {
     worker: &'a Worker,
     service: &'a Service,
     affinity: &'a Affinity,
+    sharing: Sharing,
     only_http1: bool,
     began: Instant,
     left: u32,
@@ -62,12 +63,13 @@ pub(super) struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    /// A request of which nothing was tried; its first try begins now.
+    /// A request of which nothing was tried; its first try begins now. Over whose connections, and whether over HTTP/1
+    /// alone.
     pub(super) fn new(
         worker: &'a Worker,
         service: &'a Service,
         affinity: &'a Affinity,
-        only_http1: bool,
+        (sharing, only_http1): (Sharing, bool),
         tally: &'a mut Tally,
     ) -> Self {
         let began = Instant::now();
@@ -76,6 +78,7 @@ impl<'a> Tries<'a> {
             worker,
             service,
             affinity,
+            sharing,
             only_http1,
             began,
             left: service.retries,
@@ -97,7 +100,7 @@ impl<'a> Tries<'a> {
             }
             self.tally.count += 1;
             self.tally.address = Some(pick.address);
-            match upstream::obtain(self.worker, self.service, pick.address, self.only_http1).await {
+            match upstream::obtain(self.worker, self.service, (pick.address, self.sharing), self.only_http1).await {
                 Ok(link) => return Ok(Try { link, pick, began: self.began }),
                 Err(reason) => {
                     Try::report(&pick, reason);

@@ -10,12 +10,30 @@ use super::link::Link;
 use super::owned::{OwnedNames, imitates_known};
 use crate::http::downstream::Downstream;
 use crate::http::h1::parse::Framing;
+use crate::plugin::http_profile::HttpProfile;
 use crate::reason::Reason;
+
+/// Which trailers of a client may go up: none that tells an identity or the way (P1), none that an allow-list leaves out.
+#[derive(Clone, Copy)]
+pub struct Trailing<'a> {
+    /// Names that are the edge's.
+    pub owned: &'a OwnedNames,
+    /// The profile of the request's route.
+    pub profile: Option<&'a HttpProfile>,
+}
+
+impl<'a> Trailing<'a> {
+    fn rule(self) -> impl Fn(&[u8]) -> bool + 'a {
+        move |name| {
+            !self.owned.owns(name) && !imitates_known(name) && self.profile.is_none_or(|profile| profile.lets_up(name))
+        }
+    }
+}
 
 /// How far the request has come.
 pub(super) struct Upload<'a> {
     framing: Framing,
-    owned: &'a OwnedNames,
+    trailing: Trailing<'a>,
     limit_bytes: u64,
     held: Option<Box<Held>>,
     /// All of it was given to the link.
@@ -32,7 +50,7 @@ impl<'a> Upload<'a> {
     /// A body the client framed so, of which plugins have read what is `held`; over `limit_bytes` it is too large.
     pub(super) fn new(
         framing: Framing,
-        owned: &'a OwnedNames,
+        trailing: Trailing<'a>,
         limit_bytes: u64,
         held: Option<Box<Held>>,
     ) -> Result<Self, Failure> {
@@ -42,7 +60,7 @@ impl<'a> Upload<'a> {
         };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
         let taken = held.as_ref().map_or(0, |held| held.taken_bytes);
-        let mut upload = Self { framing, owned, limit_bytes, held, ended, done: false, broken: false, bytes: 0 };
+        let mut upload = Self { framing, trailing, limit_bytes, held, ended, done: false, broken: false, bytes: 0 };
         upload.took(taken)?;
         Ok(upload)
     }
@@ -83,7 +101,7 @@ impl<'a> Upload<'a> {
             return Ok(false);
         }
         if let Some(held) = &self.held {
-            let may_trail = may_trail(self.owned);
+            let may_trail = self.trailing.rule();
             let mut sink = link.sink(self.framing, &may_trail);
             sink.data(&held.data);
             if held.ended {
@@ -146,7 +164,7 @@ impl<'a> Upload<'a> {
     ) -> Poll<Result<(), Failure>> {
         loop {
             if !self.ended && link.can_take_more() {
-                let may_trail = may_trail(self.owned);
+                let may_trail = self.trailing.rule();
                 let mut sink = link.sink(self.framing, &may_trail);
                 let polled = down.poll_body(cx, &mut sink);
                 let bytes = sink.data_bytes;
@@ -159,9 +177,4 @@ impl<'a> Upload<'a> {
             }
         }
     }
-}
-
-/// Whether a client's trailer of a name may go up (P1).
-fn may_trail(owned: &OwnedNames) -> impl Fn(&[u8]) -> bool {
-    move |name| !owned.owns(name) && !imitates_known(name)
 }

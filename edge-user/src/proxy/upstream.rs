@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
+use uuid::Uuid;
 
 use super::link::Link;
 use crate::config::snapshot::Service;
@@ -25,11 +26,26 @@ use crate::worker::Worker;
 const MAX_IDLE: usize = 512;
 /// HTTP/2 connections per address and worker; beyond their streams requests wait.
 const MAX_SHARED: usize = 16;
+/// Idle connections kept per worker for those who share them with nobody: clients choose how many there would be.
+const MAX_ISOLATED: usize = 1024;
+/// How long an idle HTTP/2 connection of theirs is kept.
+const ISOLATED_IDLE: Duration = Duration::from_secs(5);
 /// How long an idle one is kept; servers usually close at 60 s or later.
 const IDLE: Duration = Duration::from_secs(55);
 
-/// What makes connections interchangeable: `Service::endpoint` and the address.
-type Key = (u64, SocketAddr);
+/// What makes connections interchangeable: `Service::endpoint`, the address, and whose they are.
+pub type Key = (u64, SocketAddr, Sharing);
+
+/// Whose requests may follow each other over one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Sharing {
+    /// Everybody's.
+    All,
+    /// Those of one consumer, or of nobody known.
+    Consumer(Option<Uuid>),
+    /// Those of one connection of a client, by its serial number.
+    Connection(u64),
+}
 
 struct Idle {
     conn: UpstreamConn,
@@ -56,6 +72,8 @@ struct Opening {
 #[derive(Default)]
 pub struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    /// How many of them are not everybody's.
+    isolated: Cell<usize>,
     shared: RefCell<HashMap<Key, Shared>>,
 }
 
@@ -65,6 +83,9 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&key)?;
         while let Some(candidate) = kept.pop() {
+            if key.2 != Sharing::All {
+                self.isolated.set(self.isolated.get().saturating_sub(1));
+            }
             if candidate.conn.is_quiet() {
                 return Some(candidate.conn);
             }
@@ -73,13 +94,17 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange ended in step.
-    pub fn put(&self, endpoint: u64, mut conn: UpstreamConn, address: SocketAddr, now: Instant) {
-        if !conn.recycle() {
+    pub fn put(&self, key: Key, mut conn: UpstreamConn, now: Instant) {
+        let is_isolated = key.2 != Sharing::All;
+        if !conn.recycle() || is_isolated && self.isolated.get() >= MAX_ISOLATED {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry((endpoint, address)).or_default();
+        let kept = idle.entry(key).or_default();
         if kept.len() < MAX_IDLE {
+            if is_isolated {
+                self.isolated.set(self.isolated.get() + 1);
+            }
             kept.push(Idle { conn, since: now });
         }
     }
@@ -90,8 +115,12 @@ impl Pool {
             kept.retain(|idle| now.duration_since(idle.since) < IDLE && idle.conn.is_quiet());
             !kept.is_empty()
         });
-        self.shared.borrow_mut().retain(|_, shared| {
-            let fresh = |since: Instant| now.duration_since(since) < IDLE;
+        let idle = self.idle.borrow();
+        let isolated = idle.iter().filter(|((_, _, sharing), _)| *sharing != Sharing::All);
+        self.isolated.set(isolated.map(|(_, kept)| kept.len()).sum());
+        self.shared.borrow_mut().retain(|(_, _, sharing), shared| {
+            let limit = if *sharing == Sharing::All { IDLE } else { ISOLATED_IDLE };
+            let fresh = |since: Instant| now.duration_since(since) < limit;
             shared
                 .connections
                 .retain(|connection| !connection.is_closed() && connection.idle_since().is_none_or(fresh));
@@ -106,8 +135,13 @@ impl Pool {
 
 /// A connection to an address: an idle one, a place on a shared one, or a fresh one. `only_http1` where the exchange
 /// may switch protocols.
-pub async fn obtain(worker: &Worker, service: &Service, address: SocketAddr, only_http1: bool) -> Result<Link, Reason> {
-    let key = (service.endpoint, address);
+pub async fn obtain(
+    worker: &Worker,
+    service: &Service,
+    (address, sharing): (SocketAddr, Sharing),
+    only_http1: bool,
+) -> Result<Link, Reason> {
+    let key = (service.endpoint, address, sharing);
     if let Some(conn) = worker.pool.take(key) {
         worker.metrics.upstream_reuses.add(1);
         return Ok(Link::H1(conn));

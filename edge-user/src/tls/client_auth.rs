@@ -5,7 +5,7 @@
 //! themselves. A resumed session shows the certificate of its first handshake, which is judged anew (S3).
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -20,6 +20,7 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 
 use super::Error;
+use super::certificate_text::CertificateText;
 use crate::crypto;
 use crate::settings::{ClientCertificates, Listener};
 
@@ -32,6 +33,9 @@ pub struct ClientCertificate {
     pub thumbprint: [u8; 32],
     /// When it begins and ends to be valid, in milliseconds since 1970.
     valid_ms: (i64, i64),
+    /// Those that were shown after it, in that order.
+    chain: Box<[CertificateDer<'static>]>,
+    text: OnceLock<Option<Box<CertificateText>>>,
 }
 
 impl ClientCertificate {
@@ -44,7 +48,27 @@ impl ClientCertificate {
         if !rest.is_empty() {
             return None;
         }
-        Some(Self { thumbprint: crypto::sha256(&der), valid_ms, der })
+        let (chain, text) = (Box::default(), OnceLock::new());
+        Some(Self { thumbprint: crypto::sha256(&der), valid_ms, der, chain, text })
+    }
+
+    /// With those that were shown after it.
+    fn with_chain(self, chain: &[CertificateDer<'_>]) -> Self {
+        Self { chain: chain.iter().map(|der| der.clone().into_owned()).collect(), ..self }
+    }
+
+    /// How long it and those after it are, in bytes.
+    pub fn shown_bytes(&self) -> usize {
+        self.der.len() + self.chain.iter().map(|der| der.len()).sum::<usize>()
+    }
+
+    /// What it says, as text for fields.
+    pub fn text(&self) -> Option<&CertificateText> {
+        let read = || {
+            let chain = self.chain.iter().map(|der| &**der);
+            CertificateText::read(&self.der, &self.thumbprint, chain).map(Box::new)
+        };
+        self.text.get_or_init(read).as_deref()
     }
 
     /// The last millisecond of its time, in milliseconds since 1970.
@@ -103,7 +127,7 @@ impl ClientAuth {
             self.0.verify_client_cert(own, between, now)?;
         }
         let read = ClientCertificate::read(own.clone()).ok_or(CertificateError::BadEncoding)?;
-        Ok(Some(Arc::new(read)))
+        Ok(Some(Arc::new(read.with_chain(between))))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! TLS 1.2 is the least, with the provider's suites: forward secrecy and AEAD alone (S1). No early data (S7).
 
+mod certificate_text;
 mod client;
 mod client_auth;
 
@@ -19,6 +20,7 @@ use rustls::{InconsistentKeys, ServerConfig, SignatureScheme, SupportedProtocolV
 use crate::crypto;
 use crate::store::Store;
 
+pub use certificate_text::CertificateText;
 pub use client::{Alpn, ClientTls, Verify, client_config};
 pub use client_auth::{ClientAuth, ClientCertificate};
 

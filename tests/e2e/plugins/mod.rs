@@ -3,6 +3,7 @@
 mod acl;
 mod correlation_id;
 mod cors;
+mod http_profile;
 mod ip_restriction;
 mod request_size_limiting;
 mod request_termination;

@@ -103,6 +103,7 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
         path: &original,
         prefix: &target.path()[..matched],
         request_id: b"0123456789abcdef0123456789abcdef",
+        marks: &headers::USUAL_MARKS,
     };
     headers::add_forwarding(head, &connection, &way);
     headers::set_host(head, route.preserve_host, &service.host_header);

@@ -3,6 +3,37 @@
 use super::parse::Framing;
 use crate::http::head::{FieldRef, Head, Known, Owner};
 
+/// How the names of fields are spelled. HTTP/2 knows lower case alone.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Case {
+    /// As they came.
+    #[default]
+    Preserve,
+    /// `Content-Type`
+    Title,
+    /// `content-type`
+    Lower,
+}
+
+impl Case {
+    /// Spells the names of a whole head's fields: the bytes from its start line to the empty line.
+    pub fn apply(self, head: &mut [u8]) {
+        if self == Self::Preserve {
+            return;
+        }
+        // No value has a line feed.
+        for line in head.split_mut(|byte| *byte == b'\n').skip(1) {
+            let end = memchr::memchr(b':', line).unwrap_or(0);
+            let mut begins = true;
+            for byte in &mut line[..end] {
+                *byte =
+                    if begins && self == Self::Title { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+                begins = *byte == b'-';
+            }
+        }
+    }
+}
+
 /// Appends a request head. Framing fields are written from `framing`, in the place where the client had them.
 pub fn request(out: &mut Vec<u8>, head: &Head, target: &[u8], framing: Framing) {
     out.extend_from_slice(head.method());
@@ -175,6 +206,20 @@ pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
 mod tests {
     use super::*;
     use crate::http::head::Version;
+
+    #[test]
+    fn names_alone_are_spelled_anew() {
+        let head = b"GET /A:B HTTP/1.1\r\nhoST: A:b\r\nX-oDD--nAME_a: B: c\r\n\r\n";
+        for (case, expected) in [
+            (Case::Preserve, &head[..]),
+            (Case::Title, b"GET /A:B HTTP/1.1\r\nHost: A:b\r\nX-Odd--Name_a: B: c\r\n\r\n"),
+            (Case::Lower, b"GET /A:B HTTP/1.1\r\nhost: A:b\r\nx-odd--name_a: B: c\r\n\r\n"),
+        ] {
+            let mut bytes = head.to_vec();
+            case.apply(&mut bytes);
+            assert_eq!(bytes, expected, "{case:?}");
+        }
+    }
 
     #[test]
     fn framing_stands_where_the_sender_had_it() {

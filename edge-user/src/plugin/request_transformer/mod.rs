@@ -126,6 +126,7 @@ impl RequestTransformer {
             query: &query,
             captures: request.captures(),
             consumer: request.notes.caller.consumer.as_deref(),
+            facts: &|_| None,
         };
         let uri = self.uri.as_ref().map(|uri| path(&uri.fill(&source))).transpose()?;
         let (headers, arguments, members) =

@@ -14,6 +14,54 @@ use crate::router::Captures;
 const SUPPORTED: &str = "`$(…)` with `headers`, `query_params`, `uri_captures`, `consumer` (`.name`, `[\"name\"]`, \
                          `uri_captures[1]`), literals and `or`: the edge runs no Lua";
 
+/// The same for `http-profile`, whose templates have tables of the edge's own.
+const SUPPORTED_IN_REQUESTS: &str = "`$(…)` with `headers`, `query_params`, `uri_captures`, `consumer`, `client` \
+    (`address`, `port`), `request` (`host`, `path`, `method`, `scheme`, `id`), `certificate` (`subject`, `issuer`, \
+    `serial`, `fingerprint`, `pem`), literals and `or`";
+const SUPPORTED_IN_RESPONSES: &str = "`$(…)` with `headers`, `consumer`, `client` (`address`, `port`), `request` \
+    (`host`, `method`, `scheme`, `id`), `certificate` (`subject`, `issuer`, `serial`, `fingerprint`, `pem`), literals \
+    and `or`";
+
+/// Which tables a template may look into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Kong's; a name that is no variable stands for nothing.
+    Kong,
+    /// Those of a request, the edge's own among them; any other name is an error.
+    Request,
+    /// Those that are known when a response is sent.
+    Response,
+}
+
+/// What the edge knows of a request beside its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// `client.address`: by the rules of `trusted_ips`.
+    ClientAddress,
+    /// `client.port`: the peer's.
+    ClientPort,
+    /// `request.host`: as the client asked for it, without its port.
+    Host,
+    /// `request.path`: normalised.
+    Path,
+    /// `request.method`
+    Method,
+    /// `request.scheme`: `http` or `https`, by the rules of `trusted_ips`.
+    Scheme,
+    /// `request.id`
+    Id,
+    /// `certificate.subject`: of the client's certificate, as RFC 4514 writes it.
+    CertificateSubject,
+    /// `certificate.issuer`: the same of who signed it.
+    CertificateIssuer,
+    /// `certificate.serial`: in upper-case hex.
+    CertificateSerial,
+    /// `certificate.fingerprint`: SHA-256 in lower-case hex.
+    CertificateFingerprint,
+    /// `certificate.pem`: URL-encoded.
+    CertificatePem,
+}
+
 /// A value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Template(Box<[Part]>);
@@ -33,6 +81,7 @@ enum Term {
     Capture(Box<str>),
     CaptureAt(usize),
     Consumer(ConsumerValue),
+    Fact(Fact),
     /// What nobody sets: `nil`, `shared.…`, and names that are no variables.
     Nothing,
 }
@@ -45,24 +94,35 @@ enum ConsumerValue {
 }
 
 /// What a template is filled from.
-pub(super) struct Source<'s> {
-    pub(super) head: &'s Head,
-    pub(super) query: &'s [u8],
-    pub(super) captures: Option<Captures<'s>>,
-    pub(super) consumer: Option<&'s Consumer>,
+pub(in crate::plugin) struct Source<'s> {
+    pub(in crate::plugin) head: &'s Head,
+    pub(in crate::plugin) query: &'s [u8],
+    pub(in crate::plugin) captures: Option<Captures<'s>>,
+    pub(in crate::plugin) consumer: Option<&'s Consumer>,
+    pub(in crate::plugin) facts: &'s dyn Fn(Fact) -> Option<Vec<u8>>,
 }
 
 impl Template {
     /// Reads a value; an error says what would be right. `unknown` is told names that are no variables.
     pub fn parse(text: &str, unknown: &mut Vec<String>) -> Result<Self, String> {
+        Self::parse_as(Dialect::Kong, text, unknown)
+    }
+
+    /// The same in a dialect.
+    pub fn parse_as(dialect: Dialect, text: &str, unknown: &mut Vec<String>) -> Result<Self, String> {
+        let supported = match dialect {
+            Dialect::Kong => SUPPORTED,
+            Dialect::Request => SUPPORTED_IN_REQUESTS,
+            Dialect::Response => SUPPORTED_IN_RESPONSES,
+        };
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find("$(") {
             if at > 0 {
                 parts.push(Part::Text(rest[..at].into()));
             }
-            let mut scan = Scan { rest: &rest[at + 2..], unknown };
-            parts.push(Part::Choice(scan.choice().ok_or_else(|| SUPPORTED.to_owned())?));
+            let mut scan = Scan { rest: &rest[at + 2..], dialect, unknown };
+            parts.push(Part::Choice(scan.choice().ok_or_else(|| supported.to_owned())?));
             rest = scan.rest;
         }
         if !rest.is_empty() {
@@ -80,12 +140,25 @@ impl Template {
     }
 
     /// Whether it is the same for each request.
-    pub(super) fn is_constant(&self) -> bool {
+    pub(in crate::plugin) fn is_constant(&self) -> bool {
         self.0.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
+    /// Whether it may say who the caller is: a consumer, or a certificate's holder.
+    pub(in crate::plugin) fn tells_identity(&self) -> bool {
+        let terms = self.0.iter().filter_map(|part| match part {
+            Part::Choice(terms) => Some(terms.iter()),
+            Part::Text(_) => None,
+        });
+        terms.flatten().any(|term| match term {
+            Term::Consumer(_) => true,
+            Term::Fact(fact) => fact.is_of_certificate(),
+            _ => false,
+        })
+    }
+
     /// The value for a request.
-    pub(super) fn fill(&self, source: &Source<'_>) -> Cow<'_, [u8]> {
+    pub(in crate::plugin) fn fill(&self, source: &Source<'_>) -> Cow<'_, [u8]> {
         if let [Part::Text(text)] = &*self.0 {
             return Cow::Borrowed(text.as_bytes());
         }
@@ -132,14 +205,47 @@ impl Term {
                     ConsumerValue::CustomId => consumer.custom_id.as_ref().map(|id| id.as_bytes().to_vec()),
                 }
             }
+            Self::Fact(fact) => (source.facts)(*fact),
             Self::Nothing => None,
         }
+    }
+}
+
+impl Fact {
+    fn of(table: &str, member: &str) -> Option<Self> {
+        Some(match (table, member) {
+            ("client", "address") => Self::ClientAddress,
+            ("client", "port") => Self::ClientPort,
+            ("request", "host") => Self::Host,
+            ("request", "path") => Self::Path,
+            ("request", "method") => Self::Method,
+            ("request", "scheme") => Self::Scheme,
+            ("request", "id") => Self::Id,
+            ("certificate", "subject") => Self::CertificateSubject,
+            ("certificate", "issuer") => Self::CertificateIssuer,
+            ("certificate", "serial") => Self::CertificateSerial,
+            ("certificate", "fingerprint") => Self::CertificateFingerprint,
+            ("certificate", "pem") => Self::CertificatePem,
+            _ => return None,
+        })
+    }
+
+    fn is_of_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::CertificateSubject
+                | Self::CertificateIssuer
+                | Self::CertificateSerial
+                | Self::CertificateFingerprint
+                | Self::CertificatePem
+        )
     }
 }
 
 /// Reads what stands between the parentheses.
 struct Scan<'t, 'u> {
     rest: &'t str,
+    dialect: Dialect,
     unknown: &'u mut Vec<String>,
 }
 
@@ -167,7 +273,9 @@ impl<'t> Scan<'t, '_> {
         match self.name()? {
             "nil" | "false" => Some(Term::Nothing),
             "true" => Some(Term::Literal("true".into())),
+            name @ ("client" | "request" | "certificate") if self.dialect != Dialect::Kong => self.member_of(name),
             name @ ("headers" | "query_params" | "uri_captures" | "shared" | "consumer") => self.member_of(name),
+            _ if self.dialect != Dialect::Kong => None,
             name => {
                 self.unknown.push(name.to_owned());
                 Some(Term::Nothing)
@@ -188,7 +296,14 @@ impl<'t> Scan<'t, '_> {
             self.takes("]").then_some(())?;
             member
         };
+        let is_late = self.dialect == Dialect::Response;
         match (table, index) {
+            ("query_params" | "uri_captures", _) if is_late => None,
+            ("shared", _) if self.dialect != Dialect::Kong => None,
+            ("client" | "request" | "certificate", None) => {
+                let fact = Fact::of(table, &member)?;
+                (fact != Fact::Path || !is_late).then_some(Term::Fact(fact))
+            }
             ("uri_captures", Some(index)) => Some(Term::CaptureAt(index)),
             ("shared", _) => Some(Term::Nothing),
             (_, Some(_)) => None,
@@ -268,7 +383,13 @@ mod tests {
         for (name, value) in [("X-One", "1"), ("X_Two", "2"), ("Many", "a"), ("many", "b"), ("Empty", "")] {
             head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
         }
-        let source = Source { head: &head, query: b"q=a%20b&flag&q2=1&q2=2&e=", captures: None, consumer: None };
+        let source = Source {
+            head: &head,
+            query: b"q=a%20b&flag&q2=1&q2=2&e=",
+            captures: None,
+            consumer: None,
+            facts: &|_| None,
+        };
         let template = Template::parse(text, &mut Vec::new()).map_err(drop)?;
         Ok(String::from_utf8(template.fill(&source).into_owned()).unwrap())
     }
@@ -316,6 +437,35 @@ mod tests {
             "$('\\x41')",
         ] {
             assert_eq!(fill(text), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_dialect_has_its_tables() {
+        for (text, request, response) in [
+            ("$(client.address or client['port'])", true, true),
+            ("$(request.host)$(request.method)$(request.scheme)$(request.id)", true, true),
+            ("$(certificate.subject or certificate.issuer or certificate.serial or certificate.pem)", true, true),
+            ("$(certificate.fingerprint)$(consumer.username)$(headers.a)", true, true),
+            ("$(request.path)", true, false),
+            ("$(query_params.a)", true, false),
+            ("$(uri_captures[1])", true, false),
+            ("$(client.name)", false, false),
+            ("$(request[1])", false, false),
+            ("$(shared.a)", false, false),
+            ("$(jwt_token)", false, false),
+        ] {
+            let reads = |dialect| Template::parse_as(dialect, text, &mut Vec::new()).is_ok();
+            assert_eq!((reads(Dialect::Request), reads(Dialect::Response)), (request, response), "{text}");
+        }
+        assert!(Template::parse("$(client.address)", &mut Vec::new()).is_err(), "Kong has no such table");
+        for (text, tells) in [
+            ("$(consumer.username)", true),
+            ("x$(headers.a or certificate.subject)", true),
+            ("$(client.address)consumer.id", false),
+        ] {
+            let template = Template::parse_as(Dialect::Request, text, &mut Vec::new()).unwrap();
+            assert_eq!(template.tells_identity(), tells, "{text}");
         }
     }
 
