@@ -10,7 +10,7 @@ use aya_ebpf::{
     helpers::generated::bpf_skc_lookup_tcp,
 };
 
-use super::{TCP, TIME_TO_LIVE, Tcp, fold, words};
+use super::{TCP, TIME_TO_LIVE, Tcp, fold, sum, words};
 use crate::{
     packet::{Wire, mapped},
     penalty,
