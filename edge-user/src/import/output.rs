@@ -83,7 +83,8 @@ pub(super) struct Service {
 pub(super) fn settings(edge: &Edge, admin_port: u16) -> String {
     let mut out = String::from("# Written by `edge import f5`: the node. See README, `Settings of the node`.\n");
     for listener in &edge.listeners {
-        let _ = write!(out, "\n# {}\n[[listeners]]\naddress = {}\n", listener.comment, toml(&listener.address));
+        let (comment, address) = (comment(&listener.comment), toml(&listener.address));
+        let _ = write!(out, "\n# {comment}\n[[listeners]]\naddress = {address}\n");
         if listener.stream {
             out.push_str("mode = \"stream\"\n");
         }

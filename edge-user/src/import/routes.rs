@@ -10,6 +10,7 @@ use super::matching::{HeaderTest, Match, Sources};
 use super::outcome::{Answer, Cases, Fields, Outcome, fields};
 use super::output::Entity;
 use super::verify::{Expected, Sent, Upstream};
+use crate::http::head::is_field_value;
 use crate::settings::Cidr;
 
 /// Routes of one virtual server at most.
@@ -217,7 +218,9 @@ fn plugins(outcome: &Outcome, response: &[super::outcome::Change]) -> Vec<Value>
             let is_type = |name: &str| name.eq_ignore_ascii_case("content-type");
             let mut config = json!({"status_code": status});
             if let Some(body) = body {
-                let of_type = fields.iter().find(|(name, _)| is_type(name)).map_or("text/html", |(_, value)| value);
+                // What can stand in no field is none that the F5 sent.
+                let given = fields.iter().find(|(name, value)| is_type(name) && is_field_value(value.as_bytes()));
+                let of_type = given.map_or("text/html", |(_, value)| value);
                 config["body"] = json!(body);
                 config["content_type"] = json!(of_type);
             }
