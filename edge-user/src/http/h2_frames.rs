@@ -2,15 +2,19 @@
 //! accepted; what it answers or drops without end, this counts: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown frames, and
 //! resets of requests already under way. It also sees to it that SETTINGS come first (RFC 9113, 3.4), which the crate does not.
 //!
-//! A connection has a stock of credits. Requests and bytes sent to the client fill it, as time does a little; frames that
-//! ask for nothing take from it. Honest clients send such frames for what they receive, and never meet the end.
+//! A connection has two stocks of credits, which time fills a little. Frames that ask for nothing take from the one, which
+//! requests and bytes sent to the client fill; resets from the other, which requests alone fill: a large response pays
+//! for no resets. Honest clients send such frames for what they receive, and never meet the end.
 
 use std::time::Instant;
 
+use super::h2::MAX_STREAMS;
+
 /// Credits at the beginning, and at most.
 const STOCK: u32 = 1000;
-/// Credits a second.
-const PER_SECOND: u32 = 50;
+/// Credits a second: for a client that begins as many requests a second as it may have open and resets them all, as those
+/// with a deadline do while an upstream hangs.
+const PER_SECOND: u32 = (RESET - REQUEST) * MAX_STREAMS;
 /// Credits for a request.
 const REQUEST: u32 = 4;
 /// What a reset takes: twice what its request gave, for that may have gone upstream already.
@@ -25,6 +29,8 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 
 /// Why a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,15 +43,49 @@ pub enum Fault {
     Flood,
 }
 
+/// Credits, and when time gave the last.
+struct Stock {
+    left: u32,
+    since: Instant,
+}
+
+impl Stock {
+    fn full(now: Instant) -> Self {
+        Self { left: STOCK, since: now }
+    }
+
+    fn give(&mut self, credits: u32) {
+        self.left = self.left.saturating_add(credits).min(STOCK);
+    }
+
+    /// Takes credits; false where there are too few, with what time gave meanwhile.
+    fn take(&mut self, cost: u32, now: &impl Fn() -> Instant) -> bool {
+        if self.left < cost {
+            // The clock is read only here.
+            let now = now();
+            let passed = now.duration_since(self.since).as_millis().saturating_mul(u128::from(PER_SECOND)) / 1000;
+            self.since = now;
+            self.give(u32::try_from(passed).unwrap_or(u32::MAX));
+        }
+        let left = self.left.checked_sub(cost);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+}
+
 /// Counts the frames of one connection.
 pub struct Frames {
     header: [u8; HEADER_BYTES],
     filled: usize,
     /// Bytes of the preface or of a payload until the next header.
     skip: usize,
-    left: u32,
+    credits: Stock,
+    resets: Stock,
     sent_bytes: u32,
-    since: Instant,
+    /// The highest stream that HEADERS opened.
+    newest: u32,
+    /// The type of the frame before.
+    before: u8,
     /// Nothing but the preface came.
     fresh: bool,
     fault: Option<Fault>,
@@ -59,9 +99,11 @@ impl Frames {
             header,
             filled: 0,
             skip: PREFACE_BYTES,
-            left: STOCK,
+            credits: Stock::full(now),
+            resets: Stock::full(now),
             sent_bytes: 0,
-            since: now,
+            newest: 0,
+            before: DATA,
             fresh: true,
             fault: None,
         }
@@ -92,36 +134,34 @@ impl Frames {
     pub fn sent(&mut self, bytes: usize) {
         let sum = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(self.sent_bytes);
         self.sent_bytes = sum % SENT_BYTES;
-        self.give(sum / SENT_BYTES);
-    }
-
-    fn give(&mut self, credits: u32) {
-        self.left = self.left.saturating_add(credits).min(STOCK);
+        self.credits.give(sum / SENT_BYTES);
     }
 
     /// A whole frame header stands in `header`.
     fn frame(&mut self, now: &impl Fn() -> Instant) {
-        let [high, middle, low, kind, ..] = self.header;
+        let [high, middle, low, kind, _, stream @ ..] = self.header;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        let before = std::mem::replace(&mut self.before, kind);
         if std::mem::take(&mut self.fresh) && kind != SETTINGS {
             self.fault = Some(Fault::Preface);
         }
-        let cost = match kind {
-            HEADERS => return self.give(REQUEST),
-            DATA => return,
-            RST_STREAM => RESET,
-            _ => 1,
+        let paid = match kind {
+            DATA => true,
+            // Others are trailers, or of a stream that was reset: the crate drops those.
+            HEADERS if stream > self.newest => {
+                self.newest = stream;
+                self.credits.give(REQUEST);
+                self.resets.give(REQUEST);
+                true
+            }
+            RST_STREAM => self.resets.take(RESET, now),
+            // gRPC for Go sends this pair for a DATA frame, however small.
+            PING if before == WINDOW_UPDATE => true,
+            _ => self.credits.take(1, now),
         };
-        if self.left < cost {
-            // The clock is read only here.
-            let now = now();
-            let passed = now.duration_since(self.since).as_millis().saturating_mul(u128::from(PER_SECOND)) / 1000;
-            self.since = now;
-            self.give(u32::try_from(passed).unwrap_or(u32::MAX));
-        }
-        match self.left.checked_sub(cost) {
-            Some(left) => self.left = left,
-            None => self.fault = self.fault.or(Some(Fault::Flood)),
+        if !paid {
+            self.fault = self.fault.or(Some(Fault::Flood));
         }
     }
 }
@@ -132,19 +172,23 @@ mod tests {
 
     use super::*;
 
-    const PING: u8 = 6;
-    const WINDOW_UPDATE: u8 = 8;
-
     fn frame(kind: u8, length: usize) -> Vec<u8> {
         let mut bytes = vec![0, (length >> 8) as u8, length as u8, kind, 0, 0, 0, 0, 1];
         bytes.resize(HEADER_BYTES + length, 0xff);
         bytes
     }
 
+    /// The head of a request on this stream.
+    fn request(stream: u32) -> Vec<u8> {
+        let mut bytes = frame(HEADERS, 20);
+        bytes[5..9].copy_from_slice(&stream.to_be_bytes());
+        bytes
+    }
+
     fn begun(now: Instant) -> Frames {
         let mut frames = Frames::new(now);
         frames.received(&[&[b'P'; PREFACE_BYTES][..], &frame(SETTINGS, 6)].concat(), || now);
-        frames.give(1);
+        frames.credits.give(1);
         frames
     }
 
@@ -152,13 +196,14 @@ mod tests {
     #[test]
     fn frames_are_found_however_they_arrive() {
         let now = Instant::now();
-        let bytes =
-            [frame(PING, 8), frame(DATA, 300), frame(HEADERS, 20), frame(WINDOW_UPDATE, 4)].concat().repeat(700);
+        let bytes: Vec<u8> = (1..=700)
+            .flat_map(|stream| [frame(PING, 8), frame(DATA, 300), request(stream), frame(WINDOW_UPDATE, 4)].concat())
+            .collect();
         for piece in [1, 7, 9, 16, 1000, bytes.len()] {
             let mut frames = begun(now);
             bytes.chunks(piece).for_each(|piece| frames.received(piece, || now));
             // Two taken and four given each time; the stock is full before the last frame.
-            assert_eq!((frames.left, frames.fault()), (STOCK - 1, None), "in pieces of {piece}");
+            assert_eq!((frames.credits.left, frames.fault()), (STOCK - 1, None), "in pieces of {piece}");
         }
     }
 
@@ -184,10 +229,20 @@ mod tests {
         }
         // With a request before each reset.
         let mut frames = begun(now);
-        for _ in 0..300 {
-            frames.received(&[frame(HEADERS, 30), frame(RST_STREAM, 4)].concat(), || now);
+        for stream in 1..=300 {
+            frames.received(&[request(stream), frame(RST_STREAM, 4)].concat(), || now);
+            frames.sent(16_384);
         }
         assert_eq!(frames.fault(), Some(Fault::Flood));
+        // With heads on a stream that has ended, and gRPC's pair with its answer.
+        for flood in [frame(HEADERS, 20), [frame(WINDOW_UPDATE, 4), frame(PING, 8)].concat()] {
+            let mut frames = begun(now);
+            for _ in 0..3 * STOCK {
+                frames.received(&flood, || now);
+                frames.sent(17);
+            }
+            assert_eq!(frames.fault(), Some(Fault::Flood));
+        }
         // With the answer to each PING sent: 17 bytes.
         let mut frames = begun(now);
         for _ in 0..3 * STOCK {
@@ -212,20 +267,30 @@ mod tests {
     #[test]
     fn honest_clients_never_meet_the_end() {
         let now = Instant::now();
-        // Half of the requests reset; a PING for each message of fifty bytes; two updates for each frame of data.
-        let steps: [(&[Vec<u8>], usize); 3] = [
-            (&[frame(HEADERS, 30), frame(HEADERS, 30), frame(RST_STREAM, 4)], 0),
-            (&[frame(PING, 8)], 59 + 17),
-            (&[frame(WINDOW_UPDATE, 4), frame(WINDOW_UPDATE, 4)], 16_384),
+        // Half of the requests reset; a PING for each message of fifty bytes; two updates for each frame of data; what gRPC
+        // for Go sends for a message of one byte.
+        type Received = fn(u32) -> Vec<u8>;
+        let steps: [(Received, usize); 4] = [
+            (|n| [request(2 * n + 1), request(2 * n + 2), frame(RST_STREAM, 4)].concat(), 0),
+            (|_| frame(PING, 8), 59 + 17),
+            (|_| frame(WINDOW_UPDATE, 4).repeat(2), 16_384),
+            (|_| [frame(WINDOW_UPDATE, 4), frame(PING, 8)].concat(), 9 + 6 + 17),
         ];
         for (received, sent) in steps {
             let mut frames = begun(now);
-            for _ in 0..10_000 {
-                frames.received(&received.concat(), || now);
+            for n in 0..10_000 {
+                frames.received(&received(n), || now);
                 frames.sent(sent);
             }
             assert_eq!(frames.fault(), None);
         }
+        // Every request reset after a second, as many as may be open.
+        let mut frames = begun(now);
+        for n in 0..60 * MAX_STREAMS {
+            let at = now + Duration::from_secs(u64::from(n / MAX_STREAMS));
+            frames.received(&[request(n + 1), frame(RST_STREAM, 4)].concat(), || at);
+        }
+        assert_eq!(frames.fault(), None);
         // A keep-alive PING a second.
         let mut frames = begun(now);
         for second in 0..5 * u64::from(STOCK) {

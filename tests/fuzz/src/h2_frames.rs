@@ -29,24 +29,33 @@ fn count(bytes: &[u8], ends: impl Iterator<Item = usize>, now: Instant) -> Optio
     frames.fault()
 }
 
-/// Frame by frame: a thousand credits, four for each request up to as many, eight taken by each reset, one by others.
+/// Frame by frame: a thousand credits of each kind, four for each request up to as many, eight taken by each reset from
+/// its own, one by others but DATA and a PING behind an update.
 fn slowly(mut data: &[u8]) -> Option<Fault> {
-    let (mut credits, mut first) = (1000_i64, true);
+    let (mut credits, mut resets, mut first, mut newest, mut before) = (1000_i64, 1000_i64, true, 0, 0);
     while data.len() >= 9 {
         let length = u32::from_be_bytes([0, data[0], data[1], data[2]]) as usize;
-        let kind = data[3];
+        let (kind, stream) = (data[3], u32::from_be_bytes([data[5], data[6], data[7], data[8]]) & 0x7fff_ffff);
         if first && kind != 4 {
             return Some(Fault::Preface);
         }
         first = false;
-        match kind {
-            0 => {}
-            1 => credits = (credits + 4).min(1000),
-            3 if credits < 8 => return Some(Fault::Flood),
-            3 => credits -= 8,
-            _ if credits < 1 => return Some(Fault::Flood),
-            _ => credits -= 1,
+        let (stock, cost) = match kind {
+            0 => (&mut credits, 0),
+            1 if stream > newest => {
+                newest = stream;
+                (credits, resets) = ((credits + 4).min(1000), (resets + 4).min(1000));
+                (&mut credits, 0)
+            }
+            3 => (&mut resets, 8),
+            6 if before == 8 => (&mut credits, 0),
+            _ => (&mut credits, 1),
+        };
+        if *stock < cost {
+            return Some(Fault::Flood);
         }
+        *stock -= cost;
+        before = kind;
         data = data.get(9 + length..).unwrap_or_default();
     }
     None
