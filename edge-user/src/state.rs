@@ -6,7 +6,7 @@
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Schema steps; `user_version` counts how many of them a file has seen.
 const STEPS: &[&str] = &[
@@ -14,6 +14,13 @@ const STEPS: &[&str] = &[
     "CREATE TABLE signing_sets (name TEXT PRIMARY KEY, id BLOB NOT NULL UNIQUE, version INTEGER NOT NULL, \
      revision INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT",
 ];
+
+/// How long another process may hold the file up.
+const BUSY: Duration = Duration::from_secs(5);
+/// Between two attempts where SQLite does not wait by itself.
+const RETRY: Duration = Duration::from_millis(20);
+/// SQLITE_BUSY, the low byte of each of its extended codes.
+const SQLITE_BUSY: u32 = 5;
 
 /// Why the file did not serve.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +49,24 @@ pub struct State {
     is_new: bool,
 }
 
+/// Opens the file. Of two processes that turn a new one to write-ahead logging at the same moment one is refused at once,
+/// whatever its `busy_timeout`.
+async fn connect(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    let began = Instant::now();
+    loop {
+        let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(10));
+        match pool.connect_with(options.clone()).await {
+            Err(error) if is_busy(&error) && began.elapsed() < BUSY => tokio::time::sleep(RETRY).await,
+            opened => return opened,
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
+}
+
 impl State {
     /// A state that forgets.
     pub fn in_memory() -> Self {
@@ -68,12 +93,8 @@ impl State {
             .journal_mode(SqliteJournalMode::Wal)
             // A key that has signed must be there after a power cut.
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options)
-            .await?;
+            .busy_timeout(BUSY);
+        let pool = connect(options).await?;
         // Taken for writing at once: two processes that start on a new file must not both find it empty.
         let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
         let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut *transaction).await?.try_get(0)?;
