@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// How often alarms are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -167,29 +167,13 @@ impl Wait {
     }
 }
 
+/// The last second that four digits of a year can tell.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// IMF-fixdate (RFC 9110, 5.6.7).
 fn http_date(unix_secs: u64) -> [u8; 29] {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, secs) = (unix_secs / 86_400, unix_secs % 86_400);
-    // Civil date from days since 1970, in eras of 400 years that begin on 1 March.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = (shifted_month + 2) % 12;
-    let year = (year_of_era + era * 400 + u64::from(month < 2)).min(9_999);
-    let text = format!(
-        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        DAYS[(days % 7) as usize],
-        MONTHS[month as usize],
-        secs / 3_600,
-        secs / 60 % 60,
-        secs % 60
-    );
-    text.as_bytes().try_into().unwrap_or([b' '; 29])
+    let time = UNIX_EPOCH + Duration::from_secs(unix_secs.min(LAST_SECOND));
+    httpdate::fmt_http_date(time).as_bytes().try_into().unwrap_or([b' '; 29])
 }
 
 #[cfg(test)]

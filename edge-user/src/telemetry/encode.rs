@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::calendar::DateTime;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Bytes that stand in a JSON string as they are: printable ASCII but `"` and `\`.
@@ -125,23 +127,15 @@ impl Clock {
     }
 }
 
-/// Appends date and time of a Unix second, by the days-from-civil method with years that begin in March.
+/// Appends date and time of a Unix second.
 fn civil(second: u64, out: &mut Vec<u8>) {
-    let days = second / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    for (value, width, mark) in
-        [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'), (second / 3600 % 24, 2, b':'), (second / 60 % 60, 2, b':')]
+    let DateTime { year, month, day, hour, minute, second, .. } = DateTime::of_unix(second as i64);
+    for (value, width, mark) in [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'), (hour, 2, b':'), (minute, 2, b':')]
     {
-        padded(value, width, out);
+        padded(value as u64, width, out);
         out.push(mark);
     }
-    padded(second % 60, 2, out);
+    padded(second as u64, 2, out);
 }
 
 #[cfg(test)]
