@@ -185,7 +185,7 @@ async fn once(weak: &Weak<Cluster>) -> Option<Arc<Notify>> {
     match read {
         Ok(slots) => cluster.publish(slots),
         Err(error) => {
-            cluster.table.fail();
+            cluster.table.give_up();
             cluster.voice.warn(None, &error);
             cluster.doubt.notify_one();
         }

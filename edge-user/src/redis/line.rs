@@ -19,7 +19,6 @@ use super::voice::Voice;
 use super::{Error, RETRY, dial};
 
 /// What is sent.
-#[derive(Clone)]
 pub(super) enum Question {
     Plain(Arc<Cmd>),
     /// To a node that is being given the key's slot and takes only who was sent to it.

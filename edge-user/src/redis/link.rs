@@ -48,12 +48,7 @@ impl<T: Clone> Link<T> {
         matches!(self.0.send_replace(state), State::Down)
     }
 
-    /// Down, unless something is open.
-    pub(super) fn fail(&self) {
-        self.change(State::Down, |state| !matches!(state, State::Open(_)));
-    }
-
-    /// Has nobody else wait for what is long in coming; once it is there, it serves.
+    /// Has nobody wait any longer for what is being opened; once it is there, it serves.
     pub(super) fn give_up(&self) {
         self.change(State::Down, |state| matches!(state, State::Opening));
     }
