@@ -59,7 +59,7 @@ pub(crate) fn run(folder: &Path, length: Duration, least: u64) -> Result<()> {
     let key = Key::es256("soak");
     let issuer = Issuer::start(&[&key]);
     let mut servers = upstreams.iter().map(|one| upstream(folder, *one)).collect::<Result<Vec<_>>>()?;
-    let edge = edge(folder, address, &entities(0, upstreams, &issuer))?;
+    let mut edge = edge(folder, address, &entities(0, upstreams, &issuer))?;
     let (seen, over) = (Seen::default(), AtomicBool::new(false));
     let token = |number: u64| key.token(&with(mint::claims(&issuer.url(), AUDIENCE), json!({"n": number})));
     let tokens = RwLock::new((0..TOKENS as u64).map(token).collect::<Vec<_>>());
@@ -86,7 +86,7 @@ pub(crate) fn run(folder: &Path, length: Duration, least: u64) -> Result<()> {
             let (mut reloaded, mut died) = (start, start);
             while start.elapsed() < length {
                 thread::sleep(Duration::from_millis(200));
-                ensure!(!edge_has_ended(&edge, address), "the edge has ended; see {}", folder.display());
+                ensure!(!edge.has_ended(), "the edge has ended; see {}", folder.display());
                 resident.push((start.elapsed(), edge.usage().resident_kib));
                 if reloaded.elapsed() >= RELOAD {
                     (reloads, reloaded) = (reloads + 1, Instant::now());
@@ -134,10 +134,6 @@ pub(crate) fn run(folder: &Path, length: Duration, least: u64) -> Result<()> {
     ensure!(late as f64 <= early as f64 * GROWTH, "the memory grew");
     ensure!(answers >= least, "expected at least {least} answers");
     Ok(())
-}
-
-fn edge_has_ended(edge: &Running, address: SocketAddr) -> bool {
-    edge.usage().resident_kib == 0 && std::net::TcpStream::connect(address).is_err()
 }
 
 fn edge(folder: &Path, address: SocketAddr, entities: &Value) -> Result<Running> {

@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection that was just accepted: its peer, or whom the peer's PROXY header names.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -85,13 +86,13 @@ pub(crate) async fn arrive(
 
 /// Counts and logs a connection of requests that ends before the first.
 pub(super) fn refuse(
-    worker: &std::rc::Rc<Worker>,
+    worker: &Rc<Worker>,
     peer: SocketAddr,
     local: SocketAddr,
-    info: Arc<ListenerInfo>,
+    listener: Arc<ListenerInfo>,
     reason: Reason,
 ) {
-    let connection = Connection::new(peer, local, false, info, None);
+    let connection = Connection::new(peer, local, false, listener, None);
     let mut context = Context::new(worker, &connection);
     context.reason = Some(reason);
     worker.account(&context, &Heads::default());

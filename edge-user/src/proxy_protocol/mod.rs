@@ -81,8 +81,7 @@ pub async fn read(tcp: &mut TcpStream, versions: Versions) -> Result<Preface, Er
             Progress::NeedsLine(most) => {
                 let room = peeked.get_mut(..most).unwrap_or_default();
                 let read = tcp.peek(room).await.map_err(|_| Error::Ended)?;
-                let arrived = room.get(..read).unwrap_or_default();
-                arrived.iter().position(|byte| *byte == b'\n').map_or(read, |end| end + 1)
+                through_line(room.get(..read).unwrap_or_default())
             }
         };
         if more == 0 {
@@ -92,6 +91,11 @@ pub async fn read(tcp: &mut TcpStream, versions: Versions) -> Result<Preface, Er
         bytes.resize(start + more, 0);
         tcp.read_exact(bytes.get_mut(start..).unwrap_or_default()).await.map_err(|_| Error::Ended)?;
     }
+}
+
+/// How many bytes there are to the end of the line, or of all.
+fn through_line(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| end + 1)
 }
 
 /// What is to be done after these bytes.
@@ -118,8 +122,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Preface, usize)> {
             Progress::Needs(more) => more,
             Progress::NeedsLine(most) => {
                 let rest = bytes.get(taken..)?;
-                let rest = rest.get(..most).unwrap_or(rest);
-                rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1)
+                through_line(rest.get(..most).unwrap_or(rest))
             }
         };
         if more == 0 {

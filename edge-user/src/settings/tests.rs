@@ -292,6 +292,11 @@ fn wrong_values_are_problems_with_line_and_path() {
         ),
         ("proxy_protocol = \"v3\"", "3: listeners[0].proxy_protocol: found \"v3\", expected one of: off, v1, v2, any"),
         (
+            "proxy_protocol = \"v1\"\nkernel_reject = \"first\"\n[proxy]\ntrusted_ips = [\"::1\"]\n[kernel]\ninterfaces = [\"eth0\"]",
+            "4: listeners[0].kernel_reject: found it beside `proxy_protocol`, \
+             expected one of them: the kernel reads no PROXY header",
+        ),
+        (
             "proxy_protocol = \"v1\"",
             "1: listeners: found `proxy_protocol` without a peer that may speak it, expected peers in `proxy.trusted_ips`",
         ),

@@ -14,18 +14,18 @@ use super::{Tokens, bearer, config, issue, route, strict, with_body};
 use crate::introspection::wait;
 use crate::{entities, plus};
 
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(super) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const OTHER_KEY: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 /// An issuer and an upstream for many edges.
-struct Fleet {
-    issuer: Issuer,
-    upstream: Upstream,
-    tokens: Tokens,
+pub(super) struct Fleet {
+    pub(super) issuer: Issuer,
+    pub(super) upstream: Upstream,
+    pub(super) tokens: Tokens,
 }
 
 impl Fleet {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let (issuer, tokens) = (Issuer::start(&[]), Tokens::default());
         let upstream = strict(&tokens);
         issue(&issuer, "/token", &tokens, json!({"expires_in": 3600}));
@@ -42,12 +42,17 @@ impl Fleet {
 
     /// The token that a request of this edge carries.
     fn token(&self, edge: &Edge) -> String {
-        let answer = edge.ask(get("/orders", &[]));
+        self.sent(edge, "/orders")
+    }
+
+    /// The token that the upstream gets with this target.
+    pub(super) fn sent(&self, edge: &Edge, target: &str) -> String {
+        let answer = edge.ask(get(target, &[]));
         assert_eq!(answer.status(), 200, "{}\n{}", answer.text(), edge.output());
         bearer(&self.upstream.last())
     }
 
-    fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         self.issuer.hits("/token")
     }
 }
