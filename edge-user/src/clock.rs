@@ -132,7 +132,8 @@ impl Drop for Alarm {
 /// The time limit of one kind of wait: armed by the first poll that has to wait, disarmed by progress.
 pub struct Wait {
     alarm: Alarm,
-    armed: bool,
+    /// When it was armed, on the clock, in milliseconds.
+    armed: Option<u64>,
     /// Bytes since the limit was last armed.
     trickle: usize,
 }
@@ -140,21 +141,27 @@ pub struct Wait {
 impl Wait {
     /// A limit that nothing waits under yet.
     pub fn new(clock: &Rc<Clock>) -> Self {
-        Self { alarm: Alarm::new(clock), armed: false, trickle: 0 }
+        Self { alarm: Alarm::new(clock), armed: None, trickle: 0 }
     }
 
     /// The operation has to wait: true once it has done so for `limit` (zero: never). The task is woken then.
     pub fn is_over(&mut self, limit: Duration, cx: &Context<'_>) -> bool {
-        if !self.armed {
-            self.armed = true;
+        if self.armed.is_none() {
+            self.armed = Some(self.alarm.clock.now_ms.get());
             self.alarm.set(limit);
         }
         self.alarm.poll_due(cx)
     }
 
+    /// Whether the operation has waited for so long, give or take a tick.
+    pub fn has_lasted(&self, least: Duration) -> bool {
+        let now_ms = self.alarm.clock.now_ms.get();
+        self.armed.is_some_and(|armed| u128::from(now_ms.saturating_sub(armed)) >= least.as_millis())
+    }
+
     /// The operation went on; the next wait starts anew.
     pub fn progressed(&mut self) {
-        (self.armed, self.trickle) = (false, 0);
+        (self.armed, self.trickle) = (None, 0);
     }
 
     /// Some bytes went through. Only `PROGRESS_BYTES` of them count as going on: a client that trickles one byte

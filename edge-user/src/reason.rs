@@ -96,6 +96,7 @@ reasons! {
     UpstreamReset = "upstream_reset", "the upstream closed the connection before it answered";
     UpstreamMalformed = "upstream_malformed", "the upstream's answer violates HTTP framing";
     UpstreamUnhealthy = "upstream_unhealthy", "no target of the upstream is healthy";
+    UpstreamBusy = "upstream_busy", "every target of the upstream has limits.upstream_requests under way, and the queue is full or the wait was too long";
     UpstreamTimeout = "upstream_timeout", "the upstream did not answer in time";
     FallbackAnswered = "fallback_answered", "http-profile answered in place of the upstream, whose status is not for clients";
     ResponseTooLarge = "response_too_large", "the response is over limits.buffer_bytes and a plugin must rewrite it whole";
@@ -111,6 +112,7 @@ reasons! {
     RateLimited = "rate_limited", "a limit of rate-limiting is exceeded";
     RateLimitUnavailable = "rate_limit_unavailable", "rate-limiting cannot reach its store, and fault_tolerant is false";
     UpstreamTokenFailed = "upstream_token_failed", "upstream-oauth got no token to send upstream";
+    SourceConnections = "source_connections", "the source has limits.connections_per_source connections open";
     ClientGone = "client_gone", "the client closed the connection";
     ProxyProtocolMissing = "proxy_protocol_missing", "the connection does not begin with a PROXY header that the listener takes";
     ProxyProtocolMalformed = "proxy_protocol_malformed", "the connection's PROXY header is malformed";

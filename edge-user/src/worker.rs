@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
-use crate::clock::{Clock, TICK};
+use crate::clock::{Clock, TICK, Wait};
 use crate::config::snapshot::Snapshot;
 use crate::crypto;
 use crate::kept::KeptConnections;
@@ -24,6 +24,7 @@ use crate::proxy::context::{Context, RequestId};
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::owned::OwnedNames;
 use crate::proxy::service_of;
+use crate::proxy::sources::Sources;
 use crate::proxy::upstream::Pool;
 use crate::reason::Reason;
 use crate::rejection::{Rejections, Remembered};
@@ -34,6 +35,12 @@ use crate::token::cache::{LocalCache, VerdictCache};
 
 /// How long the worker still accepts what the kernel has queued once a drain begins, and how often slow chores run.
 const CHORES: Duration = Duration::from_secs(1);
+/// How long a connection must have waited for a request before it gives way to others.
+pub const SETTLED: Duration = Duration::from_secs(1);
+/// How often the log is told of a crowd at most.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// The part of all connections, one of so many, that gives way at once.
+const CROWD: usize = 64;
 
 /// What the whole process asks of its workers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +91,8 @@ pub struct Parts {
     pub recent: RefusalRing,
     /// Where this worker's counts of good and bad tokens go.
     pub penalties: Feed,
+    /// Connections of each source, where those have a limit.
+    pub sources: Option<Arc<Sources>>,
     /// This worker's sockets.
     pub listeners: Vec<Bound>,
     /// Client connections this worker may hold.
@@ -104,6 +113,8 @@ pub struct Worker {
     pub denied: Arc<ArcSwap<DenyList>>,
     /// Sources that may not connect for a while.
     pub penalties: Arc<PenaltyBox>,
+    /// Connections of each source, where those have a limit.
+    pub sources: Option<Arc<Sources>>,
     /// Where bad tokens go that the kernel is to refuse, and those of them that came before.
     pub rejections: Arc<Rejections>,
     /// See there.
@@ -118,6 +129,10 @@ pub struct Worker {
     pub draining: Cell<bool>,
     /// Whether idle ones end at once.
     pub closes_idle: Cell<bool>,
+    /// How many connections that wait for requests are to end, to make room for others.
+    surplus: Cell<usize>,
+    /// When the log was told of a crowd last.
+    told: Cell<Option<Instant>>,
     /// Client connections now, and what their end wakes.
     pub connections: Cell<usize>,
     /// Sockets that still accept.
@@ -153,6 +168,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         kept,
         recent,
         penalties,
+        sources,
         listeners,
         max_connections,
         mut phase,
@@ -164,6 +180,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         pool: Pool::default(),
         denied,
         penalties: tally.sentences().clone(),
+        sources,
         tally: RefCell::new(tally),
         recent,
         rejections,
@@ -173,6 +190,8 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         verdicts: verdicts.local(),
         draining: Cell::new(false),
         closes_idle: Cell::new(false),
+        surplus: Cell::new(0),
+        told: Cell::new(None),
         connections: Cell::new(0),
         listeners: Cell::new(0),
         connection_ended: Notify::new(),
@@ -231,6 +250,38 @@ impl Worker {
             *view = View::of(Arc::clone(&current));
         }
         view.clone()
+    }
+
+    /// All connections that the worker may hold are there, and there are more: some of those that wait for requests end.
+    pub fn make_room(&self) {
+        self.surplus.set(self.crowd());
+        if self.told.get().is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            self.told.set(Some(Instant::now()));
+            tracing::warn!(limit = self.max_connections, "as many connections as a worker may have: idle ones end");
+        }
+        self.clock.wake_all();
+    }
+
+    /// How many give way at once, so that not every newcomer has to look for one.
+    fn crowd(&self) -> usize {
+        (self.max_connections / CROWD).max(1)
+    }
+
+    /// Whether a connection that waits like this for its next request ends.
+    pub fn ends_idle(&self, idle: &Wait) -> bool {
+        self.closes_idle.get() || self.gives_way(idle)
+    }
+
+    /// Whether it ends to make room for others.
+    pub fn gives_way(&self, idle: &Wait) -> bool {
+        let surplus = self.surplus.get();
+        if surplus == 0 || !idle.has_lasted(SETTLED) {
+            return false;
+        }
+        // Others may have gone by themselves meanwhile.
+        let is_crowded = self.connections.get() + self.crowd() > self.max_connections;
+        self.surplus.set(if is_crowded { surplus - 1 } else { 0 });
+        is_crowded
     }
 
     /// A request id: a random start, then splitmix64 steps on both halves.

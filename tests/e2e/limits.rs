@@ -207,6 +207,8 @@ fn connections_are_bounded() {
     let mut taken: Vec<Client> = (0..4).map(|_| edge.connect()).collect();
     for client in &mut taken {
         assert_eq!(client.ask(get("/", &[])).status(), 200);
+        // In the middle of the next request: one that waits for it would give way.
+        client.send("GET / HTTP/1.1\r\n");
     }
     let mut extra = edge.connect();
     let _ = extra.try_send(get("/", &[]));

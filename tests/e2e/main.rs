@@ -31,6 +31,7 @@ mod keys;
 mod limits;
 mod logs;
 mod oidc;
+mod overload;
 mod parties;
 mod penalty;
 mod plugins;

@@ -1,5 +1,6 @@
 //! Composition root: builds every part, in the order in which privileges allow, and owns start, reload and drain.
 
+mod gauges;
 mod generation;
 mod lifeline;
 mod local_routes;
@@ -25,7 +26,7 @@ use self::local_routes::LocalRoutes;
 use self::reload::{Reloader, Signals};
 use self::sockets::Sockets;
 use crate::admin::{self, AdminState, Configuration, Node, PluginInfo};
-use crate::balancer::Balancers;
+use crate::balancer::{Balancers, Room};
 use crate::config::dump::{Format, Secrets};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Env, problem::Problems};
@@ -35,11 +36,12 @@ use crate::http_client::HttpClient;
 use crate::identity::{self, Identity};
 use crate::import;
 use crate::kept::{self, KeptConnections};
-use crate::kernel::{self, DenyList, Kernel, Lane, SAMPLE_EVERY, Sample, SampleReader};
+use crate::kernel::{self, DenyList, Lane, SAMPLE_EVERY, Sample, SampleReader};
 use crate::keysets::{self, Keeping, KeySets};
-use crate::metrics::{self, Exposition, Kind, Registry};
+use crate::metrics::{Exposition, Kind, Registry};
 use crate::penalty::{self, Penalties};
 use crate::plugin::{PLUGINS, PluginEnv};
+use crate::proxy::sources::Sources;
 use crate::rejection::{self, Rejections};
 use crate::settings::{Level, LogTarget, Mode, Settings};
 use crate::state::State;
@@ -100,7 +102,10 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     let state = control.block_on(State::open(&settings.store.path));
     let resolver =
         Resolver::new(control.handle().clone(), &settings.dns, settings.timeouts.resolve).context("[dns]")?;
-    let balancers = Balancers::new(resolver, Some(control.handle().clone()), settings.admin.map(|admin| admin.address));
+    let admin = settings.admin.map(|admin| admin.address);
+    let (limits, wait) = (&settings.limits, settings.timeouts.upstream_queue);
+    let room = Room { requests: limits.upstream_requests, queue: limits.upstream_queue, wait };
+    let balancers = Balancers::new(resolver, Some(control.handle().clone()), admin, room);
     let env = Env { plugins: plugin_env(&settings, &control, Some(state)), balancers };
     let registry = Arc::new(Registry::new(VERSION, env.plugins.node().id));
     let snapshot = config::load(&settings, &env, 1)?;
@@ -121,7 +126,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     penalties.adopt(std::mem::take(&mut generation.sentences));
     control.spawn(penalty::run(penalties.clone(), reports));
     let denied = Arc::new(ArcSwap::from_pointee(DenyList::new(&settings.kernel.deny)));
-    register(&registry, &kernel, &verdicts, &env, &access_log, &error_log);
+    gauges::register(&registry, &kernel, &verdicts, &env, &access_log, &error_log);
     let plugins = env.plugins.clone();
     registry.register(move |to: &mut Exposition| plugins.collect(to));
     let key_sets = env.plugins.key_sets().clone();
@@ -142,6 +147,10 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     let invalidated = rejections.clone();
     env.plugins.keys().on_change(move || invalidated.invalidate());
     let recent = Arc::new(RecentRefusals::default());
+    let sources = match settings.limits.connections_per_source {
+        0 => None,
+        limit => Some(Sources::new(limit, settings.kernel.penalty)),
+    };
     let (mut threads, lifeline) = (Vec::new(), Lifeline::default());
     let listeners = sockets.per_worker(&settings, &store)?;
     let addresses = listeners.addresses;
@@ -159,6 +168,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
             kept: kept.clone(),
             recent: recent.ring(),
             penalties: feed.clone(),
+            sources: sources.clone(),
             listeners: bound,
             max_connections: (settings.limits.connections / workers).max(1),
             phase: phases.clone(),
@@ -414,84 +424,4 @@ fn serve_identity(
     let identity = Arc::new(tokio::task::block_in_place(|| Identity::new(identity, address)).context("[identity]")?);
     tokio::spawn(identity::serve(listener, identity, drained(phases)));
     Ok(())
-}
-
-/// The numbers that are read where they are kept.
-fn register(
-    registry: &Registry,
-    kernel: &Arc<Kernel>,
-    verdicts: &Arc<VerdictCache>,
-    env: &Env,
-    access_log: &AccessLog,
-    error_log: &telemetry::ErrorLog,
-) {
-    let (kernel, verdicts) = (kernel.clone(), verdicts.clone());
-    let (access_log, error_log) = (access_log.clone(), error_log.clone());
-    registry.register(move |to: &mut Exposition| {
-        to.family("edge_kernel_frames_total", Kind::Counter, "Frames the kernel programs saw, by what became of them");
-        for (name, count) in kernel.counters() {
-            to.sample(&[("verdict", name)], count);
-        }
-        to.family("edge_kernel_lane_connections_total", Kind::Counter, "Connections that lanes chose a socket for");
-        for (name, count) in kernel.lane_counters() {
-            to.sample(&[("lane", name)], count);
-        }
-        to.family(
-            "edge_kernel_reject_requests_total",
-            Kind::Counter,
-            "Requests at listeners with kernel_reject that the kernel looked at",
-        );
-        for (name, count) in kernel.reject_counters() {
-            to.sample(&[("result", name)], count);
-        }
-        to.family("edge_kernel_vip_connections_total", Kind::Counter, "Connections to virtual addresses");
-        for (name, count) in kernel.vip_counters() {
-            to.sample(&[("result", name)], count);
-        }
-    });
-    registry.register(move |to: &mut Exposition| {
-        let stats = verdicts.stats();
-        to.family(
-            "edge_verdict_lookups_total",
-            Kind::Counter,
-            "Tokens looked up in the verdict cache, by what was found",
-        );
-        for (found, count) in [
-            ("local", stats.local_hits),
-            ("shared", stats.shared_hits),
-            ("refusal", stats.negative_hits),
-            ("nothing", stats.misses),
-        ] {
-            to.sample(&[("found", found)], count);
-        }
-        to.family("edge_verdict_signatures_total", Kind::Counter, "Signatures verified");
-        to.sample(&[], stats.signatures);
-        to.family("edge_verdict_entries", Kind::Gauge, "Entries of the shared verdict cache");
-        to.sample(&[("verdict", "verified")], stats.positive_entries);
-        to.sample(&[("verdict", "refused")], stats.negative_entries);
-        to.family("edge_verdict_bytes", Kind::Gauge, "Bytes of the shared verdict cache");
-        to.sample(&[("verdict", "verified")], stats.positive_bytes);
-        to.sample(&[("verdict", "refused")], stats.negative_bytes);
-    });
-    let env = env.clone();
-    registry.register(move |to: &mut Exposition| {
-        let upstreams = env.balancers.health();
-        to.family("edge_upstream_healthy", Kind::Gauge, "Upstreams with health checks: 1 where they take requests");
-        for upstream in &upstreams {
-            to.sample(&[("upstream", &*upstream.upstream)], u8::from(upstream.healthy));
-        }
-        to.family("edge_upstream_state_changes_total", Kind::Counter, "Addresses of targets that changed their state");
-        for upstream in &upstreams {
-            for (state, count) in ["healthy", "unhealthy"].into_iter().zip(upstream.changes) {
-                to.sample(&[("upstream", &*upstream.upstream), ("to", state)], count);
-            }
-        }
-        if env.plugins.wants_upstream_health() {
-            metrics::kong::write_target_health(&upstreams, to);
-        }
-    });
-    registry.register(move |to: &mut Exposition| {
-        access_log.collect(to);
-        error_log.collect(to);
-    });
 }

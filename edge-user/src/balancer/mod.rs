@@ -9,6 +9,7 @@ mod hashing;
 mod health;
 mod latency;
 mod probe;
+mod queue;
 mod registry;
 mod ring;
 pub mod settings;
@@ -26,9 +27,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::hashing::{Affinity, HashSource};
 pub use self::health::{AddressHealth, State, TargetHealth, UpstreamHealth};
+pub use self::queue::Room;
 pub use self::registry::Balancers;
 
 use self::addresses::Answer;
+use self::queue::Queue;
 use self::ring::{Ring, Rules};
 use self::settings::Upstream;
 use crate::config::snapshot::Host;
@@ -74,6 +77,7 @@ struct Shared {
     resolver: Arc<Resolver>,
     control: Option<Handle>,
     admin: Option<SocketAddr>,
+    room: Room,
 }
 
 /// Running probes; they end with it.
@@ -102,13 +106,23 @@ pub struct Pick {
     pub address: SocketAddr,
     ring: Arc<Ring>,
     index: usize,
+    under_way: bool,
 }
 
 impl Pick {
-    fn new(ring: Arc<Ring>, index: usize) -> Self {
+    /// `None` where others have just taken the last of its places.
+    fn new(ring: &Arc<Ring>, index: usize) -> Option<Self> {
         let peer = &ring.places[index].peer;
-        peer.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { address: peer.address, ring, index }
+        let entered = peer.enter(ring.rules.queue.limit());
+        entered.then(|| Self { address: peer.address, ring: ring.clone(), index, under_way: true })
+    }
+
+    /// The try is over: it counts no longer.
+    pub fn end(&mut self) {
+        if std::mem::take(&mut self.under_way) {
+            self.ring.places[self.index].peer.in_flight.fetch_sub(1, Ordering::SeqCst);
+            self.ring.rules.queue.freed();
+        }
     }
 
     /// Tells how the try ended.
@@ -124,17 +138,18 @@ impl Pick {
 
 impl Drop for Pick {
     fn drop(&mut self) {
-        self.ring.places[self.index].peer.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.end();
     }
 }
 
 impl Balancer {
     /// A balancer that starts with what `previous` knows of the same targets.
     fn new(upstream: Upstream, shared: &Shared, previous: Option<&Self>) -> Arc<Self> {
-        let Shared { resolver, control, admin } = shared.clone();
+        let Shared { resolver, control, admin, room } = shared.clone();
         let previous = previous.map(|previous| previous.ring.load_full());
-        let changes = previous.as_ref().map(|ring| ring.rules.changes.clone()).unwrap_or_default();
-        let rules = Arc::new(Rules::new(upstream, changes));
+        let known = previous.as_ref().map(|ring| (ring.rules.changes.clone(), ring.rules.queue.clone()));
+        let (changes, queue) = known.unwrap_or_else(|| (Arc::default(), Arc::new(Queue::new(room))));
+        let rules = Arc::new(Rules::new(upstream, changes, queue));
         let answer = |target: &settings::Target| {
             let old = previous.as_ref().and_then(|ring| {
                 let same = |old: &settings::Target| (&old.host, old.port) == (&target.host, target.port);
@@ -168,7 +183,8 @@ impl Balancer {
     }
 
     /// The address for the next try; `tried` had theirs and come again only when no other is left. `UpstreamResolve`
-    /// where no name has an address, `UpstreamUnhealthy` where every target, or by `threshold` the upstream, is down.
+    /// where no name has an address, `UpstreamUnhealthy` where every target, or by `threshold` the upstream, is down,
+    /// `UpstreamBusy` where none had room for it in time.
     pub async fn pick(&self, affinity: &Affinity, tried: &[SocketAddr]) -> Result<Pick, Reason> {
         match self.overdue_ms() {
             None => {}
@@ -177,8 +193,20 @@ impl Balancer {
             Some(_) => self.looked().await,
         }
         let ring = self.ring.load_full();
-        let index = ring.choose(&self.turn, affinity.hash, tried)?;
-        Ok(Pick::new(ring, index))
+        match ring.rules.queue.limit() {
+            0 => self.choose(&ring, affinity, tried),
+            // Whoever waited chooses among the targets that are there by then.
+            _ => ring.rules.queue.pass(|| self.choose(&self.ring.load_full(), affinity, tried)).await,
+        }
+    }
+
+    fn choose(&self, ring: &Arc<Ring>, affinity: &Affinity, tried: &[SocketAddr]) -> Result<Pick, Reason> {
+        loop {
+            let index = ring.choose(&self.turn, affinity.hash, tried)?;
+            if let Some(pick) = Pick::new(ring, index) {
+                return Ok(pick);
+            }
+        }
     }
 
     /// The names its targets are looked up by.
@@ -257,6 +285,10 @@ impl Balancer {
             self.look();
         }
         self.ring.load_full()
+    }
+
+    fn waiting(&self) -> u32 {
+        self.ring.load().rules.queue.waiting()
     }
 
     fn health(&self) -> UpstreamHealth {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::Handle;
 
 use super::settings::{Active, Algorithm, HashOn, Healthchecks, Passive, Target, Thresholds, Upstream};
-use super::{Balancer, Shared, UpstreamHealth};
+use super::{Balancer, Room, Shared, UpstreamHealth};
 use crate::config::snapshot::Host;
 use crate::dns::Resolver;
 
@@ -41,9 +41,9 @@ pub struct Balancers {
 
 impl Balancers {
     /// Balancers whose names are resolved here, on `control`; without it nothing is looked up or probed.
-    /// No name leads to `admin`, the Admin API's address.
-    pub fn new(resolver: Arc<Resolver>, control: Option<Handle>, admin: Option<SocketAddr>) -> Arc<Self> {
-        Arc::new(Self { shared: Shared { resolver, control, admin }, known: Mutex::default() })
+    /// No name leads to `admin`, the Admin API's address. Each target has this much room.
+    pub fn new(resolver: Arc<Resolver>, control: Option<Handle>, admin: Option<SocketAddr>, room: Room) -> Arc<Self> {
+        Arc::new(Self { shared: Shared { resolver, control, admin, room }, known: Mutex::default() })
     }
 
     /// The balancer of a service that names its host itself.
@@ -109,6 +109,12 @@ impl Balancers {
         let mut health: Vec<_> = balancers.iter().map(|balancer| balancer.health()).collect();
         health.sort_by(|a, b| a.upstream.cmp(&b.upstream));
         health
+    }
+
+    /// How many requests wait for a target with room.
+    pub fn waiting(&self) -> u32 {
+        let known = self.lock();
+        known.in_force.values().filter_map(Weak::upgrade).map(|balancer| balancer.waiting()).sum()
     }
 
     /// How many are remembered beside those in force.

@@ -4,13 +4,14 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::addresses::{Answer, label};
 use super::hashing::{hash, mix, slots};
 use super::health::{Check, Health, Seen};
 use super::latency::Latency;
+use super::queue::Queue;
 use super::settings::{Algorithm, Healthchecks, Thresholds, Upstream};
 use super::wheel::wheel;
 use super::{Outcome, now_ms};
@@ -31,15 +32,17 @@ pub(super) struct Rules {
     pub(super) active: bool,
     /// Changes of state to healthy and to unhealthy; handed on over reloads.
     pub(super) changes: Arc<[AtomicU64; 2]>,
+    /// Who waits for a target with room; handed on likewise.
+    pub(super) queue: Arc<Queue>,
 }
 
 impl Rules {
-    pub(super) fn new(upstream: Upstream, changes: Arc<[AtomicU64; 2]>) -> Self {
+    pub(super) fn new(upstream: Upstream, changes: Arc<[AtomicU64; 2]>, queue: Arc<Queue>) -> Self {
         let Healthchecks { active, passive, .. } = &upstream.healthchecks;
         let counts = |of: &Thresholds| of.tcp_failures > 0 || of.timeouts > 0 || of.http_failures > 0;
         let passive = counts(&passive.thresholds) || passive.thresholds.successes > 0;
         let active = !active.healthy_interval.is_zero() || !active.unhealthy_interval.is_zero();
-        Self { upstream, passive, active, changes }
+        Self { upstream, passive, active, changes, queue }
     }
 }
 
@@ -50,6 +53,17 @@ pub(super) struct Peer {
     /// Tries under way.
     pub(super) in_flight: AtomicU32,
     latency: Latency,
+}
+
+impl Peer {
+    /// Counts one more try, unless as many are under way as it takes; 0 is no limit.
+    pub(super) fn enter(&self, limit: u32) -> bool {
+        if limit == 0 {
+            self.in_flight.fetch_add(1, Relaxed);
+            return true;
+        }
+        self.in_flight.fetch_update(SeqCst, SeqCst, |now| (now < limit).then_some(now + 1)).is_ok()
+    }
 }
 
 /// A peer's place in one ring.
@@ -158,7 +172,7 @@ impl Ring {
         healthy > 0 && healthy as f64 * 100.0 >= threshold * all as f64
     }
 
-    /// The place of the next try. `turn` counts choices.
+    /// The place of the next try. `turn` counts choices. `UpstreamBusy` where all that could take it are full.
     pub(super) fn choose(&self, turn: &AtomicU64, hash: Option<u64>, tried: &[SocketAddr]) -> Result<usize, Reason> {
         if self.places.is_empty() {
             let resolvable = self.missing == 0;
@@ -167,9 +181,15 @@ impl Ring {
         if self.rules.upstream.healthchecks.threshold > 0.0 && !self.is_healthy() {
             return Err(Reason::UpstreamUnhealthy);
         }
-        let fresh = self.choose_among(turn, hash, |place| place.is_healthy() && !tried.contains(&place.peer.address));
-        let any = || self.choose_among(turn, hash, Place::is_healthy);
-        fresh.or_else(any).ok_or(Reason::UpstreamUnhealthy)
+        let limit = self.rules.queue.limit();
+        let has_room = |place: &Place| limit == 0 || place.peer.in_flight.load(SeqCst) < limit;
+        let takes = |place: &Place| place.is_healthy() && has_room(place);
+        let fresh = self.choose_among(turn, hash, |place| takes(place) && !tried.contains(&place.peer.address));
+        let any = || self.choose_among(turn, hash, takes);
+        fresh.or_else(any).ok_or_else(|| match limit > 0 && self.places.iter().any(Place::is_healthy) {
+            true => Reason::UpstreamBusy,
+            false => Reason::UpstreamUnhealthy,
+        })
     }
 
     fn choose_among(&self, turn: &AtomicU64, hash: Option<u64>, fits: impl Fn(&Place) -> bool) -> Option<usize> {

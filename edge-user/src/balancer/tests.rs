@@ -43,7 +43,7 @@ pub(super) fn checked(settings: Upstream, threshold: f64) -> Upstream {
 }
 
 fn idle() -> Arc<Balancers> {
-    Balancers::new(Resolver::idle(), None, None)
+    Balancers::new(Resolver::idle(), None, None, Room::ENDLESS)
 }
 
 /// The future of a pick that need not wait.
@@ -327,12 +327,12 @@ fn srv_records_bring_port_weight_and_name() {
     let answer: Answer = Some([found(1, Some(8001), Some(3), Some("one.test")), found(2, None, Some(0), None)].into());
     for use_srv_name in [true, false] {
         settings.use_srv_name = use_srv_name;
-        let rules = Arc::new(Rules::new(settings.clone(), Arc::default()));
+        let rules = Arc::new(Rules::new(settings.clone(), Arc::default(), Arc::new(Queue::new(Room::ENDLESS))));
         let ring = Arc::new(Ring::new(&rules, [answer.clone()].into(), None));
         let places: Vec<_> = ring.places.iter().map(|place| (place.peer.address.to_string(), place.weight)).collect();
         assert_eq!(places, [("10.0.0.1:8001".to_owned(), 3), ("10.0.0.2:80".to_owned(), 1)]);
-        assert_eq!(Pick::new(ring.clone(), 0).srv_name(), use_srv_name.then_some("one.test"));
-        assert_eq!(Pick::new(ring, 1).srv_name(), None);
+        assert_eq!(Pick::new(&ring, 0).unwrap().srv_name(), use_srv_name.then_some("one.test"));
+        assert_eq!(Pick::new(&ring, 1).unwrap().srv_name(), None);
     }
 }
 
@@ -340,7 +340,7 @@ fn srv_records_bring_port_weight_and_name() {
 async fn names_are_looked_up_behind_and_answers_survive_a_reload() {
     let control = Handle::current();
     let resolver = Resolver::new(control.clone(), &Dns::default(), Duration::from_secs(5)).unwrap();
-    let balancers = Balancers::new(resolver, Some(control.clone()), None);
+    let balancers = Balancers::new(resolver, Some(control.clone()), None, Room::ENDLESS);
     let settings = checked(upstream(&[("localhost:81", 100)]), 0.0);
     let balancer = balancers.upstream(&settings);
     balancers.activate([&balancer]);
@@ -370,7 +370,8 @@ async fn names_are_looked_up_behind_and_answers_survive_a_reload() {
     assert!(Arc::ptr_eq(&ring, &next.ring.load_full()));
     assert!(next.overdue_ms().is_none());
     // A name without address: those who ask wait for the look, and are told.
-    let gone = Balancers::new(Resolver::idle(), Some(control), None).single(Host::Name("a.test".into()), 80);
+    let gone =
+        Balancers::new(Resolver::idle(), Some(control), None, Room::ENDLESS).single(Host::Name("a.test".into()), 80);
     assert_eq!(gone.pick(&Affinity::default(), &[]).await.map(|_| ()), Err(Reason::UpstreamResolve));
     assert!(gone.overdue_ms().is_none());
 }

@@ -31,8 +31,8 @@ use self::schema::Document;
 use self::snapshot::{Host, Snapshot};
 use self::value::Value;
 use self::vault::Vault;
-use crate::balancer::Balancers;
 use crate::balancer::addresses::leads_to;
+use crate::balancer::{Balancers, Room};
 use crate::dns::Resolver;
 use crate::plugin::PluginEnv;
 use crate::settings::{self, Listener, Mode, Settings};
@@ -53,7 +53,7 @@ pub struct Env {
 /// One that asks nobody: for checks and tests.
 impl Default for Env {
     fn default() -> Self {
-        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle(), None, None) }
+        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle(), None, None, Room::ENDLESS) }
     }
 }
 

@@ -22,7 +22,7 @@ use super::h2_frames::Frames;
 use super::head::{Head, Known, Owner, Version, is_field_name, is_field_value};
 use super::io::Io;
 use crate::clock::{Clock, Wait};
-use crate::settings::Timeouts;
+use crate::settings::{Limits, Timeouts};
 
 /// A stream whose first bytes were already read, while finding out which protocol it speaks; its frames are counted.
 pub struct Prefixed {
@@ -435,11 +435,11 @@ pub(super) fn push_field(fields: &mut HeaderMap, name: &[u8], value: &[u8]) {
 }
 
 /// The crate's settings: every bound a client could otherwise push (H25, H26).
-pub fn builder(head_bytes: usize) -> h2::server::Builder {
+pub fn builder(limits: &Limits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .initial_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_send_buffer_size(256 * 1024)
@@ -450,8 +450,8 @@ pub fn builder(head_bytes: usize) -> h2::server::Builder {
     builder
 }
 
-/// Streams one client may have open at once.
-pub const MAX_STREAMS: u32 = 128;
+/// The most streams a client may be allowed to have open at once; `h2_frames` gives credit for no more.
+pub const MAX_STREAMS: u32 = 200;
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,8 @@ use super::h2::MAX_STREAMS;
 
 /// Credits at the beginning, and at most.
 const STOCK: u32 = 1000;
-/// Credits a second: for a client that begins as many requests a second as it may have open and resets them all, as those
-/// with a deadline do while an upstream hangs.
+/// Credits a second: for a client that begins as many requests a second as it may ever have open and resets them all, as
+/// those with a deadline do while an upstream hangs.
 const PER_SECOND: u32 = (RESET - REQUEST) * MAX_STREAMS;
 /// Credits for a request.
 const REQUEST: u32 = 4;

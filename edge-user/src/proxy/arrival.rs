@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::Heads;
 use super::connection::{Connection, ListenerInfo};
 use super::context::Context;
+use super::sources::Seat;
 use crate::proxy_protocol::{self, Error, Preface, Versions};
 use crate::reason::Reason;
 use crate::worker::Worker;
@@ -21,6 +22,8 @@ pub(crate) struct Arrival {
     pub(crate) local: SocketAddr,
     /// Who passed it on, and what else its header says.
     told: Option<(SocketAddr, Preface)>,
+    /// Its place among its source's connections, where those are limited.
+    pub(crate) seat: Option<Seat>,
 }
 
 impl Arrival {
@@ -35,6 +38,7 @@ impl Arrival {
         let trusted = worker.settings.is_trusted(self.client.ip());
         let mut connection = Connection::new(self.client, self.local, trusted, listener, tls_version);
         connection.sni = sni.map(Into::into);
+        connection.seat = self.seat;
         match self.told {
             Some((via, preface)) => connection.told(via, preface),
             None => connection,
@@ -57,7 +61,8 @@ pub(crate) async fn arrive(
     versions: Versions,
 ) -> Result<Arrival, Option<Reason>> {
     if versions == Versions::Off {
-        return Ok(Arrival { client: peer, local, told: None });
+        let seat = seat(worker, peer, true)?;
+        return Ok(Arrival { client: peer, local, told: None, seat });
     }
     // Whoever else could write a header could be anyone.
     if !worker.settings.is_trusted(peer.ip()) {
@@ -81,7 +86,18 @@ pub(crate) async fn arrive(
     }
     // Who speaks for itself is the peer, as without a header.
     let told = preface.addresses.is_some().then_some((peer, preface));
-    Ok(Arrival { client, local, told })
+    let seat = seat(worker, client, told.is_none())?;
+    Ok(Arrival { client, local, told, seat })
+}
+
+/// A place among the connections of the client's source. A trusted peer that speaks for itself brings those of many, and
+/// needs none.
+fn seat(worker: &Worker, client: SocketAddr, speaks_for_itself: bool) -> Result<Option<Seat>, Option<Reason>> {
+    let Some(sources) = &worker.sources else { return Ok(None) };
+    if speaks_for_itself && worker.settings.is_trusted(client.ip()) {
+        return Ok(None);
+    }
+    sources.seat(client.ip()).map(Some).ok_or(Some(Reason::SourceConnections))
 }
 
 /// Counts and logs a connection of requests that ends before the first.

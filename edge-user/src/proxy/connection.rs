@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::TcpStream;
 
+use super::sources::Seat;
 use crate::proxy_protocol::{Preface, Versions};
 use crate::tls::ClientCertificate;
 
@@ -81,6 +82,8 @@ pub struct Connection {
     pub tls_version: Option<&'static str>,
     /// The server name the client asked for in its TLS handshake.
     pub sni: Option<Box<str>>,
+    /// Its place among its source's connections, where those are limited.
+    pub(super) seat: Option<Seat>,
     /// The certificate the client showed in it, verified as the listener wants it.
     pub client_certificate: Option<Arc<ClientCertificate>>,
 }
@@ -111,6 +114,7 @@ impl Connection {
             tls,
             tls_version,
             sni: None,
+            seat: None,
             client_certificate: None,
         }
     }
@@ -127,6 +131,14 @@ impl Connection {
     /// The address and port it was accepted at, where these may not be the listener's.
     pub fn virtual_address(&self) -> Option<SocketAddr> {
         (self.listener.has_vips || self.via.is_some()).then(|| SocketAddr::new(self.local, self.port))
+    }
+
+    /// Counts a request; after `limit` of them the connection ends. 0 is no limit.
+    pub fn count_request(&self, limit: u64) {
+        self.requests.set(self.requests.get() + 1);
+        if self.requests.get() == limit {
+            self.ends.set(true);
+        }
     }
 
     /// The peer's address.

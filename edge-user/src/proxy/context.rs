@@ -162,6 +162,11 @@ impl<'a> Context<'a> {
         self.client == self.connection.ip()
     }
 
+    /// Whether the client's connection ends with this answer.
+    pub fn ends_connection(&self) -> bool {
+        self.connection.ends.get() || self.worker.draining.get()
+    }
+
     /// Whether the reason code may be told to this client (T17).
     pub fn may_see_reason(&self) -> bool {
         self.connection.trusted || self.worker.settings.proxy.expose_reason

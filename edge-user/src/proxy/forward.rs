@@ -145,6 +145,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             if !may || !exchange.upload.is_whole() || !goes_on {
                 return Err(failure);
             }
+            // It may wait for the very place that this try has.
+            exchange.attempt.pick.end();
             exchange.attempt = tries.next().await.map_err(Failure::Upstream)?;
             exchange.upload.rewind();
         }

@@ -33,7 +33,7 @@ use crate::http::tunnel::End;
 use crate::reason::Reason;
 use crate::stream;
 use crate::tls::ClientAuth;
-use crate::worker::{Phase, Worker};
+use crate::worker::{Phase, SETTLED, Worker};
 
 /// How long accepting rests after the process ran out of descriptors (D5).
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -111,7 +111,8 @@ pub fn accept(
         loop {
             while !has_room() {
                 // The kernel's queues hold the rest; they are bounded too (D3).
-                worker.connection_ended.notified().await;
+                worker.make_room();
+                let _ = tokio::time::timeout(SETTLED, worker.connection_ended.notified()).await;
             }
             let round = tokio::select! {
                 biased;
@@ -248,7 +249,7 @@ async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {
     let mut heads = Heads::default();
     let mut counted = (0, 0);
     loop {
-        let meta = match conn.read_head(&mut heads.request, &worker.closes_idle).await {
+        let meta = match conn.read_head(&mut heads.request, |idle| worker.ends_idle(idle)).await {
             Ok(Some(meta)) => meta,
             Ok(None) => return conn.close(&worker.clock, false).await,
             Err(HeadFault::Http2) if !connection.listener.tls => {
@@ -321,7 +322,7 @@ async fn refuse_head(
 
 async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefix: Buffer) {
     let settings = &worker.settings;
-    let builder = h2::builder(settings.limits.head_bytes);
+    let builder = h2::builder(&settings.limits);
     let frames = Rc::new(RefCell::new(Frames::new(Instant::now())));
     let handshake = builder.handshake(Prefixed::new(io, prefix, frames.clone()));
     let Ok(Ok(mut conn)) = tokio::time::timeout(settings.timeouts.request_head, handshake).await else { return };
@@ -368,7 +369,7 @@ async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefi
                     idle.progressed();
                     return Poll::Pending;
                 }
-                Poll::Pending if idle.is_over(settings.timeouts.idle, cx) => {
+                Poll::Pending if idle.is_over(settings.timeouts.idle, cx) || worker.gives_way(&idle) => {
                     if told {
                         return Poll::Ready(());
                     }

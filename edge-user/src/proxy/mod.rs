@@ -15,6 +15,7 @@ mod link;
 pub mod listener;
 pub mod owned;
 pub mod respond;
+pub mod sources;
 pub mod target;
 mod tries;
 pub mod tunnel;
@@ -75,7 +76,7 @@ pub async fn handle<D: Downstream>(
 ) -> After {
     let generation = worker.rejections.generation();
     let view = worker.view();
-    connection.requests.set(connection.requests.get() + 1);
+    connection.count_request(worker.settings.limits.requests_per_connection);
     let mut context = Context::new(worker, connection);
     context.generation = generation;
     let in_time = {
@@ -435,7 +436,7 @@ async fn proxy<'a, D: Downstream>(
     };
     // From here on the client has seen a head.
     context.status = response.status();
-    exchange.down().respond(response, shape, worker.draining.get());
+    exchange.down().respond(response, shape, context.ends_connection());
     let transferred = match rewritten {
         None => exchange.transfer().await,
         Some(body) => exchange.send(&body).await,

@@ -13,6 +13,9 @@ use crate::http::head::{Head, Known, Owner, Version};
 use crate::plugin::{self, Answer, AnswerBody, Refusal};
 use crate::reason::Reason;
 
+/// When to come again to an upstream that has too much to do.
+const RETRY_AFTER_SECS: &str = "1";
+
 /// What an answer's body looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
@@ -106,10 +109,14 @@ pub fn upstream_failure(reason: Reason) -> Local<'static> {
     let (status, message) = match reason {
         Reason::UpstreamTimeout => (504, "The upstream server is timing out"),
         Reason::UpstreamResolve => (503, "name resolution failed"),
-        Reason::UpstreamUnhealthy => (503, "The upstream server is currently unavailable"),
+        Reason::UpstreamUnhealthy | Reason::UpstreamBusy => (503, "The upstream server is currently unavailable"),
         _ => (502, "An invalid response was received from the upstream server"),
     };
-    Local::new(status, reason, message).body(Body::ProxyError)
+    let answer = Local::new(status, reason, message).body(Body::ProxyError);
+    match reason {
+        Reason::UpstreamBusy => answer.field(Known::RetryAfter, RETRY_AFTER_SECS),
+        _ => answer,
+    }
 }
 
 /// Answers, and tells the context. The request's body is left unread: the connection is kept only if all of it has
@@ -159,7 +166,7 @@ pub fn local<D: Downstream>(
     if answer.status == 401 && context.owns_connection() && context.worker.penalties.ends_connection(context.client) {
         context.connection.ends.set(true);
     }
-    let close = answer.close || context.connection.ends.get() || context.worker.draining.get();
+    let close = answer.close || context.ends_connection();
     let bodiless = request.method() == b"HEAD" || matches!(answer.status, 204 | 304);
     let framing = if bodiless { Framing::None } else { declared };
     down.respond(response, ResponseShape { framing, declared }, close);

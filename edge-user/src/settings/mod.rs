@@ -267,6 +267,16 @@ pub struct Limits {
     pub buffer_bytes: usize,
     /// `connections`: open client connections over all workers. Default 100000.
     pub connections: usize,
+    /// `connections_per_source`: those of one source. Default 0: no limit.
+    pub connections_per_source: u32,
+    /// `requests_per_connection`: after so many a connection ends. Default 0: no limit.
+    pub requests_per_connection: u64,
+    /// `streams`: requests that one HTTP/2 connection may have open. Default 128.
+    pub streams: u32,
+    /// `upstream_requests`: requests under way at one target, over all workers. Default 0: no limit.
+    pub upstream_requests: u32,
+    /// `upstream_queue`: requests that wait for one of an upstream's targets; over it 503. Default 1000.
+    pub upstream_queue: u32,
 }
 
 /// `[timeouts]`: every wait has an end (D1). All in milliseconds.
@@ -291,6 +301,8 @@ pub struct Timeouts {
     /// `key_wait`: a request that waits for an issuer: its keys, introspection, tokens, user info; or for a key set.
     /// Default 5000.
     pub key_wait: Duration,
+    /// `upstream_queue`: a request that waits for a target with room. Default 5000.
+    pub upstream_queue: Duration,
     /// `drain`: requests under way when the edge stops. Default 30000.
     pub drain: Duration,
 }

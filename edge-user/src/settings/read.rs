@@ -19,6 +19,7 @@ use super::{
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value, quote_text};
+use crate::http::h2::MAX_STREAMS;
 use crate::http::head::is_field_name;
 use crate::proxy_protocol::Versions;
 
@@ -335,6 +336,11 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         body_bytes: count(reader, "body_bytes", 0..=1 << 50, 0) as u64,
         buffer_bytes: count(reader, "buffer_bytes", 4096..=1 << 30, 1 << 20),
         connections: count(reader, "connections", 1..=10_000_000, 100_000),
+        connections_per_source: count(reader, "connections_per_source", 0..=10_000_000, 0) as u32,
+        requests_per_connection: count(reader, "requests_per_connection", 0..=1 << 40, 0) as u64,
+        streams: count(reader, "streams", 1..=i64::from(MAX_STREAMS), 128) as u32,
+        upstream_requests: count(reader, "upstream_requests", 0..=1_000_000, 0) as u32,
+        upstream_queue: count(reader, "upstream_queue", 0..=1_000_000, 1000) as u32,
     }
 }
 
@@ -350,6 +356,7 @@ fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
         tunnel_idle: wait("tunnel_idle", 3_600_000),
         resolve: wait("resolve", 5_000),
         key_wait: wait("key_wait", 5_000),
+        upstream_queue: wait("upstream_queue", 5_000),
         drain: wait("drain", 30_000),
         request_total: Some(ms(count(reader, "request_total", 0..=MAX_MS, 0))).filter(|wait| !wait.is_zero()),
     }

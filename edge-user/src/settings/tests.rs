@@ -58,7 +58,18 @@ fn every_value_has_its_default() {
     );
     assert_eq!(
         s.limits,
-        Limits { head_bytes: 32768, fields: 64, body_bytes: 0, buffer_bytes: 1 << 20, connections: 100_000 }
+        Limits {
+            head_bytes: 32768,
+            fields: 64,
+            body_bytes: 0,
+            buffer_bytes: 1 << 20,
+            connections: 100_000,
+            connections_per_source: 0,
+            requests_per_connection: 0,
+            streams: 128,
+            upstream_requests: 0,
+            upstream_queue: 1000,
+        }
     );
     let ms = Duration::from_millis;
     let timeouts = Timeouts {
@@ -71,6 +82,7 @@ fn every_value_has_its_default() {
         tunnel_idle: ms(3_600_000),
         resolve: ms(5_000),
         key_wait: ms(5_000),
+        upstream_queue: ms(5_000),
         drain: ms(30_000),
     };
     assert_eq!(s.timeouts, timeouts);
@@ -133,7 +145,13 @@ fields = 100
 body_bytes = 1000000
 buffer_bytes = 65536
 connections = 5
+connections_per_source = 6
+requests_per_connection = 7
+streams = 8
+upstream_requests = 9
+upstream_queue = 10
 [timeouts]
+upstream_queue = 11
 request_total = 5
 idle = 6
 [dns]
@@ -223,10 +241,21 @@ secret_file = "secret"
     assert!(s.proxy.expose_reason && s.proxy.upgrades.is_empty() && s.proxy.upstream_http2);
     assert_eq!(
         s.limits,
-        Limits { head_bytes: 16384, fields: 100, body_bytes: 1_000_000, buffer_bytes: 65_536, connections: 5 }
+        Limits {
+            head_bytes: 16384,
+            fields: 100,
+            body_bytes: 1_000_000,
+            buffer_bytes: 65_536,
+            connections: 5,
+            ..s.limits
+        }
     );
+    let Limits { connections_per_source, requests_per_connection, streams, .. } = s.limits;
+    assert_eq!((connections_per_source, requests_per_connection, streams), (6, 7, 8));
+    assert_eq!((s.limits.upstream_requests, s.limits.upstream_queue), (9, 10));
     assert_eq!(s.timeouts.request_total, Some(Duration::from_millis(5)));
     assert_eq!(s.timeouts.idle, Duration::from_millis(6));
+    assert_eq!(s.timeouts.upstream_queue, Duration::from_millis(11));
     let dns = Dns {
         nameservers: ["10.0.0.2:53", "10.0.0.3:5353", "[::1]:53", "[::1]:54"].map(|text| text.parse().unwrap()).into(),
         hosts_file: Some(dir.path().join("secret")),

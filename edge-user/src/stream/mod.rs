@@ -23,6 +23,7 @@ use crate::plugin::Caller;
 use crate::proxy::arrival::arrive;
 use crate::proxy::connection::ListenerInfo;
 use crate::proxy::context::RequestId;
+use crate::proxy::sources::Seat;
 use crate::proxy::upstream;
 use crate::reason::Reason;
 use crate::router::{StreamProtocol, StreamRequest};
@@ -44,6 +45,8 @@ struct Session<'a> {
     upstream: Option<Duration>,
     upstream_address: Option<SocketAddr>,
     traffic: Traffic,
+    /// The client's place among its source's connections, where those are limited.
+    seat: Option<Seat>,
 }
 
 /// Serves one connection and logs it.
@@ -68,6 +71,7 @@ pub(crate) async fn serve(
         upstream: None,
         upstream_address: None,
         traffic: Traffic::default(),
+        seat: None,
     };
     let reason = session.run(tcp, tls).await.err();
     session.account(reason);
@@ -100,7 +104,8 @@ impl Session<'_> {
         let local = tcp.local_addr().map_err(|_| Reason::ClientGone)?;
         let arrival = arrive(self.worker, &mut tcp, self.client, local, self.listener.proxy_protocol).await;
         // One whose source may not connect has gone, as far as anybody is told.
-        let arrival = arrival.map_err(|reason| reason.unwrap_or(Reason::ClientGone))?;
+        let mut arrival = arrival.map_err(|reason| reason.unwrap_or(Reason::ClientGone))?;
+        self.seat = arrival.seat.take();
         self.client = canonical(arrival.client);
         let destination = canonical(arrival.local);
         let router = &view.snapshot.stream_router;

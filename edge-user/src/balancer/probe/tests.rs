@@ -7,7 +7,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::balancer::settings::{Healthchecks, Thresholds, Upstream};
-use crate::balancer::{Affinity, Balancers, State};
+use crate::balancer::{Affinity, Balancers, Room, State};
 use crate::dns::Resolver;
 use crate::reason::Reason;
 
@@ -95,7 +95,7 @@ fn upstream(address: SocketAddr, active: Active) -> Upstream {
 
 async fn probe(address: SocketAddr, active: Active) -> Option<Seen> {
     let prober = Prober::new(&active).unwrap();
-    let balancer = Balancers::new(Resolver::idle(), None, None).upstream(&upstream(address, active));
+    let balancer = Balancers::new(Resolver::idle(), None, None, Room::ENDLESS).upstream(&upstream(address, active));
     prober.probe(&balancer.current(), 0).await
 }
 
@@ -184,7 +184,7 @@ async fn targets_go_and_come_back_and_probes_end_with_their_balancer() {
     let interval = Duration::from_millis(10);
     let thresholds = Thresholds { successes: 2, tcp_failures: 2, ..Active::default().thresholds };
     let tcp = Active { healthy_interval: interval, unhealthy_interval: interval, thresholds, ..active(ProbeType::Tcp) };
-    let balancers = Balancers::new(Resolver::idle(), Some(tokio::runtime::Handle::current()), None);
+    let balancers = Balancers::new(Resolver::idle(), Some(tokio::runtime::Handle::current()), None, Room::ENDLESS);
     let settings = upstream(address, tcp);
     let balancer = balancers.upstream(&settings);
     drop(listener);

@@ -1,6 +1,5 @@
 //! A client's HTTP/1 connection: one request after the other, each read whole before the next begins.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -128,16 +127,16 @@ impl Conn {
     pub async fn read_head(
         &mut self,
         head: &mut Head,
-        closes_idle: &Cell<bool>,
+        ends: impl Fn(&Wait) -> bool,
     ) -> Result<Option<RequestMeta>, HeadFault> {
-        poll_fn(|cx| self.poll_head(cx, head, closes_idle)).await
+        poll_fn(|cx| self.poll_head(cx, head, &ends)).await
     }
 
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         head: &mut Head,
-        closes_idle: &Cell<bool>,
+        ends: &impl Fn(&Wait) -> bool,
     ) -> Poll<Result<Option<RequestMeta>, HeadFault>> {
         loop {
             if self.fresh && self.input.filled().starts_with(HTTP2_PREFACE) {
@@ -149,7 +148,7 @@ impl Conn {
                 return Poll::Ready(found.map(Some).map_err(HeadFault::Refused));
             }
             let idle = self.input.is_empty();
-            if idle && closes_idle.get() {
+            if idle && ends(&self.read_wait) {
                 return Poll::Ready(Ok(None));
             }
             match self.input.poll_fill(&self.io, self.limits.head_bytes + 1, cx) {
