@@ -60,7 +60,7 @@ pub(crate) fn run(folder: &Path, rounds: usize, calls: u64) -> Result<()> {
 fn edge(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> Result<Running> {
     let route = json!({"name": "calls", "protocols": ["grpc"], "paths": ["/"]});
     let service = json!({"name": "grpc", "url": format!("grpc://{upstream}"), "routes": [route]});
-    bare_edge(folder, "grpc", address, &json!({"_format_version": "3.0", "services": [service]}))
+    bare_edge(folder, "grpc", address, &json!({"_format_version": "3.0", "services": [service]}), "")
 }
 
 fn grpc_pass(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> Result<Running> {

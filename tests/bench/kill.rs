@@ -74,5 +74,5 @@ fn edge(folder: &Path, address: SocketAddr, targets: &[SocketAddr], retries: u32
         "upstreams": [{"name": "pool", "targets": targets, "healthchecks": checks}],
         "services": [{"name": "up", "host": "pool", "retries": retries, "routes": [{"name": "all", "paths": ["/"]}]}],
     });
-    bare_edge(folder, "kill", address, &entities)
+    bare_edge(folder, "kill", address, &entities, "")
 }

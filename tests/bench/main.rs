@@ -11,6 +11,7 @@ mod measure;
 mod peers;
 mod process;
 mod reload;
+mod slow;
 mod soak;
 mod storm;
 mod table;
@@ -36,6 +37,8 @@ enum Bench {
     Tokens(Tokens),
     /// Storms of bad tokens with and without kernel programs; needs root
     Storm(Storm),
+    /// Slow clients beside good ones, by slowhttptest
+    Slow(Slow),
     /// A long run in which everything changes
     Soak(Soak),
     /// The upstreams of the long run
@@ -108,6 +111,16 @@ struct Kill {
 }
 
 #[derive(clap::Args)]
+struct Slow {
+    /// Where configurations and logs are written
+    #[arg(long)]
+    folder: PathBuf,
+    /// Rounds of each attack
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+#[derive(clap::Args)]
 struct Soak {
     /// Where configurations and logs are written
     #[arg(long)]
@@ -167,6 +180,7 @@ fn main() -> Result<()> {
         Bench::Reload(args) => reload::run(&args.folder, args.requests, args.reloads),
         Bench::Kill(args) => kill::run(&args.folder),
         Bench::Grpc(args) => grpc::run(&args.folder, args.rounds, args.calls),
+        Bench::Slow(args) => slow::run(&args.folder, args.rounds),
         Bench::Soak(args) => soak::run(&args.folder, std::time::Duration::from_secs(60) * args.minutes, args.least),
         Bench::SoakUpstream(args) => soak::serve(args.address),
         Bench::Tokens(args) => tokens::run(&args.folder, &args.scenarios, args.seconds),

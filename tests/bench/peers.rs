@@ -209,8 +209,14 @@ pub(crate) fn upstream(folder: &Path) -> Result<Running> {
     Running::start(command, &folder.join("upstream.log"), &[UPSTREAM.parse()?, KEYS.parse()?])
 }
 
-/// Starts an edge with these entities, one worker and nothing else, on its core.
-pub(crate) fn bare_edge(folder: &Path, name: &str, address: SocketAddr, entities: &Value) -> Result<Running> {
+/// Starts an edge with these entities, one worker and nothing but these sections, on its core.
+pub(crate) fn bare_edge(
+    folder: &Path,
+    name: &str,
+    address: SocketAddr,
+    entities: &Value,
+    sections: &str,
+) -> Result<Running> {
     fs::write(folder.join(format!("{name}.kong.yaml")), entities.to_string())?;
     let config = folder.join(format!("{name}.toml"));
     fs::write(
@@ -218,7 +224,7 @@ pub(crate) fn bare_edge(folder: &Path, name: &str, address: SocketAddr, entities
         format!(
             "[[listeners]]\naddress = \"{address}\"\n[workers]\ncount = 1\n[entities]\nfile = \"{name}.kong.yaml\"\n\
              [kernel]\nmode = \"off\"\n[log]\naccess = \"off\"\n[admin]\naddress = \"off\"\n[store]\npath = \"{name}.db\"\n\
-             [key_sets]\nprivate_keys = \"memory\"\n"
+             [key_sets]\nprivate_keys = \"memory\"\n{sections}"
         ),
     )?;
     let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());

@@ -28,7 +28,7 @@ pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
             "services": [{"name": "up", "host": "pool", "routes": routes(round)}],
         })
     };
-    let mut edge = peers::bare_edge(folder, "reload", address, &entities(0))?;
+    let mut edge = peers::bare_edge(folder, "reload", address, &entities(0), "")?;
     let log = folder.join("reload.log");
     let start = Instant::now();
     while !edge.catches(Signal::SIGHUP) {

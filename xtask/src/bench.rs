@@ -10,8 +10,8 @@ use crate::{ebpf, process, test};
 /// Measure the edge beside other proxies
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this: `compare` with other proxies, `grpc` beside nginx, `reload` or `kill` (a target) under load, `tokens` in floods, `storm` of bad tokens with and without kernel programs (root)
-    #[arg(value_parser = ["compare", "grpc", "kill", "reload", "storm", "tokens"], default_value = "compare")]
+    /// Only this: `compare` with other proxies, `grpc` beside nginx, `reload` or `kill` (a target) under load, `slow` clients, `tokens` in floods, `storm` of bad tokens with and without kernel programs (root)
+    #[arg(value_parser = ["compare", "grpc", "kill", "reload", "slow", "storm", "tokens"], default_value = "compare")]
     what: String,
     /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, haproxy, haproxy-cache, nginx, nginx-lua, envoy
     #[arg(long, value_delimiter = ',', default_value = "edge,edge-nocache,haproxy,haproxy-cache,nginx,nginx-lua")]
@@ -43,6 +43,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.what == "grpc" {
         process::need("h2load")?;
     }
+    if args.what == "slow" {
+        process::need("slowhttptest")?;
+    }
     if args.what == "storm" {
         process::need("gnuplot")?;
     }
@@ -64,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     process::run("building the edge as it ships (some minutes)", &mut build)?;
     bench.arg(&args.what).env("EDGE_BIN", process::target().join("dist/edge"));
-    if args.what == "grpc" || args.what == "storm" {
+    if ["grpc", "slow", "storm"].contains(&&*args.what) {
         bench.args(["--rounds", &args.rounds.to_string()]);
     }
     if (args.what == "compare" || args.what == "tokens") && !args.scenarios.is_empty() {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Programs that Debian packages bring: one line each.
-const PACKAGES: [(&str, &[&str]); 25] = [
+const PACKAGES: [(&str, &[&str]); 26] = [
     ("busybox", &["busybox-static"]),
     ("cc", &["gcc", "libc6-dev"]),
     ("c++", &["g++"]),
@@ -31,6 +31,7 @@ const PACKAGES: [(&str, &[&str]); 25] = [
     ("qemu-system-x86_64", &["qemu-system-x86"]),
     ("redis-server", &["redis-server"]),
     ("setpriv", &["util-linux"]),
+    ("slowhttptest", &["slowhttptest"]),
     ("strip", &["binutils"]),
     ("taskset", &["util-linux"]),
     ("tc", &["iproute2"]),

@@ -1,0 +1,134 @@
+//! Slow clients beside good ones: heads, bodies and answers at a trickle, by slowhttptest.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use edge_tests::edge::free_address;
+use edge_tests::parties::say;
+use serde_json::{Value, json};
+
+use crate::data;
+use crate::measure::output;
+use crate::peers::{UPSTREAM, bare_edge, upstream};
+use crate::process::{LOAD_CORE, Running, pinned};
+use crate::table::median;
+
+/// Slow connections.
+const SLOW: u64 = 4000;
+/// As long as slowhttptest takes to open them, and those of them that the edge must hold by then.
+const OPENING: Duration = Duration::from_secs(15);
+const HELD: u64 = SLOW * 95 / 100;
+/// What one of them may cost: a head as long as `limits.head_bytes` lets it be, what is read ahead for it, and its task.
+const BOUND_KIB: u64 = 64;
+
+/// The attacks: name, slowhttptest's arguments, and what is asked for.
+const ATTACKS: [(&str, &[&str], &str); 3] = [
+    ("heads", &["-H", "-i", "5", "-x", "24"], ""),
+    ("bodies", &["-B", "-i", "5", "-s", "8192", "-x", "10"], ""),
+    ("answers", &["-X", "-n", "5", "-z", "32", "-w", "512", "-y", "1024"], "large"),
+];
+/// Bytes of a large answer.
+const LARGE: usize = 1 << 20;
+
+/// Good requests of a fixed rate, alone and beside each attack.
+pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    data::write(folder)?;
+    let _upstream = upstream(folder)?;
+    fs::write(folder.join("large"), vec![b'x'; LARGE])?;
+    for (name, arguments, path) in ATTACKS {
+        let (mut alone, mut beside, mut cost_kib) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..rounds {
+            let address = free_address();
+            let edge = edge(folder, address)?;
+            good(address)?;
+            alone.push(good(address)?);
+            let before = edge.usage().resident_kib;
+            let attack = Attack::start(folder, address, arguments, path)?;
+            let held = attack.wait()?;
+            beside.push(good(address)?);
+            cost_kib = cost_kib.max(edge.usage().resident_kib.saturating_sub(before) / held);
+            ensure!(attack.held() >= HELD, "the slow connections have gone meanwhile");
+        }
+        let (alone, beside) = (median(alone).unwrap_or(0.0), median(beside).unwrap_or(0.0));
+        say(&format!(
+            "slow {name}, {SLOW} connections, beside 1,000 good/s: good p99 {beside:.0} µs, {alone:.0} without (ratio \
+             {:.2}; medians of {rounds}); {cost_kib} KiB at most for each",
+            beside / alone
+        ));
+        ensure!(cost_kib <= BOUND_KIB, "a slow connection costs more than {BOUND_KIB} KiB");
+    }
+    Ok(())
+}
+
+/// An edge that waits for slow ones longer than a round takes.
+fn edge(folder: &Path, address: SocketAddr) -> Result<Running> {
+    let routes = json!([{"name": "all", "paths": ["/"]}]);
+    let services = json!([{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]);
+    let entities = json!({"_format_version": "3.0", "services": services});
+    bare_edge(folder, "slow", address, &entities, "[timeouts]\nrequest_head = 60000\n")
+}
+
+/// The p99 of good requests in µs; none may fail.
+fn good(address: SocketAddr) -> Result<f64> {
+    let mut command = pinned(LOAD_CORE, std::env::current_exe()?);
+    command.arg("load").arg(address.to_string());
+    command.args(["--rate", "1000", "--connections", "16", "--seconds", "4"]);
+    let answer: Value = output(&mut command)?;
+    let failed = ["errors", "unlike_2xx"].map(|key| answer[key].as_u64().unwrap_or(1));
+    ensure!(failed == [0, 0], "{answer}");
+    answer["p99"].as_f64().context("no p99")
+}
+
+/// A running slowhttptest; it ends with this.
+struct Attack {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Attack {
+    fn start(folder: &Path, address: SocketAddr, arguments: &[&str], path: &str) -> Result<Self> {
+        // Without real-time priority: it stands in for clients elsewhere.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "taskset", "-c", LOAD_CORE, "slowhttptest"]).args(arguments);
+        command.args(["-c", &SLOW.to_string(), "-r", "1000", "-l", "60", "-p", "5", "-u"]);
+        command.arg(format!("http://{address}/{path}")).current_dir(folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self { child: command.spawn().context("start slowhttptest")?, address })
+    }
+
+    /// How many connections to the edge are open (proc(5), `net/tcp`).
+    fn held(&self) -> u64 {
+        const ESTABLISHED: &str = "01";
+        let port = format!(":{:04X}", self.address.port());
+        let is_held = |line: &&str| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next().is_some_and(|local| local.ends_with(&port)) && words.nth(1) == Some(ESTABLISHED)
+        };
+        fs::read_to_string("/proc/net/tcp").unwrap_or_default().lines().filter(is_held).count() as u64
+    }
+
+    /// Waits until the edge holds them; how many it does.
+    fn wait(&self) -> Result<u64> {
+        let end = Instant::now() + OPENING;
+        while self.held() < HELD {
+            ensure!(Instant::now() < end, "{} connections are open, not {HELD}", self.held());
+            thread::sleep(Duration::from_millis(50));
+        }
+        // Those that are being opened settle.
+        thread::sleep(Duration::from_secs(1));
+        Ok(self.held())
+    }
+}
+
+impl Drop for Attack {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
