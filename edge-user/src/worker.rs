@@ -20,6 +20,7 @@ use crate::metrics::WorkerMetrics;
 use crate::penalty::{Feed, PenaltyBox, Tally};
 use crate::plugin::Ended;
 use crate::proxy::Heads;
+use crate::proxy::buffers::Buffers;
 use crate::proxy::context::{Context, RequestId};
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::owned::OwnedNames;
@@ -97,6 +98,8 @@ pub struct Parts {
     pub listeners: Vec<Bound>,
     /// Client connections this worker may hold.
     pub max_connections: usize,
+    /// Bytes it may hold of bodies for slow clients.
+    pub buffered_bytes: usize,
     /// The process's phase.
     pub phase: watch::Receiver<Phase>,
 }
@@ -109,6 +112,8 @@ pub struct Worker {
     pub clock: Rc<Clock>,
     /// Idle upstream connections.
     pub pool: Pool,
+    /// What it may hold of bodies for slow clients.
+    pub buffers: Buffers,
     /// Sources the operator denies: what the kernel does early, done here too, so that it changes speed alone (X1).
     pub denied: Arc<ArcSwap<DenyList>>,
     /// Sources that may not connect for a while.
@@ -171,6 +176,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         sources,
         listeners,
         max_connections,
+        buffered_bytes,
         mut phase,
     } = parts;
     let tally = penalties.tally();
@@ -178,6 +184,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
     let worker = Rc::new(Worker {
         clock: Clock::new(),
         pool: Pool::default(),
+        buffers: Buffers::new(buffered_bytes),
         denied,
         penalties: tally.sentences().clone(),
         sources,

@@ -280,6 +280,37 @@ fn a_request_that_is_sent_again_does_not_wait_for_itself() {
 }
 
 #[test]
+fn what_is_held_for_slow_clients_has_a_bound_for_all() {
+    // D2, D3
+    let upstream = Upstream::with(|request| Reply::ok(&request.body.len().to_string()));
+    let limits = "[limits]\nbuffered_bytes = 131072\n";
+    let edge = Setup::new(open(&upstream.url())).workers(1).section(limits).start();
+    let (length, part) = (200_000, "x".repeat(100_000));
+    let slow = || {
+        let mut client = edge.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{part}"));
+        client
+    };
+    let at_upstream = |count: usize| {
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(upstream.connections(), count);
+    };
+    // One is held, and there is no room for a second, which passes as it comes.
+    let mut held = slow();
+    at_upstream(0);
+    let mut passing = slow();
+    at_upstream(1);
+    // Both come through; then there is room again.
+    for client in [&mut held, &mut passing] {
+        client.send(&part);
+        assert_eq!(client.response().text(), length.to_string());
+    }
+    let before = upstream.connections();
+    let _held = slow();
+    at_upstream(before);
+}
+
+#[test]
 fn a_full_target_leaves_its_turns_to_the_others() {
     let other = Upstream::with(|_| Reply::ok("other"));
     for more in [json!({}), json!({"algorithm": "least-connections"})] {

@@ -171,6 +171,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
             sources: sources.clone(),
             listeners: bound,
             max_connections: (settings.limits.connections / workers).max(1),
+            buffered_bytes: settings.limits.buffered_bytes / workers,
             phase: phases.clone(),
         };
         let thread = lifeline.spawn(format!("worker-{index}"), move || worker::run(parts));

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::body::Held;
+use super::buffers::Part;
 use super::headers::Via;
 use super::link::Link;
 use super::tries::{Tally, Tries, Try};
@@ -22,6 +23,8 @@ use crate::http::head::{Head, Known};
 use crate::reason::Reason;
 use crate::worker::Worker;
 
+/// Response bytes for which every exchange has room.
+const AT_HAND: usize = 16 << 10;
 /// Interim responses of one exchange; more is an upstream gone mad.
 const MAX_INTERIM: u8 = 32;
 
@@ -60,6 +63,8 @@ pub struct Exchange<'a, D> {
     sharing: Sharing,
     /// Response bytes that may wait for the client before the upstream is read further.
     ahead_bytes: usize,
+    /// The room they have.
+    part: Part,
     /// When the response's head came.
     pub answered: Instant,
     /// Response body bytes so far.
@@ -111,7 +116,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     ) -> Result<(Self, ResponseMeta), Failure> {
         let repeatable = matches!(outgoing.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
         let to_head = outgoing.head.method() == b"HEAD";
-        let mut upload = Upload::new(down.request_framing(), outgoing.trailing, outgoing.body_limit, held)?;
+        let mut upload =
+            Upload::new(down.request_framing(), outgoing.trailing, outgoing.body_limit, held, worker.buffers.part())?;
         if outgoing.hold_bytes > 0 && !upload.ended {
             upload.hold(down, outgoing.hold_bytes).await?;
         }
@@ -129,6 +135,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             response_via: outgoing.response_via,
             sharing: outgoing.sharing,
             ahead_bytes: outgoing.ahead_bytes,
+            part: worker.buffers.part(),
             answered: Instant::now(),
             response_bytes: 0,
         };
@@ -236,7 +243,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             if matches!(found, Poll::Ready(Found::More)) {
                 // Nothing of what has come is held back while waiting for more.
                 let _ = self.down.poll_flush(cx).map_err(Failure::Client)?;
-                if self.down.buffered() >= self.ahead_bytes {
+                if self.is_ahead() {
                     return Poll::Pending;
                 }
                 found = self.attempt.link.poll_data(cx, true, limit)?;
@@ -250,7 +257,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                     self.down.write(self.attempt.link.data(n));
                     self.attempt.link.consume(n);
                     self.response_bytes += n as u64;
-                    if self.down.buffered() >= self.ahead_bytes {
+                    if self.is_ahead() {
                         ready!(self.down.poll_flush(cx)).map_err(Failure::Client)?;
                     }
                 }
@@ -261,6 +268,12 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             }
         }
         self.down.poll_flush(cx).map_err(Failure::Client)
+    }
+
+    /// Whether as much of the response waits for the client as may.
+    fn is_ahead(&mut self) -> bool {
+        let waiting = self.down.buffered();
+        waiting >= self.ahead_bytes || waiting >= AT_HAND && !self.part.has_room(waiting)
     }
 
     /// Reads the response's body whole, in place of `transfer`; nothing where it is over `limit` bytes.

@@ -4,6 +4,7 @@ pub mod affinity;
 mod again;
 pub(crate) mod arrival;
 mod body;
+pub mod buffers;
 pub mod connection;
 pub mod context;
 mod early;

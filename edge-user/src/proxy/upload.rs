@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::body::Held;
+use super::buffers::Part;
 use super::forward::{Failure, Outgoing};
 use super::link::Link;
 use super::owned::{OwnedNames, imitates_known};
@@ -36,6 +37,8 @@ pub(super) struct Upload<'a> {
     trailing: Trailing<'a>,
     limit_bytes: u64,
     held: Option<Box<Held>>,
+    /// What is held has this much room.
+    part: Part,
     /// All of it was given to the link.
     pub ended: bool,
     /// All of it is sent.
@@ -53,6 +56,7 @@ impl<'a> Upload<'a> {
         trailing: Trailing<'a>,
         limit_bytes: u64,
         held: Option<Box<Held>>,
+        part: Part,
     ) -> Result<Self, Failure> {
         let framing = match &held {
             Some(held) if held.is_replaced => Framing::Length(held.data.len() as u64),
@@ -60,13 +64,14 @@ impl<'a> Upload<'a> {
         };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
         let taken = held.as_ref().map_or(0, |held| held.taken_bytes);
-        let mut upload = Self { framing, trailing, limit_bytes, held, ended, done: false, broken: false, bytes: 0 };
+        let mut upload =
+            Self { framing, trailing, limit_bytes, held, part, ended, done: false, broken: false, bytes: 0 };
         upload.took(taken)?;
         Ok(upload)
     }
 
-    /// Reads the body up to about so many bytes, so that a slow client costs no upstream anything, and a request that
-    /// may be repeated can be.
+    /// Reads the body up to about so many bytes, as far as there is room for them, so that a slow client costs no
+    /// upstream anything, and a request that may be repeated can be.
     pub(super) async fn hold<D: Downstream>(&mut self, down: &mut D, bytes: usize) -> Result<(), Failure> {
         let mut held = self.held.take().unwrap_or_default();
         if let Framing::Length(length) = self.framing {
@@ -74,7 +79,7 @@ impl<'a> Upload<'a> {
             held.data.reserve_exact(whole.saturating_sub(held.data.len()));
         }
         poll_fn(|cx| {
-            while !held.ended && held.data.len() < bytes {
+            while !held.ended && held.data.len() < bytes && self.part.has_room(held.data.len()) {
                 let before = held.taken_bytes;
                 let polled = held.poll_read(cx, down);
                 self.took(held.taken_bytes - before)?;

@@ -265,6 +265,8 @@ pub struct Limits {
     pub body_bytes: u64,
     /// `buffer_bytes`: the most of a body that is held in memory, in bytes. Default 1048576.
     pub buffer_bytes: usize,
+    /// `buffered_bytes`: what is held of all bodies for slow clients, over all workers. Default 268435456.
+    pub buffered_bytes: usize,
     /// `connections`: open client connections over all workers. Default 100000.
     pub connections: usize,
     /// `connections_per_source`: those of one source. Default 0: no limit.

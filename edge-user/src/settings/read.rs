@@ -335,6 +335,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         fields: count(reader, "fields", 8..=1000, 64),
         body_bytes: count(reader, "body_bytes", 0..=1 << 50, 0) as u64,
         buffer_bytes: count(reader, "buffer_bytes", 4096..=1 << 30, 1 << 20),
+        buffered_bytes: count(reader, "buffered_bytes", 0..=1 << 50, 256 << 20),
         connections: count(reader, "connections", 1..=10_000_000, 100_000),
         connections_per_source: count(reader, "connections_per_source", 0..=10_000_000, 0) as u32,
         requests_per_connection: count(reader, "requests_per_connection", 0..=1 << 40, 0) as u64,

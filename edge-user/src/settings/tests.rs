@@ -63,6 +63,7 @@ fn every_value_has_its_default() {
             fields: 64,
             body_bytes: 0,
             buffer_bytes: 1 << 20,
+            buffered_bytes: 256 << 20,
             connections: 100_000,
             connections_per_source: 0,
             requests_per_connection: 0,
@@ -144,6 +145,7 @@ head_bytes = 16384
 fields = 100
 body_bytes = 1000000
 buffer_bytes = 65536
+buffered_bytes = 131072
 connections = 5
 connections_per_source = 6
 requests_per_connection = 7
@@ -246,6 +248,7 @@ secret_file = "secret"
             fields: 100,
             body_bytes: 1_000_000,
             buffer_bytes: 65_536,
+            buffered_bytes: 131_072,
             connections: 5,
             ..s.limits
         }

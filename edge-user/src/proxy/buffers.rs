@@ -1,0 +1,67 @@
+//! What a worker holds of bodies for clients that are slow, all of them together.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Bytes that are taken at once.
+const STEP: usize = 64 << 10;
+
+/// A worker's share of `limits.buffered_bytes`.
+pub struct Buffers {
+    left: Rc<Cell<usize>>,
+}
+
+/// What one body has of it, until this is dropped.
+pub(crate) struct Part {
+    left: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Buffers {
+    /// So many bytes, of which nobody has any.
+    pub fn new(bytes: usize) -> Self {
+        Self { left: Rc::new(Cell::new(bytes)) }
+    }
+
+    /// Nothing yet, for a body.
+    pub(crate) fn part(&self) -> Part {
+        Part { left: self.left.clone(), bytes: 0 }
+    }
+}
+
+impl Part {
+    /// Whether one more byte beside so many has room, here or in what is left.
+    pub(crate) fn has_room(&mut self, bytes: usize) -> bool {
+        while bytes >= self.bytes {
+            let Some(left) = self.left.get().checked_sub(STEP) else { return false };
+            self.left.set(left);
+            self.bytes += STEP;
+        }
+        true
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.left.set(self.left.get() + self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_have_what_there_is_and_give_it_back() {
+        let buffers = Buffers::new(3 * STEP);
+        let (mut one, mut two) = (buffers.part(), buffers.part());
+        assert!(one.has_room(0) && one.has_room(STEP) && one.has_room(2 * STEP - 1));
+        assert!(two.has_room(STEP - 1) && !two.has_room(STEP));
+        // What it has stays its own.
+        assert!(two.has_room(0) && !one.has_room(2 * STEP));
+        drop(one);
+        assert!(two.has_room(2 * STEP) && !buffers.part().has_room(0));
+        drop(two);
+        assert_eq!(buffers.left.get(), 3 * STEP);
+    }
+}
