@@ -65,7 +65,7 @@ impl Value {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             // `message` has no excerpt of the text; the error's own display quotes the line, and with it a secret.
-            let line = error.span().map_or(0, |span| line_of(span.start));
+            let line = error.span().map_or_else(|| deepest_line(text), |span| line_of(span.start));
             sink.problem(line, "", format!("invalid TOML ({})", error.message()), "a TOML document");
         }
         let mut root = from_toml_table(table.get_ref(), 1, &line_of, "", sink);
@@ -212,6 +212,12 @@ fn from_toml_value(value: &DeValue<'_>, line: u32, line_of: &dyn Fn(usize) -> u3
         DeValue::Table(table) => return from_toml_table(table, line, line_of, path, sink),
     };
     Value { line, kind }
+}
+
+/// The line with the most nesting: its parser's only error without a place is that there is too much of it.
+fn deepest_line(text: &str) -> u32 {
+    let nesting = |line: &str| line.matches(['.', '[', '{']).count();
+    (1..).zip(text.lines()).max_by_key(|(_, line)| nesting(line)).map_or(1, |(number, _)| number)
 }
 
 fn from_toml_table(table: &DeTable<'_>, line: u32, line_of: &dyn Fn(usize) -> u32, path: &str, sink: &Sink) -> Value {

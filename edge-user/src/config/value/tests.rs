@@ -137,7 +137,9 @@ fn what_is_no_document_is_a_problem() {
 
 #[test]
 fn what_is_no_toml_is_a_problem_without_an_excerpt() {
-    for (text, line) in [("a = 1\na = 2", 2), ("\n\nsecret = \"hunter2\" x", 3), ("a = 1979-05-27", 1)] {
+    // The parser says of this one not where it is.
+    let nested = format!("[a]\na{} = 1\nb.c = 2", ".a".repeat(200));
+    for (text, line) in [(&*nested, 2), ("a = 1\na = 2", 2), ("\n\nsecret = \"hunter2\" x", 3), ("a = 1979-05-27", 1)] {
         let error = toml(text).unwrap_err();
         assert!(error.starts_with(&format!("f:{line}: ")), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
