@@ -79,6 +79,8 @@ reasons! {
     SourcePenalized = "source_penalized", "the source has a penalty for sending many bad tokens";
     RouteNotFound = "route_not_found", "no route matched";
     ServiceNotFound = "service_not_found", "the route has no service";
+    HostMisdirected = "host_misdirected", "the host has other rules for client certificates than the name of the TLS handshake";
+    ClientCertificateRefused = "client_certificate_refused", "the connection's client certificate expired, or is refused by the authorities and lists read since";
     HttpsRequired = "https_required", "the route wants https";
     NotGrpc = "not_grpc", "the route is for gRPC, and the request is none";
     Http2Required = "http2_required", "the route is for gRPC, which needs HTTP/2";

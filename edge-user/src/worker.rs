@@ -21,6 +21,7 @@ use crate::penalty::{Feed, PenaltyBox, Tally};
 use crate::plugin::Ended;
 use crate::proxy::Heads;
 use crate::proxy::buffers::Buffers;
+use crate::proxy::connection::ListenerInfo;
 use crate::proxy::context::{Context, RequestId};
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::owned::OwnedNames;
@@ -32,6 +33,7 @@ use crate::rejection::{Rejections, Remembered};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::telemetry::{AccessWriter, Record, Refusal, RefusalLog, RefusalRing, SessionRecord};
+use crate::tls::ListenerTls;
 use crate::token::cache::{LocalCache, VerdictCache};
 
 /// How long the worker still accepts what the kernel has queued once a drain begins, and how often slow chores run.
@@ -67,6 +69,11 @@ impl View {
     fn of(snapshot: Arc<Snapshot>) -> Rc<Self> {
         let owned = OwnedNames::new(snapshot.owned_names.iter().map(|name| &**name));
         Rc::new(Self { snapshot, owned })
+    }
+
+    /// The TLS of a listener.
+    pub fn listener(&self, info: &ListenerInfo) -> Option<&ListenerTls> {
+        self.snapshot.listeners.get(info.index)?.as_ref()
     }
 }
 

@@ -4,6 +4,7 @@
 mod admin;
 mod balancing;
 mod claim_headers;
+mod client_rules;
 mod clusters;
 mod consumers;
 mod credential_names;
@@ -44,7 +45,9 @@ mod reload;
 mod responses;
 mod routing;
 mod seeds;
+mod sessions;
 mod settings;
+mod staples;
 mod statements;
 mod stream;
 mod tls;

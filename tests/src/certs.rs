@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use ring::digest;
 use rustls::pki_types::pem::PemObject;
@@ -21,27 +21,79 @@ pub struct Pair {
     pub key: String,
 }
 
-struct Authority {
+/// Who vouches for certificates.
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    certificate: String,
+    own: Pair,
 }
 
-fn authority() -> &'static Authority {
-    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
-    AUTHORITY.get_or_init(|| {
+impl Authority {
+    /// One of its own, which nobody trusts unless told to.
+    pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        params.distinguished_name.push(DnType::CommonName, "edge tests");
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).expect("a certificate").pem();
-        Authority { issuer: Issuer::new(params, key), certificate }
-    })
+        let own = Pair { certificate, key: key.serialize_pem() };
+        Self { issuer: Issuer::new(params, key), own }
+    }
+
+    /// Its certificate and key.
+    pub fn own(&self) -> &Pair {
+        &self.own
+    }
+
+    /// A client's certificate with this serial number.
+    pub fn client(&self, name: &str, serial: u64) -> Pair {
+        self.client_for(name, serial, Duration::from_secs(86_400))
+    }
+
+    /// The same, for this long.
+    pub fn client_for(&self, name: &str, serial: u64, time: Duration) -> Pair {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = client_params(name);
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.not_after = (SystemTime::now() + time).into();
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A list of revoked certificates by their serial numbers, current from and to these seconds from now, in PEM.
+    pub fn revoked(&self, serials: &[u64], (from, to): (i64, i64)) -> String {
+        let after = |seconds: i64| {
+            let length = Duration::from_secs(seconds.unsigned_abs());
+            if seconds < 0 { SystemTime::now() - length } else { SystemTime::now() + length }
+        };
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: after(from).into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: after(from).into(),
+            next_update: after(to).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
+    }
+}
+
+/// The one that the tests' clients and servers trust.
+pub fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(|| Authority::new("edge tests"))
 }
 
 /// The authority's certificate in PEM.
 pub fn root() -> &'static str {
-    &authority().certificate
+    &authority().own.certificate
 }
 
 /// A server certificate for these names.
@@ -64,12 +116,16 @@ pub fn self_signed(name: &str) -> Pair {
 /// A client's certificate by the authority, with this common name.
 pub fn client_pair(name: &str) -> Pair {
     let key = KeyPair::generate().expect("a key");
+    let certificate = client_params(name).signed_by(&key, &authority().issuer).expect("a certificate");
+    Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+fn client_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = params.signed_by(&key, &authority().issuer).expect("a certificate");
-    Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+    params
 }
 
 /// The listeners' default pair.

@@ -106,11 +106,13 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     let (limits, wait) = (&settings.limits, settings.timeouts.upstream_queue);
     let room = Room { requests: limits.upstream_requests, queue: limits.upstream_queue, wait };
     let balancers = Balancers::new(resolver, Some(control.handle().clone()), admin, room);
-    let env = Env { plugins: plugin_env(&settings, &control, Some(state)), balancers };
+    let tickets = tls::TicketKeys::rotated(settings.tls.ticket_period, control.handle());
+    let env = Env { plugins: plugin_env(&settings, &control, Some(state)), balancers, tickets };
     let registry = Arc::new(Registry::new(VERSION, env.plugins.node().id));
     let snapshot = config::load(&settings, &env, 1)?;
     env.balancers.activate(snapshot.balancers());
     let (store, publisher) = Store::new(snapshot);
+    control.spawn(tls::freshness::watch(store.clone(), &registry));
     let verdicts = VerdictCache::new(settings.verdicts.cache_bytes);
     let (phase, phases) = watch::channel(Phase::Serve);
     if let Some(log) = kernel.take_log() {
@@ -152,7 +154,7 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
         limit => Some(Sources::new(limit, settings.kernel.penalty)),
     };
     let (mut threads, lifeline) = (Vec::new(), Lifeline::default());
-    let listeners = sockets.per_worker(&settings, &store)?;
+    let listeners = sockets.per_worker(&settings);
     let addresses = listeners.addresses;
     let own_ports: Vec<u16> = addresses.iter().map(|(address, ..)| address.port()).collect();
     kernel.guard(&sockets::guarded_ports(&own_ports, &settings)).context("the kernel's ports")?;

@@ -9,10 +9,10 @@ use std::path::Path;
 use nix::unistd::{User, getgrouplist};
 
 use crate::config::problem::Problem;
-use crate::settings::Settings;
+use crate::settings::{Listener, Settings};
 
 /// The files a reload reads, and the store's folder, that the user cannot use. Nothing without `[process] user`.
-pub(super) fn problems(config: &Path, settings: &Settings) -> Vec<Problem> {
+pub(super) fn problems<'s>(config: &'s Path, settings: &'s Settings) -> Vec<Problem> {
     let Some(name) = &settings.process.user else { return Vec::new() };
     let problem = |path: &str, found: String, expected: String| Problem {
         file: settings.file.as_str().into(),
@@ -34,8 +34,12 @@ pub(super) fn problems(config: &Path, settings: &Settings) -> Vec<Problem> {
         wanted.push(("listeners.certificate", &pair.certificate, READ));
         wanted.push(("listeners.key", &pair.key, READ));
     }
-    let authorities = settings.listeners.iter().filter_map(|listener| listener.client_ca.as_deref());
-    wanted.extend(authorities.map(|path| ("listeners.client_ca", path, READ)));
+    let hosts = |listener: &'s Listener| listener.hosts.iter().map(|host| &host.clients);
+    for rules in settings.listeners.iter().flat_map(|listener| [&listener.clients].into_iter().chain(hosts(listener))) {
+        wanted.extend(rules.ca.as_deref().map(|path| ("listeners.client_ca", path, READ)));
+        wanted.extend(rules.crl.iter().map(|path| ("listeners.client_crl", path.as_path(), READ)));
+    }
+    wanted.extend(settings.tls.ocsp_responses.iter().map(|path| ("tls.ocsp_responses", path.as_path(), READ)));
     let servers = settings.identity.iter().flat_map(|identity| &identity.servers);
     wanted.extend(
         servers.filter_map(|server| Some(("identity.servers.signing_key", server.signing_key.as_deref()?, READ))),

@@ -13,7 +13,7 @@ use crate::config::{self, Env};
 use crate::kernel::{DenyList, Kernel};
 use crate::metrics::Registry;
 use crate::rejection::Rejections;
-use crate::settings::Settings;
+use crate::settings::{Listener, Settings};
 use crate::store::Publisher;
 
 /// How often the files are looked at. A change counts once it has stood for one such time: editors write in steps.
@@ -50,9 +50,12 @@ impl Reloader {
     fn reload(&mut self) {
         let loaded = Settings::load(&self.path).and_then(|settings| {
             let generation = self.publisher.next_generation();
-            config::load(&settings, &self.env, generation).map(|snapshot| (settings, snapshot))
+            // Sockets keep their places: what is read for listeners has to be for those that are bound.
+            let effective = Settings { listeners: with_changed_tls(&self.settings, &settings), ..settings.clone() };
+            let snapshot = config::load(&effective, &self.env, generation)?;
+            Ok((settings, effective.listeners, snapshot))
         });
-        let (settings, snapshot) = match loaded {
+        let (settings, listeners, snapshot) = match loaded {
             Ok(loaded) => loaded,
             Err(problems) => {
                 self.registry.configuration_refused();
@@ -86,6 +89,9 @@ impl Reloader {
         }
         let mut in_force = (*self.settings).clone();
         in_force.kernel.deny.clone_from(&settings.kernel.deny);
+        in_force.tls.ocsp_responses.clone_from(&settings.tls.ocsp_responses);
+        in_force.listeners = listeners;
+        let before = in_force.listeners.clone();
         if can_take_vips(&in_force, &settings) {
             for (listener, changed) in in_force.listeners.iter_mut().zip(&settings.listeners) {
                 listener.vips.clone_from(&changed.vips);
@@ -93,7 +99,7 @@ impl Reloader {
             }
             in_force.kernel.has_vips = settings.kernel.has_vips;
         }
-        if in_force.listeners != self.settings.listeners {
+        if in_force.listeners != before {
             match self.kernel.publish_vips(&sockets::vips(&in_force)) {
                 Ok(changes) => tracing::info!(?changes, "virtual addresses changed"),
                 Err(error) => tracing::error!("virtual addresses not changed: {:#}", anyhow::Error::from(error)),
@@ -106,13 +112,35 @@ impl Reloader {
         if settings != in_force {
             tracing::warn!(
                 file = %self.path.display(),
-                "changed settings other than kernel.deny and the vips of listeners that have some take effect at the next start"
+                "changed settings other than kernel.deny, the TLS of listeners and the vips of those that have some take effect at the next start"
             );
         }
         self.settings = Arc::new(in_force);
         self.in_force.store(self.settings.clone());
         tracing::info!(generation, "configuration loaded");
     }
+}
+
+/// The listeners that run, with what the new settings say about the TLS of the same ones: certificates, and what clients
+/// are asked for.
+fn with_changed_tls(current: &Settings, changed: &Settings) -> Vec<Listener> {
+    let is_same = |current: &Listener, changed: &Listener| {
+        (current.address, current.mode, current.tls) == (changed.address, changed.mode, changed.tls)
+    };
+    let pairs = || current.listeners.iter().zip(&changed.listeners);
+    if current.listeners.len() != changed.listeners.len()
+        || !pairs().all(|(current, changed)| is_same(current, changed))
+    {
+        return current.listeners.clone();
+    }
+    let taken = |(current, changed): (&Listener, &Listener)| Listener {
+        line: changed.line,
+        pair: changed.pair.clone(),
+        clients: changed.clients.clone(),
+        hosts: changed.hosts.clone(),
+        ..current.clone()
+    };
+    pairs().map(taken).collect()
 }
 
 /// Whether the listeners are the same but for virtual addresses, and those that get some have what leads there.

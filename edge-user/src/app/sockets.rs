@@ -10,13 +10,11 @@ use nix::sys::socket::{setsockopt, sockopt::SetStruct};
 use nix::{libc, setsockopt_impl};
 use socket2::{Domain, Socket, Type};
 
-use super::tls;
 use crate::control::{Listening, Purpose};
 use crate::kernel::{self, Kernel, Lane, Vips};
 use crate::proxy::connection::{ListenerInfo, Rejects};
-use crate::proxy::listener::{Bound, LaneSocket, Serves, TlsRules};
+use crate::proxy::listener::{Bound, LaneSocket};
 use crate::settings::{KernelReject, Listener, Mode, PortRange, Settings};
-use crate::store::Store;
 
 /// Connections the kernel queues per socket; `net.core.somaxconn` may lower it.
 const BACKLOG: i32 = 4096;
@@ -135,8 +133,8 @@ impl Sockets {
         Ok(Self { listening, listeners, workers, lanes, admin, identity, echo })
     }
 
-    /// Deals the listeners out, with their TLS configurations.
-    pub(super) fn per_worker(&mut self, settings: &Settings, store: &Arc<Store>) -> anyhow::Result<PerWorker> {
+    /// Deals the listeners out.
+    pub(super) fn per_worker(&mut self, settings: &Settings) -> PerWorker {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<Bound>> = std::iter::repeat_with(Vec::new).take(self.workers).collect();
         let shares = match self.lanes {
@@ -145,21 +143,12 @@ impl Sockets {
         };
         for (index, (opened, listener)) in self.listeners.drain(..).zip(&settings.listeners).enumerate() {
             let Opened { address, sockets, entrance } = opened;
-            let serves = match (listener.mode, listener.tls) {
-                (Mode::Http, false) => Serves::Http(None),
-                (Mode::Http, true) => {
-                    let clients = tls::ClientAuth::load(listener)
-                        .with_context(|| format!("[[listeners]] {} client_ca", listener.address))?;
-                    let config = tls::server_config(index, store, clients.as_ref())?;
-                    Serves::Http(Some(TlsRules { config, clients }))
-                }
-                (Mode::Stream, _) => Serves::Stream(tls::stream_server_config(index, store)?),
-            };
             addresses.push((address, listener.mode, listener.tls));
             let info = Arc::new(ListenerInfo {
                 label: address.to_string().into(),
                 address: address.ip(),
                 port: address.port(),
+                index,
                 tls: listener.tls,
                 has_vips: listener.has_vips(),
                 proxy_protocol: listener.proxy_protocol,
@@ -173,10 +162,10 @@ impl Sockets {
                 bound[index % self.workers].push(LaneSocket { socket, share });
             }
             for (worker, sockets) in workers.iter_mut().zip(bound) {
-                worker.push(Bound { sockets, info: info.clone(), serves: serves.clone() });
+                worker.push(Bound { sockets, info: info.clone(), mode: listener.mode });
             }
         }
-        Ok(PerWorker { addresses, workers })
+        PerWorker { addresses, workers }
     }
 }
 

@@ -5,6 +5,7 @@
 //! the fields of each entity, `resolve` follows references and builds the `Snapshot`. `dump` prints the normal form.
 
 pub mod dump;
+mod listeners;
 mod normal;
 mod ownership;
 pub mod problem;
@@ -23,9 +24,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
-
 use self::dump::{Format, Secrets};
+use self::listeners::Asked;
 use self::problem::{Problem, Problems, Sink};
 use self::schema::Document;
 use self::snapshot::{Host, Snapshot};
@@ -33,10 +33,11 @@ use self::value::Value;
 use self::vault::Vault;
 use crate::balancer::addresses::leads_to;
 use crate::balancer::{Balancers, Room};
+use crate::crypto;
 use crate::dns::Resolver;
 use crate::plugin::PluginEnv;
-use crate::settings::{self, Listener, Mode, Settings};
-use crate::{crypto, tls};
+use crate::settings::{self, Settings};
+use crate::tls::TicketKeys;
 
 /// The port of a target that names none.
 const DEFAULT_TARGET_PORT: u16 = 8000;
@@ -48,16 +49,23 @@ pub struct Env {
     pub plugins: PluginEnv,
     /// The balancers in use, with the health of their targets.
     pub balancers: Arc<Balancers>,
+    /// What TLS sessions of clients are resumed by.
+    pub tickets: Arc<TicketKeys>,
 }
 
 /// One that asks nobody: for checks and tests.
 impl Default for Env {
     fn default() -> Self {
-        Self { plugins: PluginEnv::default(), balancers: Balancers::new(Resolver::idle(), None, None, Room::ENDLESS) }
+        let tickets = TicketKeys::new(settings::Tls::default().ticket_period);
+        Self {
+            plugins: PluginEnv::default(),
+            balancers: Balancers::new(Resolver::idle(), None, None, Room::ENDLESS),
+            tickets,
+        }
     }
 }
 
-/// Reads the file of entities that the settings name, and the certificates of the listeners.
+/// Reads the file of entities that the settings name, and what listeners show and ask in TLS.
 pub fn load(settings: &Settings, env: &Env, generation: u64) -> Result<Snapshot, Problems> {
     let (snapshot, problems) = read(settings, env, generation);
     match snapshot {
@@ -132,8 +140,8 @@ fn read_text(
     env: &Env,
     generation: u64,
 ) -> (Option<Snapshot>, Vec<Problem>) {
-    let (listeners, mut problems) = listener_pairs(settings);
-    problems.extend(unusable_authorities(settings));
+    let own = Sink::new(&settings.file);
+    let (pairs, asked) = (listeners::pairs(settings, &own), Asked::load(settings, &own));
     let sink = Sink::new(name);
     let mut hash = String::new();
     let value = match text {
@@ -147,67 +155,21 @@ fn read_text(
             None
         }
     };
-    let snapshot = value.and_then(|value| normal::normalize(value, &sink)).map(|mut normal| {
+    let mut snapshot = value.and_then(|value| normal::normalize(value, &sink)).map(|mut normal| {
         let directory = settings.entities.file.parent().unwrap_or(Path::new("."));
         Vault { variable: &|name| std::env::var(name).ok(), directory }.fill(&mut normal, &sink);
         let document = schema::document(&normal, &sink);
         refuse_admin_as_upstream(&document, settings, &sink);
-        resolve::resolve(document, listeners, env, settings.proxy.upstream_http2, generation, &sink)
+        resolve::resolve(document, pairs, env, settings.proxy.upstream_http2, generation, &sink)
     });
-    if snapshot.as_ref().is_some_and(|snapshot| snapshot.certificates.name_count() == 0) {
-        problems.extend(listeners_without_certificate(settings));
+    if let Some(snapshot) = &mut snapshot {
+        listeners::finish(snapshot, settings, &asked, &env.tickets, &own);
     }
-    let (more, warnings) = sink.into_parts();
+    let (mut problems, mut warnings) = own.into_parts();
+    let (more, remarks) = sink.into_parts();
     problems.extend(more);
+    warnings.extend(remarks);
     (snapshot.map(|snapshot| Snapshot { warnings, hash: hash.into(), ..snapshot }), problems)
-}
-
-/// The certificate and key of each listener that has its own.
-fn listener_pairs(settings: &Settings) -> (Vec<Option<Arc<CertifiedKey>>>, Vec<Problem>) {
-    let sink = Sink::new(&settings.file);
-    let read = |(index, listener): (usize, &Listener)| {
-        let files = listener.pair.as_ref()?;
-        let wrong = |key: &str, found: String| {
-            let path = format!("listeners[{index}].{key}");
-            sink.problem(listener.line, &path, found, "a certificate and its private key, both PEM files");
-        };
-        let bytes = |key: &str, path: &Path| {
-            let found = |error| wrong(key, format!("no readable file ({error})"));
-            fs::read(path).map_err(found).ok()
-        };
-        let (certificate, key) = (bytes("certificate", &files.certificate), bytes("key", &files.key));
-        let found = |error: tls::Error| {
-            let key = if matches!(error, tls::Error::Certificate) { "certificate" } else { "key" };
-            wrong(key, error.to_string());
-        };
-        tls::pair(&certificate?, &key?).map_err(found).ok()
-    };
-    let pairs = settings.listeners.iter().enumerate().map(read).collect();
-    (pairs, sink.into_parts().0)
-}
-
-/// What is wrong with the authorities of listeners' clients, which the start reads.
-fn unusable_authorities(settings: &Settings) -> Vec<Problem> {
-    let sink = Sink::new(&settings.file);
-    for (index, listener) in settings.listeners.iter().enumerate() {
-        if let Err(error) = tls::ClientAuth::load(listener) {
-            let expected = "a PEM file with the certificates of authorities";
-            sink.problem(listener.line, &format!("listeners[{index}].client_ca"), error.to_string(), expected);
-        }
-    }
-    sink.into_parts().0
-}
-
-fn listeners_without_certificate(settings: &Settings) -> Vec<Problem> {
-    let sink = Sink::new(&settings.file);
-    for (index, listener) in settings.listeners.iter().enumerate() {
-        // A listener of streams may pass all of its TLS through.
-        if listener.tls && listener.mode == Mode::Http && listener.pair.is_none() {
-            let expected = "`certificate` and `key`, or a certificate entity with an sni";
-            sink.problem(listener.line, &format!("listeners[{index}]"), "TLS without a certificate", expected);
-        }
-    }
-    sink.into_parts().0
 }
 
 /// The Admin API trusts whoever reaches it, so no service may lead there (A2).

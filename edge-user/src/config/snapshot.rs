@@ -17,7 +17,8 @@ use crate::plugin::Plugin;
 use crate::plugin::plan::Plan;
 use crate::router::{Router, SniPattern, StreamCriteria, StreamProtocol, StreamRouter};
 use crate::settings::Cidr;
-use crate::tls::Certificates;
+use crate::tls::freshness::Freshness;
+use crate::tls::{Certificates, ListenerTls};
 
 /// Everything the workers need of the entities.
 pub struct Snapshot {
@@ -36,7 +37,11 @@ pub struct Snapshot {
     /// Whom tokens may stand for.
     pub consumers: Consumers,
     /// Server certificates by SNI.
-    pub certificates: Certificates,
+    pub certificates: Arc<Certificates>,
+    /// The TLS of each listener that ends some, by its index.
+    pub listeners: Vec<Option<ListenerTls>>,
+    /// What has to be renewed before it ends.
+    pub freshness: Vec<Freshness>,
     /// The names of the plugins of which an instance is enabled, sorted.
     pub plugin_names: Vec<&'static str>,
     /// Lower-case names of the fields by which plugins speak to upstreams; no client may send them (P1).
@@ -68,7 +73,9 @@ impl Snapshot {
             stream_router: StreamRouter::default(),
             stream_routes: Vec::new(),
             consumers: Consumers::default(),
-            certificates: Certificates::default(),
+            certificates: Arc::default(),
+            listeners: Vec::new(),
+            freshness: Vec::new(),
             plugin_names: Vec::new(),
             owned_names: Vec::new(),
             certificate_names: Vec::new(),

@@ -78,6 +78,13 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     out
 }
 
+/// SHA-1, by which OCSP responses name issuers (RFC 6960, 4.1.1). It proves nothing.
+pub fn sha1_name(data: &[u8]) -> [u8; 20] {
+    let mut out = [0; 20];
+    out.copy_from_slice(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, data).as_ref());
+    out
+}
+
 /// SHA-256 over fields, each with its length before it: other fields never have the same digest.
 pub struct FieldDigest(digest::Context);
 
@@ -195,6 +202,7 @@ mod tests {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         // FIPS 180-2, B.1.
         assert_eq!(hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(hex(&sha1_name(b"abc")), "a9993e364706816aba3e25717850c26c9cd0d89d");
         // RFC 4231, 4.3.
         let mac = MacKey::new(b"Jefe").mac(b"what do ya want for nothing?");
         assert_eq!(hex(&mac), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");

@@ -35,6 +35,11 @@ const LENIENT: GeneralPurposeConfig = general_purpose::PAD.with_decode_padding_m
 pub struct SecretsKey(Zeroizing<[u8; 32]>);
 
 impl SecretsKey {
+    /// A key that this process alone has.
+    pub fn generate() -> Self {
+        Self(Zeroizing::new(random()))
+    }
+
     /// A key from a file's content: 32 raw bytes, or their text as in `from_text`.
     pub fn from_file(content: &[u8]) -> Option<Self> {
         // 32 printable characters are a shorter key's text, not 256 random bits.
@@ -103,6 +108,8 @@ pub enum Purpose {
     KeySets,
     /// Cookies of upstreams, which their browsers keep.
     Cookies,
+    /// Sessions of TLS clients, which they keep.
+    Tickets,
 }
 
 impl Purpose {
@@ -112,6 +119,7 @@ impl Purpose {
             Self::FleetValues => b"fleet cache values",
             Self::KeySets => b"key sets",
             Self::Cookies => b"cookies",
+            Self::Tickets => b"session tickets",
         }
     }
 }

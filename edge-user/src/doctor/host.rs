@@ -64,6 +64,19 @@ pub(super) fn certificates(snapshot: &Snapshot, report: &mut Report) {
     }
 }
 
+/// What has to be fetched anew before it ends: revocation lists and OCSP responses.
+pub(super) fn freshness(snapshot: &Snapshot, report: &mut Report) {
+    let now = Now::read().unix_ms.div_euclid(1000);
+    for one in &snapshot.freshness {
+        let kind = one.kind;
+        match one.remark(now) {
+            None => report.ok("certificate", &one.file, format!("a current {kind}")),
+            Some(remark) if one.is_in_time(now) => report.warn("certificate", &one.file, remark, "fetch the next one"),
+            Some(remark) => report.fail("certificate", &one.file, remark, "fetch the next one"),
+        }
+    }
+}
+
 /// How long a certificate lasts.
 pub(super) fn days_left(area: &'static str, subject: &str, ends_ms: i64, report: &mut Report) {
     let days = (ends_ms - Now::read().unix_ms).div_euclid(DAY_MS);

@@ -62,6 +62,7 @@ pub fn examine(path: &Path) -> Result<Report, Error> {
     }
     control.block_on(host::names(&settings, &snapshot, control.handle().clone(), &mut report));
     host::certificates(&snapshot, &mut report);
+    host::freshness(&snapshot, &mut report);
     control.block_on(host::redis(&env, &mut report));
     host::store(&settings, &mut report);
     host::descriptors(&settings, &mut report);

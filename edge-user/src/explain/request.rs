@@ -130,6 +130,7 @@ impl Shown {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let port = if https { 443 } else { 80 };
         let listener = ListenerInfo {
+            index: 0,
             label: "explain".into(),
             address: local,
             port,

@@ -81,7 +81,7 @@ fn loads(translation: &Translation) {
                 fs::write(&pair.certificate, certificate.pem()).unwrap();
                 fs::write(&pair.key, key.serialize_pem()).unwrap();
             }
-            listener.client_ca.iter().for_each(|path| fs::write(path, certificate.pem()).unwrap());
+            listener.clients.ca.iter().for_each(|path| fs::write(path, certificate.pem()).unwrap());
         }
         let entities = fs::read_to_string(folder.join("kong.yaml")).unwrap();
         for name in entities.split("{vault://file/").skip(1).filter_map(|rest| rest.split('}').next()) {

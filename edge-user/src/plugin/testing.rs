@@ -82,6 +82,7 @@ impl Scene {
         }
         let local = IpAddr::from([127, 0, 0, 1]);
         let listener = ListenerInfo {
+            index: 0,
             label: "127.0.0.1:8000".into(),
             address: local,
             port: 8000,

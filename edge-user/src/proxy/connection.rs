@@ -1,6 +1,6 @@
 //! What is known of a client connection before its first request.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,13 +10,15 @@ use tokio::net::TcpStream;
 
 use super::sources::Seat;
 use crate::proxy_protocol::{Preface, Versions};
-use crate::tls::ClientCertificate;
+use crate::tls::{ClientCertificate, Policy};
 
 /// The serial number of the next connection of the process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// One listener as requests see it.
 pub struct ListenerInfo {
+    /// Its index in the settings.
+    pub index: usize,
     /// The bound address, for logs.
     pub label: Box<str>,
     /// The bound address.
@@ -84,8 +86,11 @@ pub struct Connection {
     pub sni: Option<Box<str>>,
     /// Its place among its source's connections, where those are limited.
     pub(super) seat: Option<Seat>,
-    /// The certificate the client showed in it, verified as the listener wants it.
+    /// The certificate the client showed in it, verified as `policy` wants it.
     pub client_certificate: Option<Arc<ClientCertificate>>,
+    /// What was asked of the client in it, by what files said when the certificate was last looked at; none where TLS
+    /// does not end here.
+    pub policy: RefCell<Option<Arc<Policy>>>,
 }
 
 impl Connection {
@@ -116,6 +121,7 @@ impl Connection {
             sni: None,
             seat: None,
             client_certificate: None,
+            policy: RefCell::default(),
         }
     }
 

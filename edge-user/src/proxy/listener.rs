@@ -1,6 +1,7 @@
 //! Client connections: accept, TLS, choice of protocol, one request after the other, and their end at a drain.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +10,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
-use rustls::pki_types::UnixTime;
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::arrival::{self, arrive};
 use super::connection::{Connection, ListenerInfo};
@@ -31,8 +32,9 @@ use crate::http::head::Version;
 use crate::http::io::{Io, Stream};
 use crate::http::tunnel::End;
 use crate::reason::Reason;
+use crate::settings::Mode;
 use crate::stream;
-use crate::tls::ClientAuth;
+use crate::tls::Policy;
 use crate::worker::{Phase, SETTLED, Worker};
 
 /// How long accepting rests after the process ran out of descriptors (D5).
@@ -47,7 +49,7 @@ pub struct Bound {
     /// What requests see of it.
     pub info: Arc<ListenerInfo>,
     /// What its connections are.
-    pub serves: Serves,
+    pub mode: Mode,
 }
 
 /// One lane's socket.
@@ -56,24 +58,6 @@ pub struct LaneSocket {
     pub socket: std::net::TcpListener,
     /// How many connections are taken from it before it is the next one's turn.
     pub share: usize,
-}
-
-/// What the connections of a listener are, and the TLS rules they come with.
-#[derive(Clone)]
-pub enum Serves {
-    /// Requests; over TLS where there are rules for it.
-    Http(Option<TlsRules>),
-    /// Streams, whose routes decide what is done with TLS.
-    Stream(Arc<ServerConfig>),
-}
-
-/// The TLS rules of a listener of requests.
-#[derive(Clone)]
-pub struct TlsRules {
-    /// What is spoken.
-    pub config: Arc<ServerConfig>,
-    /// What is asked of clients, if anything is.
-    pub clients: Option<ClientAuth>,
 }
 
 /// Counts one client connection for as long as it lives.
@@ -103,11 +87,11 @@ pub fn accept(
 ) -> io::Result<impl Future<Output = ()>> {
     let lane = |lane: LaneSocket| Ok((TcpListener::from_std(lane.socket)?, lane.share));
     let lanes: Vec<(TcpListener, usize)> = bound.sockets.into_iter().map(lane).collect::<io::Result<_>>()?;
-    let (info, serves) = (bound.info, bound.serves);
+    let (info, mode) = (bound.info, bound.mode);
     worker.listeners.set(worker.listeners.get() + 1);
     Ok(async move {
         let has_room = || worker.connections.get() < worker.max_connections;
-        let take = |tcp, peer| spawn(&worker, tcp, peer, &info, &serves);
+        let take = |tcp, peer| spawn(&worker, tcp, peer, &info, mode);
         loop {
             while !has_room() {
                 // The kernel's queues hold the rest; they are bounded too (D3).
@@ -169,30 +153,24 @@ fn poll_round(
     if any { Poll::Ready(Ok(())) } else { Poll::Pending }
 }
 
-fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, serves: &Serves) {
+fn spawn(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, info: &Arc<ListenerInfo>, mode: Mode) {
     worker.metrics.accepted.add(1);
     if worker.denied.load().contains(peer.ip()) || worker.penalties.refuses_connection(peer.ip()) {
         return;
     }
     let counted = Counted::new(worker);
-    let (worker, info, serves) = (worker.clone(), info.clone(), serves.clone());
+    let (worker, info) = (worker.clone(), info.clone());
     tokio::task::spawn_local(async move {
-        match serves {
-            Serves::Http(tls) => serve(&worker, tcp, peer, info, tls).await,
+        match mode {
+            Mode::Http => serve(&worker, tcp, peer, info).await,
             // Boxed, so that requests do not carry its size.
-            Serves::Stream(tls) => Box::pin(stream::serve(&worker, tcp, peer, &info, tls)).await,
+            Mode::Stream => Box::pin(stream::serve(&worker, tcp, peer, &info)).await,
         }
         drop(counted);
     });
 }
 
-async fn serve(
-    worker: &Rc<Worker>,
-    mut tcp: TcpStream,
-    peer: SocketAddr,
-    info: Arc<ListenerInfo>,
-    tls: Option<TlsRules>,
-) {
+async fn serve(worker: &Rc<Worker>, mut tcp: TcpStream, peer: SocketAddr, info: Arc<ListenerInfo>) {
     // It fails for a client that has gone already.
     let Ok(local) = info.local(&tcp) else { return };
     let arrival = match arrive(worker, &mut tcp, peer, local, info.proxy_protocol).await {
@@ -201,46 +179,53 @@ async fn serve(
         Err(Some(reason)) => return arrival::refuse(worker, peer, local, info, reason),
     };
     let peer = arrival.client;
-    let Some(tls) = tls else {
+    if !info.tls {
         let connection = Rc::new(arrival.connection(worker, info, None, None));
         return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
+    }
+    let failed = |error: &dyn fmt::Display| {
+        worker.metrics.failed_handshakes.add(1);
+        tracing::debug!(%peer, %error, "TLS handshake failed");
     };
-    let accepted = TlsAcceptor::from(tls.config).accept(tcp);
-    let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, accepted).await;
-    let stream = match handshake {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            worker.metrics.failed_handshakes.add(1);
-            tracing::debug!(%peer, %error, "TLS handshake failed");
-            return;
-        }
-        Err(_) => {
-            worker.metrics.failed_handshakes.add(1);
-            tracing::debug!(%peer, "TLS handshake took too long");
-            return;
-        }
+    let handshake = tokio::time::timeout(worker.settings.timeouts.handshake, shake_hands(worker, tcp, &info)).await;
+    let (stream, policy) = match handshake {
+        Ok(Ok(made)) => made,
+        Ok(Err(error)) => return failed(&error),
+        Err(_) => return failed(&"it took too long"),
     };
     let session = stream.get_ref().1;
-    let certificate = tls.clients.map(|clients| clients.certificate(session, UnixTime::now())).transpose();
-    let client_certificate = match certificate {
-        Ok(certificate) => certificate.flatten(),
-        Err(error) => {
-            worker.metrics.failed_handshakes.add(1);
-            tracing::debug!(%peer, %error, "the client's certificate was refused");
-            return;
-        }
+    let client_certificate = match policy.certificate(session) {
+        Ok(certificate) => certificate,
+        Err(error) => return failed(&error),
     };
     worker.metrics.handshakes.add(1);
     let version = crate::tls::version(session);
     let http2 = session.alpn_protocol() == Some(b"h2");
     let mut connection = arrival.connection(worker, info, Some(version), session.server_name());
     connection.client_certificate = client_certificate;
+    connection.policy = RefCell::new(Some(policy));
     let connection = Rc::new(connection);
     let io = Io::new(Stream::TlsServer(Box::new(stream)));
     match http2 {
         true => serve_h2(worker, connection, io, Buffer::default()).await,
         false => serve_h1(worker, connection, io).await,
     }
+}
+
+/// The handshake, by the policy for the name that the client asks for.
+async fn shake_hands(
+    worker: &Worker,
+    tcp: TcpStream,
+    info: &ListenerInfo,
+) -> io::Result<(TlsStream<TcpStream>, Arc<Policy>)> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+    let policy = {
+        let view = worker.view();
+        let tls = view.listener(info).ok_or_else(|| io::Error::other("the listener has no TLS"))?;
+        tls.policy(hello.client_hello().server_name().map(str::as_bytes)).clone()
+    };
+    let stream = hello.into_stream(policy.config().clone()).await?;
+    Ok((stream, policy))
 }
 
 async fn serve_h1(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io) {

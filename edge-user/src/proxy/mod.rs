@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod headers;
 mod link;
 pub mod listener;
+mod misdirected;
 pub mod owned;
 pub mod respond;
 pub mod sources;
@@ -152,6 +153,7 @@ fn route<'a>(
         return Err(early::penalized(context));
     }
     let mut target = target::resolve(head, &mut context.host, context.connection.port)?;
+    misdirected::check(view, context, target.host())?;
     if matches!(framing, Framing::Length(length) if settings.limits.body_bytes > 0 && length > settings.limits.body_bytes)
     {
         return Err(too_large());

@@ -3,6 +3,7 @@
 //! Relative paths are relative to the directory of `edge.toml`. Reading stands in `read`.
 
 mod cidr;
+mod clients;
 mod dns;
 mod identity;
 mod key_sets;
@@ -10,12 +11,14 @@ mod penalty;
 mod ports;
 mod read;
 mod secrets;
+mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use cidr::{Cidr, CidrSet};
+pub use clients::{ClientCertificates, ClientRules, HostName, HostRules};
 pub use dns::{Dns, RecordType};
 pub use identity::{Identity, IdentityClaim, IdentityClient, IdentityScope, IdentityServer, Secret, SigningAlgorithm};
 pub use key_sets::{KeySets, PrivateKeys};
@@ -23,6 +26,7 @@ pub use penalty::{Penalty, PenaltyMode};
 pub use ports::PortRange;
 pub(crate) use read::read;
 pub use secrets::Secrets;
+pub use tls::Tls;
 
 use crate::config::problem::Problems;
 use crate::proxy_protocol::Versions;
@@ -42,6 +46,8 @@ pub struct Settings {
     pub entities: Entities,
     /// `[kernel]`
     pub kernel: Kernel,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[proxy]`
     pub proxy: Proxy,
     /// `[limits]`
@@ -86,11 +92,10 @@ pub struct Listener {
     pub line: u32,
     /// `certificate` and `key`: PEM files of the pair for names that no certificate entity has. Default: none.
     pub pair: Option<PairFiles>,
-    /// `client_certificate`: `off` (default), `request` or `require`. With `tls` and mode `http` alone.
-    pub client_certificate: ClientCertificates,
-    /// `client_ca`: PEM file with the authorities that clients' certificates have to lead to, read at the start.
-    /// Default: none, and any certificate is taken that is in its time and whose key the client proves to hold.
-    pub client_ca: Option<PathBuf>,
+    /// What is asked of its clients.
+    pub clients: ClientRules,
+    /// `[[listeners.hosts]]`: hosts at which something else is asked of them. Default: none.
+    pub hosts: Vec<HostRules>,
     /// `kernel_reject`: `off` (default), `first` or `kept`, in clear text alone: bad tokens that come again are refused in
     /// the kernel, where they stand in the first request of a connection, or in later ones as well.
     pub kernel_reject: KernelReject,
@@ -117,17 +122,6 @@ pub enum Mode {
     Http,
     /// Connections, for routes with `protocols` tcp, tls and tls_passthrough.
     Stream,
-}
-
-/// Whether a listener asks its clients for a certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClientCertificates {
-    /// No.
-    Off,
-    /// Yes, and a client without one is served all the same.
-    Request,
-    /// Yes, or the handshake fails.
-    Require,
 }
 
 /// Whether the kernel refuses requests with bad tokens.

@@ -7,14 +7,16 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::clients::{clients, hosts};
 use super::dns::dns;
 use super::identity::identity;
 use super::key_sets::key_sets;
 use super::penalty::penalty;
 use super::secrets::secrets;
+use super::tls::tls;
 use super::{
-    Admin, Cidr, ClientCertificates, Control, Echo, Entities, Issuers, Kernel, KernelMode, KernelReject, Level, Limits,
-    Listener, Log, LogTarget, Mode, PairFiles, PortRange, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
+    Admin, Cidr, Control, Echo, Entities, Issuers, Kernel, KernelMode, KernelReject, Level, Limits, Listener, Log,
+    LogTarget, Mode, PairFiles, PortRange, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
@@ -89,6 +91,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
             file: resolve_path(base, r.string("file").unwrap_or("kong.yaml")),
         }),
         kernel: section(&mut reader, "kernel", |r| kernel(r, base)),
+        tls: section(&mut reader, "tls", |r| tls(r, base)),
         proxy: section(&mut reader, "proxy", |r| Proxy {
             trusted_ips: r.parsed_list("trusted_ips", CIDR, Cidr::parse).unwrap_or_default(),
             expose_reason: r.bool("expose_reason").unwrap_or(false),
@@ -201,7 +204,8 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
                 None
             }
         };
-        let (client_certificate, client_ca) = clients(&mut section, base, tls && mode == Mode::Http);
+        let can_ask = tls && mode == Mode::Http;
+        let (clients, hosts) = (clients(&mut section, base, can_ask), hosts(&mut section, base, can_ask));
         let vips = section.parsed_list("vips", CIDR, Cidr::parse).unwrap_or_default();
         let ports = ports(&mut section, address, !vips.is_empty());
         if let Some(wrong) = address.and_then(|address| vips.iter().find(|range| !can_lead_to(range, address))) {
@@ -228,8 +232,8 @@ fn listeners(reader: &mut Reader<'_>, base: &Path, readable: bool) -> Vec<Listen
             tls,
             line,
             pair,
-            client_certificate,
-            client_ca,
+            clients,
+            hosts,
             kernel_reject,
             proxy_protocol,
             vips,
@@ -277,29 +281,6 @@ fn ports(section: &mut Reader<'_>, address: Option<SocketAddr>, has_vips: bool) 
         }
         _ => Vec::new(),
     }
-}
-
-/// What a listener asks of its clients. `can_ask`: where it speaks TLS for requests.
-fn clients(section: &mut Reader<'_>, base: &Path, can_ask: bool) -> (ClientCertificates, Option<PathBuf>) {
-    const KEY: &str = "client_certificate";
-    const WORDS: [(&str, ClientCertificates); 3] = [
-        ("off", ClientCertificates::Off),
-        ("request", ClientCertificates::Request),
-        ("require", ClientCertificates::Require),
-    ];
-    let asks = section.word(KEY, &WORDS).unwrap_or(ClientCertificates::Off);
-    if asks != ClientCertificates::Off && !can_ask {
-        section.problem(KEY, "it without TLS for requests", "`tls = true` and mode `http` beside it");
-    }
-    let ca = section.string("client_ca").map(|path| resolve_path(base, path));
-    if ca.is_some() && asks == ClientCertificates::Off {
-        section.problem("client_ca", "it without a certificate", "`client_certificate = \"require\"` or \"request\"");
-    }
-    if asks == ClientCertificates::Require && ca.is_none() {
-        let text = "without `client_ca` any certificate is taken: it tells senders of bound tokens apart, and keeps nobody out";
-        section.warn(KEY, text);
-    }
-    (asks, ca)
 }
 
 fn kernel(reader: &mut Reader<'_>, base: &Path) -> Kernel {

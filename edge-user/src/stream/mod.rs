@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 use tokio_rustls::StartHandshake;
@@ -50,13 +49,7 @@ struct Session<'a> {
 }
 
 /// Serves one connection and logs it.
-pub(crate) async fn serve(
-    worker: &Rc<Worker>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    listener: &ListenerInfo,
-    tls: Arc<ServerConfig>,
-) {
+pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, listener: &ListenerInfo) {
     let mut session = Session {
         worker,
         listener,
@@ -73,13 +66,13 @@ pub(crate) async fn serve(
         traffic: Traffic::default(),
         seat: None,
     };
-    let reason = session.run(tcp, tls).await.err();
+    let reason = session.run(tcp).await.err();
     session.account(reason);
 }
 
 impl Session<'_> {
-    async fn run(&mut self, tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<(), Reason> {
-        let (client, service) = self.steer(tcp, tls).await?;
+    async fn run(&mut self, tcp: TcpStream) -> Result<(), Reason> {
+        let (client, service) = self.steer(tcp).await?;
         let worker = self.worker;
         // The pick stays until the end: some balancers count what is under way.
         let (io, _pick) = self.connect(&service).await?;
@@ -98,7 +91,7 @@ impl Session<'_> {
     }
 
     /// Finds the route, and takes the client's TLS off where the route ends it.
-    async fn steer(&mut self, mut tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<(End, Arc<Service>), Reason> {
+    async fn steer(&mut self, mut tcp: TcpStream) -> Result<(End, Arc<Service>), Reason> {
         let view = self.worker.view();
         let deadline = tokio::time::Instant::now() + self.worker.settings.timeouts.handshake;
         let local = tcp.local_addr().map_err(|_| Reason::ClientGone)?;
@@ -142,12 +135,14 @@ impl Session<'_> {
             _ => ("tcp", None),
         };
         self.protocol = Some(protocol);
+        let tls = view.listener(self.listener).map(|tls| tls.policy(None).config().clone());
         drop(view);
         let Some(hello) = ends_here else {
             let mut input = Buffer::default();
             input.prefill(&bytes);
             return Ok((End { io: Io::new(Stream::Tcp(tcp)), input }, service));
         };
+        let tls = tls.ok_or(Reason::TlsHandshakeFailed)?;
         let metrics = &self.worker.metrics;
         let handshake = StartHandshake::from_parts(*hello, tcp).into_stream(tls);
         let stream = timeout_at(deadline, handshake).await.map_err(|_| None).and_then(|made| made.map_err(Some));

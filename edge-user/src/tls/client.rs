@@ -169,10 +169,7 @@ impl Shallow {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
-        let fits = |path: &webpki::VerifiedPath<'_>| match path.intermediate_certificates().count() {
-            count if count <= usize::from(self.depth) => Ok(()),
-            _ => Err(webpki::Error::MaximumPathDepthExceeded),
-        };
+        let fits = within(self.depth);
         // A path that is refused is not the end: another one may be shorter.
         EndEntityCert::try_from(end_entity)?
             .verify_for_usage(
@@ -185,6 +182,14 @@ impl Shallow {
                 Some(&fits),
             )
             .map(drop)
+    }
+}
+
+/// Whether a path has at most so many certificates between the first and the root.
+pub(super) fn within(depth: u8) -> impl Fn(&webpki::VerifiedPath<'_>) -> Result<(), webpki::Error> {
+    move |path| match path.intermediate_certificates().count() {
+        count if count <= usize::from(depth) => Ok(()),
+        _ => Err(webpki::Error::MaximumPathDepthExceeded),
     }
 }
 

@@ -1,28 +1,37 @@
-//! Certificates of clients: what a listener asks for, and what is known of the one a client showed.
+//! Certificates of clients: what is asked for, and what is known of the one a client showed.
 //!
-//! With authorities a certificate has to lead to one of them. Without, any is taken that is in its time and whose key
+//! With authorities a certificate has to lead to one of them, and with revocation lists each certificate below the
+//! authority has to be covered by a list in its time that does not name it. Without authorities any is taken that is in its time and whose key
 //! the client holds: enough for tokens bound to self-signed certificates (RFC 8705, 2.2 and 3), which compare it
 //! themselves. A resumed session shows the certificate of its first handshake, which is judged anew (S3).
 
-use std::fs;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, HandshakeKind, RootCertStore, ServerConnection,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, HandshakeKind, OtherError, RootCertStore,
+    ServerConnection, SignatureScheme,
+};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy,
 };
 use x509_parser::parse_x509_certificate;
 
-use super::Error;
 use super::certificate_text::CertificateText;
-use crate::crypto;
-use crate::settings::{ClientCertificates, Listener};
+use super::client::within;
+use super::freshness::Freshness;
+use super::revocation::Lists;
+use super::{Error, files};
+use crate::crypto::{self, FieldDigest};
+use crate::settings::{ClientCertificates, ClientRules};
+
+/// A bundle of all public authorities is a tenth of it.
+const MAX_CA_BYTES: u64 = 4 << 20;
 
 /// A client's own certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,36 +91,84 @@ impl ClientCertificate {
     }
 }
 
-/// What a listener asks of its clients.
-#[derive(Clone, Debug)]
-pub struct ClientAuth(Arc<dyn ClientCertVerifier>);
+/// Which of the files of one set of rules is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// `client_ca`
+    Authorities,
+    /// One of `client_crl`, by its index.
+    List(usize),
+}
+
+/// What is asked of clients, by one set of rules and what its files say now.
+#[derive(Debug)]
+pub struct ClientAuth {
+    verifier: Arc<Verifier>,
+    digest: [u8; 32],
+    freshness: Vec<Freshness>,
+}
 
 impl ClientAuth {
-    /// By the settings of a listener; nothing where it asks for no certificate.
-    pub fn load(listener: &Listener) -> Result<Option<Self>, Error> {
-        let ca = listener.client_ca.as_deref().map(fs::read).transpose().map_err(Error::Unreadable)?;
-        Self::new(listener.client_certificate, ca.as_deref())
+    /// Reads the files of rules; nothing where they ask for no certificate.
+    pub fn load(rules: &ClientRules) -> Result<Option<Self>, (Part, Error)> {
+        if rules.asks == ClientCertificates::Off {
+            return Ok(None);
+        }
+        let authorities = |error| (Part::Authorities, error);
+        let ca = rules.ca.as_deref().map(|path| files::read(path, MAX_CA_BYTES));
+        let ca = ca.transpose().map_err(authorities)?;
+        let lists = Lists::load(&rules.crl).map_err(|(index, error)| (Part::List(index), error))?;
+        Self::new(rules, ca.as_deref(), lists).map(Some).map_err(authorities)
     }
 
-    fn new(asks: ClientCertificates, ca_pem: Option<&[u8]>) -> Result<Option<Self>, Error> {
-        let provider = crypto::tls_provider();
-        let mandatory = match asks {
-            ClientCertificates::Off => return Ok(None),
-            ClientCertificates::Request => false,
-            ClientCertificates::Require => true,
-        };
-        let Some(ca_pem) = ca_pem else { return Ok(Some(Self(Arc::new(AnyClient { mandatory, provider })))) };
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(ca_pem) {
-            roots.add(root.map_err(|_: pem::Error| Error::Certificate)?).map_err(Error::Unusable)?;
+    fn new(rules: &ClientRules, ca_pem: Option<&[u8]>, lists: Lists) -> Result<Self, Error> {
+        let Lists { lists, issuers, digests, freshness } = lists;
+        let mandatory = rules.asks == ClientCertificates::Require;
+        let (mut roots, mut ders) = (RootCertStore::empty(), Vec::new());
+        for root in ca_pem.map(CertificateDer::pem_slice_iter).into_iter().flatten() {
+            let root = root.map_err(|_: pem::Error| Error::Certificate)?;
+            roots.add(root.clone()).map_err(Error::Unusable)?;
+            ders.push(root);
         }
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let builder = if mandatory { builder } else { builder.allow_unauthenticated() };
-        Ok(Some(Self(builder.build().map_err(|_| Error::Certificate)?)))
+        if ca_pem.is_some() && ders.is_empty() {
+            return Err(Error::Certificate);
+        }
+        let uncovered = match issuers.is_empty() {
+            true => Vec::new(),
+            false => ders.iter().filter_map(|root| uncovered(root, &issuers)).collect(),
+        };
+        let digest = FieldDigest::default()
+            .field([u8::from(mandatory)])
+            .maybe(ca_pem.is_some().then_some("authorities"))
+            .list(ders.iter())
+            .list(digests.iter())
+            .maybe(rules.depth.map(|depth| [depth]))
+            .finish();
+        let subjects = roots.subjects();
+        let authorities =
+            ca_pem.is_some().then_some(Authorities { roots, subjects, lists, depth: rules.depth, uncovered });
+        let verifier = Arc::new(Verifier { mandatory, provider: crypto::tls_provider(), authorities });
+        Ok(Self { verifier, digest, freshness })
     }
 
     pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
-        Arc::clone(&self.0)
+        self.verifier.clone()
+    }
+
+    /// Of everything that decides which certificates are taken.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// Until when its lists count.
+    pub fn freshness(&self) -> &[Freshness] {
+        &self.freshness
+    }
+
+    /// The names of authorities without a list, where others have one: nobody can tell whether what they signed is
+    /// revoked, so it is refused.
+    pub fn uncovered(&self) -> &[String] {
+        self.verifier.authorities.as_ref().map_or(&[], |authorities| &authorities.uncovered)
     }
 
     /// The certificate the client of a finished handshake showed.
@@ -121,38 +178,110 @@ impl ClientAuth {
         now: UnixTime,
     ) -> Result<Option<Arc<ClientCertificate>>, rustls::Error> {
         let Some([own, between @ ..]) = session.peer_certificates() else {
-            return if self.0.client_auth_mandatory() { Err(rustls::Error::NoCertificatesPresented) } else { Ok(None) };
+            return if self.verifier.mandatory { Err(rustls::Error::NoCertificatesPresented) } else { Ok(None) };
         };
         if session.handshake_kind() == Some(HandshakeKind::Resumed) {
-            self.0.verify_client_cert(own, between, now)?;
+            self.verifier.verify_client_cert(own, between, now)?;
         }
         let read = ClientCertificate::read(own.clone()).ok_or(CertificateError::BadEncoding)?;
         Ok(Some(Arc::new(read.with_chain(between))))
     }
+
+    /// Whether it takes a certificate that was shown before, as it takes one in a handshake.
+    pub(super) fn takes(&self, shown: &ClientCertificate, now: UnixTime) -> bool {
+        self.verifier.verify_client_cert(&shown.der, &shown.chain, now).is_ok()
+    }
 }
 
-/// Takes any certificate that is in its time; the client must still own its key.
+/// The subject of an authority whose list is missing.
+fn uncovered(root: &CertificateDer<'_>, issuers: &[Box<[u8]>]) -> Option<String> {
+    let (_, parsed) = parse_x509_certificate(root).ok()?;
+    let subject = parsed.subject();
+    (!issuers.iter().any(|issuer| **issuer == *subject.as_raw())).then(|| subject.to_string())
+}
+
+/// Takes certificates that lead to an authority and are not revoked; without authorities any that is in its time. The
+/// client must own its key in any case.
 #[derive(Debug)]
-struct AnyClient {
+struct Verifier {
     mandatory: bool,
     provider: Arc<CryptoProvider>,
+    authorities: Option<Authorities>,
 }
 
-impl ClientCertVerifier for AnyClient {
+#[derive(Debug)]
+struct Authorities {
+    roots: RootCertStore,
+    subjects: Vec<DistinguishedName>,
+    lists: Vec<CertRevocationList<'static>>,
+    depth: Option<u8>,
+    uncovered: Vec<String>,
+}
+
+impl Authorities {
+    fn verify(
+        &self,
+        provider: &CryptoProvider,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), webpki::Error> {
+        let fits = self.depth.map(within);
+        let lists: Vec<_> = self.lists.iter().collect();
+        // The strictest of all: the whole chain counts, and neither a missing nor an old list lets anyone in.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Deny)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build()
+        });
+        EndEntityCert::try_from(end_entity)?
+            .verify_for_usage(
+                provider.signature_verification_algorithms.all,
+                &self.roots.roots,
+                intermediates,
+                now,
+                KeyUsage::client_auth(),
+                revocation,
+                fits.as_ref().map(|fits| fits as &dyn Fn(&webpki::VerifiedPath<'_>) -> Result<(), webpki::Error>),
+            )
+            .map(drop)
+    }
+}
+
+/// The alert a client gets says which of these it was.
+fn refusal(error: webpki::Error) -> CertificateError {
+    match error {
+        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    }
+}
+
+impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
         self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        self.authorities.as_ref().map_or(&[], |authorities| &authorities.subjects)
     }
 
     fn verify_client_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        if let Some(authorities) = &self.authorities {
+            authorities.verify(&self.provider, end_entity, intermediates, now).map_err(refusal)?;
+            return Ok(ClientCertVerified::assertion());
+        }
         let read = ClientCertificate::read(end_entity.clone().into_owned()).ok_or(CertificateError::BadEncoding)?;
         let now_ms = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000);
         match read.is_valid_at(now_ms) {

@@ -86,6 +86,7 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
     }
     let local = [127, 0, 0, 1].into();
     let listener = Arc::new(ListenerInfo {
+        index: 0,
         label: "l".into(),
         address: local,
         port: PORT,

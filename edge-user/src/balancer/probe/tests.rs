@@ -38,9 +38,7 @@ async fn serve(server: Server) -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
     let minted = rcgen::generate_simple_self_signed(["good.test".to_owned()]).unwrap();
     let pair = tls::pair(minted.cert.pem().as_bytes(), minted.signing_key.serialize_pem().as_bytes()).unwrap();
     let certificates = tls::Certificates::new([("good.test".into(), tls::Pairs::new(pair, None))], vec![None]);
-    let snapshot = crate::config::snapshot::Snapshot { certificates, ..crate::config::snapshot::Snapshot::empty(1) };
-    let (store, _publisher) = crate::store::Store::new(snapshot);
-    let acceptor = TlsAcceptor::from(tls::server_config(0, &store, None).unwrap());
+    let acceptor = TlsAcceptor::from(tls::testing::server_config(certificates));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (server, kept, acceptor) = (server.clone(), kept.clone(), acceptor.clone());

@@ -49,6 +49,7 @@ impl Scene {
         head.push(Owner::Peer, b"Host", b"api.example");
         let local = IpAddr::from([127, 0, 0, 1]);
         let listener = ListenerInfo {
+            index: 0,
             label: "127.0.0.1:8443".into(),
             address: local,
             port: 8443,
