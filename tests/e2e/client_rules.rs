@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use edge_tests::certs::{self, Authority, Pair};
 use edge_tests::edge::{Edge, READY, Setup, binary};
+use edge_tests::h2raw;
 use edge_tests::parties::curl;
 use edge_tests::upstream::Upstream;
 use edge_tests::wire::{Client, Message};
@@ -276,6 +277,35 @@ fn lists_and_authorities_are_read_anew() {
     reload(&edge);
     assert_eq!(status(&edge, "edge.test", &stayers[1]), 0);
     assert_eq!(status(&edge, "edge.test", &showing(&successors.client("new", 7))), 200);
+}
+
+#[test]
+fn a_certificate_that_is_revoked_ends_its_http2_connection() {
+    // S3
+    let (clients, upstream) = (Authority::new("clients"), Upstream::start());
+    let rules = "client_certificate = \"require\"\nclient_ca = \"ca.pem\"\nclient_crl = [\"ca.crl\"]";
+    let edge = Setup::new(open(&upstream.url()))
+        .tls_with(rules)
+        .file("ca.pem", &*clients.own().certificate)
+        .file("ca.crl", clients.revoked(&[], (-60, DAY)))
+        .start();
+    let mut client = (*showing(&clients.client("leaver", 7))).clone();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    h2raw::block_on(async {
+        let sender = h2raw::connect_tls_as(Arc::new(client), edge.address(), "edge.test").await;
+        let request = || http::Request::get("https://edge.test/").body(()).unwrap();
+        assert_eq!(h2raw::ask(&sender, request(), b"").await.unwrap().status, 200);
+        std::fs::write(edge.path("ca.crl"), clients.revoked(&[7], (-60, DAY))).unwrap();
+        reload(&edge);
+        assert_eq!(h2raw::ask(&sender, request(), b"").await.unwrap().status, 421);
+        // GOAWAY: no stream can be opened any more.
+        let end = Instant::now() + READY;
+        while let Ok(answer) = h2raw::ask(&sender, request(), b"").await {
+            assert_eq!(answer.status, 421);
+            assert!(Instant::now() < end, "the connection goes on");
+        }
+    });
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -327,8 +328,13 @@ pub async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
 
 /// A connection over TLS that chose `h2`.
 pub async fn connect_tls(address: SocketAddr, name: &str) -> SendRequest<Bytes> {
+    connect_tls_as(crate::certs::client(&["h2", "http/1.1"]), address, name).await
+}
+
+/// The same by this client.
+pub async fn connect_tls_as(client: Arc<rustls::ClientConfig>, address: SocketAddr, name: &str) -> SendRequest<Bytes> {
     let socket = tokio::net::TcpStream::connect(address).await.expect("connect");
-    let connector = tokio_rustls::TlsConnector::from(crate::certs::client(&["h2", "http/1.1"]));
+    let connector = tokio_rustls::TlsConnector::from(client);
     let name = rustls::pki_types::ServerName::try_from(name.to_owned()).expect("a name");
     let stream = connector.connect(name, socket).await.expect("a handshake");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
