@@ -66,8 +66,9 @@ pub struct View {
 }
 
 impl View {
-    fn of(snapshot: Arc<Snapshot>) -> Rc<Self> {
+    fn of(snapshot: Arc<Snapshot>, settings: &Settings) -> Rc<Self> {
         let owned = OwnedNames::new(snapshot.owned_names.iter().map(|name| &**name));
+        let owned = owned.with_real_ip(settings.proxy.real_ip.source.own_name());
         Rc::new(Self { snapshot, owned })
     }
 
@@ -187,7 +188,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         mut phase,
     } = parts;
     let tally = penalties.tally();
-    let view = View::of(store.load_full());
+    let view = View::of(store.load_full(), &settings);
     let worker = Rc::new(Worker {
         clock: Clock::new(),
         pool: Pool::default(),
@@ -261,7 +262,7 @@ impl Worker {
         let current = self.store.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&current, &view.snapshot) {
-            *view = View::of(Arc::clone(&current));
+            *view = View::of(Arc::clone(&current), &self.settings);
         }
         view.clone()
     }

@@ -147,8 +147,9 @@ fn forwarding_fields_of_strangers_are_replaced() {
 fn forwarding_fields_of_trusted_peers_are_kept() {
     // P3: the client's address comes from trusted hops only.
     let upstream = Upstream::start();
-    let edge =
-        Setup::new(open(&upstream.url())).section("[proxy]\ntrusted_ips = [\"127.0.0.0/8\", \"10.0.0.0/8\"]").start();
+    let trusted = "[proxy]\ntrusted_ips = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
+    let section = format!("{trusted}real_ip_header = \"X-Forwarded-For\"\nreal_ip_recursive = true");
+    let edge = Setup::new(open(&upstream.url())).section(&section).start();
     let answer = edge.ask(get(
         "/",
         &[

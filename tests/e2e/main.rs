@@ -1,6 +1,7 @@
 //! The edge over sockets, without privileges: a module per feature, each test with an edge of its own.
 #![allow(clippy::unwrap_used, reason = "a failed test is the message")]
 
+mod addresses;
 mod admin;
 mod balancing;
 mod claim_headers;

@@ -152,7 +152,7 @@ fn few_or_equal_tokens_and_those_that_time_made_bad_cost_nothing() {
 /// Whom a trusted proxy names is judged, and refused at its requests; the proxy and its other clients are not.
 #[test]
 fn behind_a_trusted_proxy_the_client_is_judged() {
-    let good = start("enforce", "[proxy]\ntrusted_ips = [\"127.0.7.2\"]\n");
+    let good = start("enforce", "[proxy]\ntrusted_ips = [\"127.0.7.2\"]\nreal_ip_header = \"X-Forwarded-For\"\n");
     let mut proxy = Client::connect_from(source(2), good.edge.address()).unwrap();
     let by = |client: &str, token: &str| {
         get("/orders", &[&format!("Authorization: Bearer {token}"), &format!("X-Forwarded-For: {client}")])

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Guarded, open, with_token};
 
 const LINE: &str = "PROXY TCP4 203.0.113.7 192.0.2.1 50000 443\r\n";
-const TRUSTED: &str = "[proxy]\ntrusted_ips = [\"127.0.0.0/8\"]\n";
+const TRUSTED: &str = "[proxy]\ntrusted_ips = [\"127.0.0.0/8\"]\nreal_ip_header = \"X-Forwarded-For\"\n";
 
 fn listener(versions: &str, more: &str) -> String {
     format!("address = \"127.0.0.1:0\"\nproxy_protocol = \"{versions}\"\n{more}")

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::connection::Connection;
 use super::context::Context;
+use super::forwarded::{self, Forwarded};
 use super::owned::{OwnedNames, imitates_known};
 use crate::http::h1::parse::{is_authority, list};
 use crate::http::h1::write::decimal;
@@ -74,7 +75,8 @@ pub static USUAL_MARKS: Marks = Marks { forwarded_for: ForwardedFor::Append, via
 pub fn clean_request(head: &mut Head, owned: &OwnedNames, credentials: &[Box<str>], trusted: bool) {
     let named = ConnectionOptions::of(head);
     let is_credential = |name: &[u8]| credentials.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
-    let is_owned = |name: &[u8]| owned.owns(name) && !is_credential(name);
+    let is_told = |name: &[u8]| trusted && owned.is_real_ip(name);
+    let is_owned = |name: &[u8]| owned.owns(name) && !is_credential(name) && !is_told(name);
     head.retain(|field| match field.known {
         Known::Connection
         | Known::KeepAlive
@@ -101,7 +103,8 @@ pub fn clean_request(head: &mut Head, owned: &OwnedNames, credentials: &[Box<str
 
 /// Drops owned names of clients that stayed for their credentials; what the edge wrote itself stays (P1).
 pub fn clean_credentials(head: &mut Head, owned: &OwnedNames) {
-    head.retain(|field| field.owner == Owner::Edge || field.known != Known::Other || !owned.owns(field.name));
+    let goes = |name: &[u8]| owned.owns(name) && !owned.is_real_ip(name);
+    head.retain(|field| field.owner == Owner::Edge || field.known != Known::Other || !goes(field.name));
 }
 
 /// The fields in which a proxy in front may show its client's certificate, before `clean_request` drops them: they are
@@ -120,6 +123,8 @@ pub struct Way<'a> {
     pub client: IpAddr,
     /// The host the client asked for, without its port.
     pub host: &'a [u8],
+    /// The same with its port, as asked for.
+    pub authority: &'a [u8],
     /// The path as it came, without the query.
     pub path: &'a [u8],
     /// What `strip_path` cut off.
@@ -128,6 +133,8 @@ pub struct Way<'a> {
     pub request_id: &'a [u8],
     /// How the way is told.
     pub marks: &'a Marks,
+    /// What is said in `Forwarded`.
+    pub forwarded: &'a Forwarded,
 }
 
 /// Adds the forwarding fields. Those a trusted peer sent stay; `X-Forwarded-For` is appended to.
@@ -167,6 +174,7 @@ pub fn add_forwarding(head: &mut Head, connection: &Connection, way: &Way<'_>) {
         true => head.set_known(Known::XRealIp, peer),
         false => head.set_known(Known::XRealIp, way.client.to_string().as_bytes()),
     }
+    forwarded::write(head, connection, way.authority, way.forwarded);
     add_via(head, &way.marks.via);
     head.push_known(Known::XKongRequestId, way.request_id);
 }
@@ -223,25 +231,6 @@ pub fn add_via(head: &mut Head, via: &Via) {
     head.push_known(Known::Via, &via[..length]);
 }
 
-/// The client's address: the peer's, or, behind trusted proxies, the nearest one in `X-Forwarded-For` that is not
-/// itself a trusted proxy (P3).
-pub fn client_address(head: &Head, peer: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    if !is_trusted(peer) {
-        return peer;
-    }
-    let mut nearest = peer;
-    let fields: Vec<&[u8]> = head.all(Known::XForwardedFor).collect();
-    for hop in fields.iter().rev().flat_map(|field| list(field).collect::<Vec<_>>().into_iter().rev()) {
-        // Whatever stands behind something unreadable was not said by a trusted proxy.
-        let Some(address) = std::str::from_utf8(hop).ok().and_then(|hop| hop.parse().ok()) else { break };
-        nearest = address;
-        if !is_trusted(address) {
-            break;
-        }
-    }
-    nearest
-}
-
 /// The field names that `Connection` lists, beyond its own options.
 struct ConnectionOptions(Vec<Box<[u8]>>);
 
@@ -280,7 +269,7 @@ mod tests {
     // P1, P2, P3, H15
     #[test]
     fn clients_neither_keep_hop_fields_nor_forge_the_way() {
-        let owned = OwnedNames::new(["x-sub"]);
+        let owned = OwnedNames::new(["x-sub"]).with_real_ip(Some("True-Client-IP"));
         let sent = [
             ("Host", "a"),
             ("Connection", "close, X-Drop, Host, Authorization, X-Forwarded-For, content-length"),
@@ -297,6 +286,8 @@ mod tests {
             ("X-Consumer-ID", "root"),
             ("X-Forwarded-For", "1.2.3.4"),
             ("X_Real_IP", "1.2.3.4"),
+            ("True-Client-IP", "1.2.3.4"),
+            ("True_Client_IP", "1.2.3.4"),
             ("Forwarded", "for=1.2.3.4"),
             ("Content-Length", "0"),
             ("X-Keep", "1"),
@@ -308,7 +299,7 @@ mod tests {
         clean_request(&mut trusted, &owned, &[], true);
         assert_eq!(
             names(&trusted),
-            ["Host", "Authorization", "X-Forwarded-For", "Forwarded", "Content-Length", "X-Keep"]
+            ["Host", "Authorization", "X-Forwarded-For", "True-Client-IP", "Forwarded", "Content-Length", "X-Keep"]
         );
     }
 
@@ -338,23 +329,5 @@ mod tests {
             set_host(&mut head, preserve, "service");
             assert_eq!(head.all(Known::Host).collect::<Vec<_>>(), [expected.as_bytes()], "{sent:?} {preserve}");
         }
-    }
-
-    // P3
-    #[test]
-    fn the_client_address_comes_from_trusted_hops_alone() {
-        let trusted = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
-        for (peer, chain, expected) in [
-            ("192.0.2.1", "1.1.1.1", "192.0.2.1"),
-            ("10.0.0.1", "1.1.1.1", "1.1.1.1"),
-            ("10.0.0.1", "9.9.9.9, 1.1.1.1, 10.0.0.2", "1.1.1.1"),
-            ("10.0.0.1", "9.9.9.9, junk, 10.0.0.2", "10.0.0.2"),
-            ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
-        ] {
-            let head = head(&[("X-Forwarded-For", chain)]);
-            let seen = client_address(&head, peer.parse().expect("address"), trusted);
-            assert_eq!(seen.to_string(), expected, "{peer} {chain}");
-        }
-        assert_eq!(client_address(&head(&[]), "10.0.0.1".parse().expect("address"), trusted).to_string(), "10.0.0.1");
     }
 }

@@ -10,12 +10,14 @@ pub mod context;
 mod early;
 mod failed;
 pub mod forward;
+pub mod forwarded;
 pub mod grpc;
 pub mod headers;
 mod link;
 pub mod listener;
 mod misdirected;
 pub mod owned;
+pub mod real_ip;
 pub mod respond;
 pub mod sources;
 pub mod target;
@@ -146,7 +148,9 @@ fn route<'a>(
     let settings = &context.worker.settings;
     let trusted = context.connection.trusted;
     if trusted {
-        context.client = headers::client_address(head, context.client, |address| settings.is_trusted(address));
+        let client =
+            settings.proxy.real_ip.client(head, context.connection.peer, |address| settings.is_trusted(address));
+        context.client = client.ip();
     }
     // A client's own connection is refused where it is accepted.
     if !context.is_direct() && context.worker.penalties.refuses_request(context.client) {
@@ -331,10 +335,12 @@ async fn proxy<'a, D: Downstream>(
         &Way {
             client: context.client,
             host: target.host(),
+            authority: &context.host,
             path: &original,
             prefix: &target.path()[..matched],
             request_id: context.request_id.as_bytes(),
             marks: profile.map_or(&headers::USUAL_MARKS, HttpProfile::marks),
+            forwarded: &context.worker.settings.proxy.forwarded,
         },
     );
     let host = context.notes.upstream_host.take();

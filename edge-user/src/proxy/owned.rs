@@ -28,6 +28,8 @@ pub fn is_identity(name: &[u8]) -> bool {
 /// The owned names of one configuration.
 pub struct OwnedNames {
     names: Vec<Box<[u8]>>,
+    /// The field of its own in which trusted peers name the client.
+    real_ip: Option<Box<str>>,
     /// By first byte, both cases: whether any owned name begins so. Most fields are done after this look.
     first: [bool; 256],
 }
@@ -42,7 +44,25 @@ impl OwnedNames {
             first[usize::from(*byte)] = true;
             first[usize::from(byte.to_ascii_uppercase())] = true;
         }
-        Self { names, first }
+        Self { names, real_ip: None, first }
+    }
+
+    /// The same where trusted peers name the client in this field, which nobody else may send. One that a plugin writes
+    /// is the edge's alone.
+    pub fn with_real_ip(mut self, name: Option<&str>) -> Self {
+        let Some(name) = name.filter(|name| !self.owns(name.as_bytes())) else { return self };
+        for byte in name.bytes().take(1) {
+            self.first[usize::from(byte.to_ascii_lowercase())] = true;
+            self.first[usize::from(byte.to_ascii_uppercase())] = true;
+        }
+        self.names.push(folded(name.as_bytes()));
+        self.real_ip = Some(name.into());
+        self
+    }
+
+    /// Whether this is the field, spelled as it should be, in which trusted peers name the client.
+    pub fn is_real_ip(&self, name: &[u8]) -> bool {
+        self.real_ip.as_ref().is_some_and(|real| name.eq_ignore_ascii_case(real.as_bytes()))
     }
 
     /// Whether a client's field of this name must go.
@@ -110,6 +130,24 @@ mod tests {
         for name in ["", "X", "X-Consume", "Xconsumer-ID", "Consumer-ID", "X-Userinfos", "Authorization", "Cookie"] {
             assert!(!owned.owns(name.as_bytes()), "{name}");
         }
+    }
+
+    // P3
+    #[test]
+    fn the_field_that_names_the_client_is_owned_in_every_spelling() {
+        let owned = OwnedNames::new([]).with_real_ip(Some("True-Client-IP"));
+        for (name, is_owned, is_real) in [
+            ("true-client-ip", true, true),
+            ("TRUE_CLIENT.IP", true, false),
+            ("True-Client-IPs", false, false),
+            ("X-Userinfo", true, false),
+        ] {
+            assert_eq!((owned.owns(name.as_bytes()), owned.is_real_ip(name.as_bytes())), (is_owned, is_real), "{name}");
+        }
+        let owned = OwnedNames::new([]);
+        assert!(!owned.owns(b"true-client-ip") && !owned.is_real_ip(b"true-client-ip"));
+        let written = OwnedNames::new(["true_client_ip"]).with_real_ip(Some("True-Client-IP"));
+        assert!(written.owns(b"true-client-ip") && !written.is_real_ip(b"true-client-ip"));
     }
 
     // P3, H1, H15

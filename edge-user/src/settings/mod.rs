@@ -9,6 +9,7 @@ mod identity;
 mod key_sets;
 mod penalty;
 mod ports;
+mod proxy;
 mod read;
 mod secrets;
 mod tls;
@@ -24,6 +25,7 @@ pub use identity::{Identity, IdentityClaim, IdentityClient, IdentityScope, Ident
 pub use key_sets::{KeySets, PrivateKeys};
 pub use penalty::{Penalty, PenaltyMode};
 pub use ports::PortRange;
+pub use proxy::Proxy;
 pub(crate) use read::read;
 pub use secrets::Secrets;
 pub use tls::Tls;
@@ -228,24 +230,6 @@ pub enum KernelMode {
     Auto,
     /// Or the edge does not start.
     Required,
-}
-
-/// `[proxy]`
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Proxy {
-    /// `trusted_ips`: peers whose `X-Forwarded-*` fields are believed. Default: none.
-    pub trusted_ips: Vec<Cidr>,
-    /// `expose_reason`: tell every client in `Proxy-Status` why it was refused. Default false: trusted peers only.
-    pub expose_reason: bool,
-    /// `upgrades`: protocols a client may switch to once the upstream agrees. Default: websocket.
-    pub upgrades: Vec<String>,
-    /// `upstream_http2`: offer HTTP/2 to upstreams over TLS. Default false; gRPC services speak it always.
-    pub upstream_http2: bool,
-    /// `cut_at_expiry`: end a WebSocket or other upgraded connection when its token expires (P8); responses that are
-    /// under way come to their end. Default true.
-    pub cut_at_expiry: bool,
-    /// `max_over_exp`: how much longer than its token's `exp` it may live, in seconds. Default 0.
-    pub max_over_exp: Duration,
 }
 
 /// `[limits]`: what is over them is refused.

@@ -12,17 +12,17 @@ use super::dns::dns;
 use super::identity::identity;
 use super::key_sets::key_sets;
 use super::penalty::penalty;
+use super::proxy::proxy;
 use super::secrets::secrets;
 use super::tls::tls;
 use super::{
     Admin, Cidr, Control, Echo, Entities, Issuers, Kernel, KernelMode, KernelReject, Level, Limits, Listener, Log,
-    LogTarget, Mode, PairFiles, PortRange, Process, Proxy, Settings, Store, Timeouts, Verdicts, Workers,
+    LogTarget, Mode, PairFiles, PortRange, Process, Settings, Store, Timeouts, Verdicts, Workers,
 };
 use crate::config::problem::{Problem, Sink};
 use crate::config::reader::Reader;
 use crate::config::value::{Kind, Value, quote_text};
 use crate::http::h2::MAX_STREAMS;
-use crate::http::head::is_field_name;
 use crate::proxy_protocol::Versions;
 
 const LEVELS: [(&str, Level); 9] = [
@@ -36,9 +36,9 @@ const LEVELS: [(&str, Level); 9] = [
     ("alert", Level::Error),
     ("emerg", Level::Error),
 ];
-const CIDR: &str = "an address or a range like 10.0.0.0/8";
+pub(super) const CIDR: &str = "an address or a range like 10.0.0.0/8";
 /// The longest wait: what fits a signed 32-bit count of milliseconds, as Kong's time-outs do.
-const MAX_MS: i64 = i32::MAX as i64;
+pub(super) const MAX_MS: i64 = i32::MAX as i64;
 
 /// Reads a settings file and what the environment says. The settings are good only without problems.
 pub(crate) fn read(path: &Path, env: impl Fn(&str) -> Option<String>) -> (Settings, Vec<Problem>) {
@@ -75,9 +75,9 @@ pub(crate) fn read_text(
 }
 
 fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&str) -> Option<String>) -> Settings {
+    let listeners = listeners(&mut reader, base, readable);
     let mut settings = Settings {
         file: String::new(),
-        listeners: listeners(&mut reader, base, readable),
         process: section(&mut reader, "process", |r| Process {
             user: r.string("user").map(str::to_owned),
             control: match r.string("control") {
@@ -92,18 +92,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         }),
         kernel: section(&mut reader, "kernel", |r| kernel(r, base)),
         tls: section(&mut reader, "tls", |r| tls(r, base)),
-        proxy: section(&mut reader, "proxy", |r| Proxy {
-            trusted_ips: r.parsed_list("trusted_ips", CIDR, Cidr::parse).unwrap_or_default(),
-            expose_reason: r.bool("expose_reason").unwrap_or(false),
-            upgrades: r
-                .parsed_list("upgrades", "a protocol name such as websocket, but not h2c", |text| {
-                    (is_field_name(text.as_bytes()) && !text.eq_ignore_ascii_case("h2c")).then(|| text.to_owned())
-                })
-                .unwrap_or_else(|| vec!["websocket".to_owned()]),
-            upstream_http2: r.bool("upstream_http2").unwrap_or(false),
-            cut_at_expiry: r.bool("cut_at_expiry").unwrap_or(true),
-            max_over_exp: Duration::from_secs(count(r, "max_over_exp", 0..=MAX_MS, 0) as u64),
-        }),
+        proxy: section(&mut reader, "proxy", |r| proxy(r, &listeners)),
         limits: section(&mut reader, "limits", limits),
         timeouts: section(&mut reader, "timeouts", timeouts),
         dns: section(&mut reader, "dns", |r| dns(r, base)),
@@ -126,6 +115,7 @@ fn settings(mut reader: Reader<'_>, base: &Path, readable: bool, env: &impl Fn(&
         admin: section(&mut reader, "admin", admin),
         identity: reader.object("identity").and_then(|section| identity(section, base)),
         echo: reader.object("echo").and_then(echo),
+        listeners,
         warnings: Vec::new(),
     };
     settings.kernel.pin_owner.clone_from(&settings.process.user);
@@ -398,7 +388,7 @@ pub(super) fn address(reader: &mut Reader<'_>, key: &'static str) -> Option<Sock
     reader.parsed(key, ADDRESS, |text| text.parse().ok())
 }
 
-fn count(reader: &mut Reader<'_>, key: &'static str, range: RangeInclusive<i64>, default: usize) -> usize {
+pub(super) fn count(reader: &mut Reader<'_>, key: &'static str, range: RangeInclusive<i64>, default: usize) -> usize {
     reader.integer(key, range).map_or(default, |count| count as usize)
 }
 

@@ -1,6 +1,9 @@
 mod identity;
+mod proxy;
 
 use super::*;
+use crate::proxy::forwarded::Forwarded;
+use crate::proxy::real_ip::{RealIp, Source};
 
 fn read_text(text: &str, env: &[(&str, &str)]) -> (Settings, Vec<String>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -49,6 +52,8 @@ fn every_value_has_its_default() {
         s.proxy,
         Proxy {
             trusted_ips: vec![],
+            real_ip: RealIp { source: Source::Field("X-Real-IP".into()), recursive: false },
+            forwarded: Forwarded::Off,
             expose_reason: false,
             upgrades: vec!["websocket".into()],
             upstream_http2: false,
@@ -135,6 +140,8 @@ ipv4_prefix = 24
 ipv6_prefix = 56
 [proxy]
 trusted_ips = ["10.0.0.0/8"]
+real_ip_header = "X-Forwarded-For"
+real_ip_recursive = true
 expose_reason = true
 upgrades = []
 upstream_http2 = true
@@ -244,6 +251,7 @@ secret_file = "secret"
     assert_eq!(s.entities.file, Path::new("/etc/kong.yaml"));
     assert_eq!((s.kernel.mode, s.kernel.deny.len(), s.kernel.interfaces.len()), (KernelMode::Required, 2, 1));
     assert!(s.is_trusted("10.1.1.1".parse().unwrap()) && !s.is_trusted("11.1.1.1".parse().unwrap()));
+    assert_eq!(s.proxy.real_ip, RealIp { source: Source::Field("X-Forwarded-For".into()), recursive: true });
     assert!(s.proxy.expose_reason && s.proxy.upgrades.is_empty() && s.proxy.upstream_http2);
     assert_eq!(
         s.limits,

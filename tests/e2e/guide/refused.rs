@@ -133,7 +133,7 @@ pub(super) fn id_token(row: &Row) {
     passes(&scene.edge(json!({})), &scene.token(json!({})));
 }
 
-const TRUSTED: &str = "[proxy]\ntrusted_ips = [\"127.0.0.1\"]";
+const TRUSTED: &str = "[proxy]\ntrusted_ips = [\"127.0.0.1\"]\nreal_ip_header = \"X-Forwarded-For\"";
 
 pub(super) fn addresses(row: &Row) {
     let scene = Scene::start();

@@ -153,7 +153,8 @@ fn the_way_is_told_as_configured() {
         let upstream = Upstream::start();
         let entities = behind(&upstream, profile(json!({"request": {"xforwarded_for": mode}})));
         let open = Setup::new(entities.to_string()).start();
-        let trusting = Setup::new(entities.to_string()).section("[proxy]\ntrusted_ips = [\"127.0.0.1/32\"]").start();
+        let section = "[proxy]\ntrusted_ips = [\"127.0.0.1/32\"]\nreal_ip_header = \"X-Forwarded-For\"";
+        let trusting = Setup::new(entities.to_string()).section(section).start();
         for (edge, expected) in [(&open, alone), (&trusting, behind_one)] {
             assert_eq!(edge.ask(get("/", &["X-Forwarded-For: 192.0.2.1"])).status(), 200);
             assert_eq!(upstream.last().all("x-forwarded-for"), expected, "{mode}");

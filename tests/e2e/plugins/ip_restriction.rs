@@ -10,7 +10,8 @@ fn the_client_that_trusted_proxies_name_is_judged() {
     let upstream = Upstream::start();
     let config = json!({"allow": ["192.0.2.0/24", "2001:db8::/32"], "deny": ["192.0.2.66"]});
     let entities = behind(&upstream, json!([plugin("ip-restriction", config)])).to_string();
-    let edge = Setup::new(entities).section("[proxy]\ntrusted_ips = [\"127.0.0.1\"]").start();
+    let section = "[proxy]\ntrusted_ips = [\"127.0.0.1\"]\nreal_ip_header = \"X-Forwarded-For\"";
+    let edge = Setup::new(entities).section(section).start();
     for (client, passes) in [
         ("192.0.2.1", true),
         ("::ffff:192.0.2.1", true),

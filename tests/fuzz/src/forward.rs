@@ -8,8 +8,10 @@ use edge_user::config::{self, snapshot::Snapshot};
 use edge_user::http::h1::parse::{self, Framing};
 use edge_user::http::head::{Head, Known, Owner, Version};
 use edge_user::proxy::connection::{Connection, ListenerInfo};
+use edge_user::proxy::forwarded::{By, Forwarded};
 use edge_user::proxy::headers::{self, Way};
 use edge_user::proxy::owned::OwnedNames;
+use edge_user::proxy::real_ip::RealIp;
 use edge_user::proxy::target;
 use edge_user::proxy_protocol::Versions;
 use edge_user::router;
@@ -78,6 +80,9 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
     let found = SNAPSHOT.router.select(&request).expect("`/` is a route");
     let route = &SNAPSHOT.routes[found.route];
     let service = route.service.as_ref().expect("every route has a service");
+    let (peer, rules) = (([192, 0, 2, 1], 1024).into(), RealIp { recursive: true, ..RealIp::default() });
+    let client = rules.client(head, peer, |address| trusted && address == peer.ip());
+    assert!(client == peer || trusted && head.has(Known::XRealIp));
     headers::clean_request(head, &OWNED, &[], trusted);
     let sent: Vec<Vec<u8>> = head.fields().map(|field| field.name.to_ascii_lowercase()).collect();
     for name in &sent {
@@ -95,16 +100,18 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
         has_vips: false,
         rejects: None,
     });
-    let connection = Connection::new(([192, 0, 2, 1], 1024).into(), (local, PORT).into(), trusted, listener, None);
+    let connection = Connection::new(peer, (local, PORT).into(), trusted, listener, None);
     let original = target.original_path(head);
     let matched = if route.strip_path { found.matched } else { 0 };
     let way = Way {
         client: connection.ip(),
         host: target.host(),
+        authority: &host,
         path: &original,
         prefix: &target.path()[..matched],
         request_id: b"0123456789abcdef0123456789abcdef",
         marks: &headers::USUAL_MARKS,
+        forwarded: &Forwarded::Sent(By::Nobody),
     };
     headers::add_forwarding(head, &connection, &way);
     headers::set_host(head, route.preserve_host, &service.host_header);
@@ -119,10 +126,12 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
     let seen = h1::check_written(head, &up, framing);
     let expected = if route.preserve_host && !host.is_empty() { &host } else { service.host_header.as_bytes() };
     assert_eq!(seen.all("host"), [expected]);
-    for name in ["x-real-ip", "x-kong-request-id"] {
+    for name in ["x-real-ip", "x-kong-request-id", "forwarded"] {
         assert_eq!(seen.all(name).len(), 1, "{name}");
     }
+    assert!(seen.all("forwarded").concat().windows(14).any(|said| said == b"for=192.0.2.1;"));
     if !trusted {
+        assert!(seen.all("forwarded").concat().starts_with(b"for=192.0.2.1;"));
         assert_eq!(seen.all("x-forwarded-for"), [b"192.0.2.1"]);
         for name in ["x-forwarded-proto", "x-forwarded-port", "x-forwarded-host", "x-forwarded-path"] {
             assert!(seen.all(name).len() <= 1, "{name}");

@@ -109,7 +109,7 @@ fn s0_15() {
     let (upstream, key, front) = (Upstream::start(), Key::es256("es-1"), free_address());
     let issuer = Issuer::start(&[&key]);
     let edge = listening(guarded(&upstream.url(), bearer(&issuer.url())))
-        .section("[proxy]\ntrusted_ips = [\"127.0.0.1/32\"]")
+        .section("[proxy]\ntrusted_ips = [\"127.0.0.1/32\"]\nreal_ip_header = \"X-Forwarded-For\"")
         .start();
     let pair = certs::pair(&["edge.example.com"]);
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,78 @@
+//! `[proxy]`: whose word is taken, and what is told of it.
+
+use super::*;
+
+#[test]
+fn the_field_that_names_the_client_is_judged() {
+    for (text, expected) in [
+        (
+            "real_ip_header = \"Forwarded\"",
+            "4: proxy.real_ip_header: found \"Forwarded\", expected `X-Real-IP`, `X-Forwarded-For`, `proxy_protocol`, \
+             or another field that is no part of HTTP",
+        ),
+        (
+            "real_ip_header = \"proxy_protocol\"",
+            "4: proxy.real_ip_header: found `proxy_protocol`, and no listener takes it, \
+             expected `proxy_protocol` at a listener",
+        ),
+        ("real_ip_recursive = \"on\"", "4: proxy.real_ip_recursive: found \"on\", expected a boolean"),
+    ] {
+        let (_, problems, _dir) = read_text(&format!("{LISTENER}[proxy]\n{text}"), &[]);
+        assert_eq!(problems, [expected], "{text}");
+    }
+    let told = "proxy_protocol = \"v1\"\n";
+    for (text, header, recursive, warns) in [
+        ("[proxy]\ntrusted_ips = [\"::1\"]", "X-Real-IP", false, Some("whoever wrote it")),
+        ("[proxy]\ntrusted_ips = [\"::1\"]\nreal_ip_header = \"X-Real-IP\"", "X-Real-IP", false, None),
+        ("[proxy]\nreal_ip_header = \"X-Forwarded-For\"\nreal_ip_recursive = true", "X-Forwarded-For", true, None),
+        (&format!("{told}[proxy]\ntrusted_ips = [\"::1\"]"), "X-Real-IP", false, None),
+        (
+            &format!("{told}[proxy]\ntrusted_ips = [\"::1\"]\nreal_ip_header = \"proxy_protocol\""),
+            "proxy_protocol",
+            false,
+            None,
+        ),
+        (
+            &format!(
+                "{told}[proxy]\ntrusted_ips = [\"::1\"]\nreal_ip_header = \"proxy_protocol\"\nreal_ip_recursive = true"
+            ),
+            "proxy_protocol",
+            true,
+            Some("names one client"),
+        ),
+    ] {
+        let (s, _dir) = good(&format!("{LISTENER}{text}"));
+        let source = Source::parse(header).unwrap();
+        assert_eq!(s.proxy.real_ip, RealIp { source, recursive }, "{text}");
+        assert_eq!(s.warnings.len(), usize::from(warns.is_some()), "{text}: {:?}", s.warnings);
+        assert!(warns.is_none_or(|part| s.warnings[0].contains(part)), "{text}: {:?}", s.warnings);
+    }
+}
+
+#[test]
+fn what_is_said_in_forwarded_is_judged() {
+    use crate::proxy::forwarded::By;
+    for (text, expected) in [
+        ("", Forwarded::Off),
+        ("forwarded = false", Forwarded::Off),
+        ("forwarded = true", Forwarded::Sent(By::Nobody)),
+        ("forwarded = true\nforwarded_by = \"address\"", Forwarded::Sent(By::Address)),
+        ("forwarded = true\nforwarded_by = \"_edge\"", Forwarded::Sent(By::Name("_edge".into()))),
+    ] {
+        assert_eq!(good(&format!("{LISTENER}[proxy]\n{text}")).0.proxy.forwarded, expected, "{text}");
+    }
+    for (text, expected) in [
+        (
+            "forwarded_by = \"_edge\"",
+            "4: proxy.forwarded_by: found it without `forwarded`, expected `forwarded = true` beside it",
+        ),
+        (
+            "forwarded = true\nforwarded_by = \"edge\"",
+            "5: proxy.forwarded_by: found \"edge\", expected `address`, or a name of letters, digits, `.`, `_` and `-` \
+             that begins with `_`",
+        ),
+    ] {
+        let (_, problems, _dir) = read_text(&format!("{LISTENER}[proxy]\n{text}"), &[]);
+        assert_eq!(problems, [expected], "{text}");
+    }
+}
