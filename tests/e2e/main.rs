@@ -42,6 +42,7 @@ mod possession;
 mod privileges;
 mod prometheus;
 mod proxy_protocol;
+mod proxy_protocol_sent;
 mod reload;
 mod responses;
 mod routing;

@@ -15,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -141,7 +141,10 @@ impl Prober {
         let place = &ring.places[index];
         let (target, address) = (&ring.rules.upstream.targets[place.target], place.peer.address);
         let exchange = async {
-            let tcp = TcpStream::connect(address).await?;
+            let mut tcp = TcpStream::connect(address).await?;
+            if let Some(sends) = ring.rules.upstream.proxy_protocol {
+                tcp.write_all(&sends.header(None)).await?;
+            }
             match &self.tls {
                 None => self.speak(tcp, target, address.port()).await,
                 Some(tls) => {

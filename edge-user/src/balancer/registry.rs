@@ -155,6 +155,8 @@ fn single(target: Target) -> Upstream {
         hash_fallback: HashOn::None,
         slots: 10_000,
         use_srv_name: false,
+        // Nothing is probed.
+        proxy_protocol: None,
         healthchecks: Healthchecks {
             threshold: 0.0,
             active: Active { thresholds: thresholds.clone(), ..Active::default() },

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::snapshot::Host;
+use crate::proxy_protocol::Sends;
 
 /// An upstream with its targets; equal settings make equal balancers.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,6 +22,8 @@ pub struct Upstream {
     pub use_srv_name: bool,
     /// `healthchecks`
     pub healthchecks: Healthchecks,
+    /// The PROXY header that connections to its targets begin with: those of probes, the edge's own, name nobody.
+    pub proxy_protocol: Option<Sends>,
     /// Its targets, those of weight 0 left out.
     pub targets: Vec<Target>,
 }

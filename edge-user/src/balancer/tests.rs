@@ -21,6 +21,7 @@ pub(super) fn upstream(targets: &[(&str, u32)]) -> Upstream {
         hash_fallback: HashOn::None,
         slots: 1000,
         use_srv_name: false,
+        proxy_protocol: None,
         healthchecks: Healthchecks::default(),
         targets: targets.iter().map(target).collect(),
     }

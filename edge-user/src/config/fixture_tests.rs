@@ -212,6 +212,7 @@ fn a_hundred_thousand_routes() {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
     };
+    let settings = settings("every.yaml");
     let sink = Sink::new("k");
     let start = Instant::now();
     let value = Value::from_yaml(&text, &sink).unwrap();
@@ -220,7 +221,7 @@ fn a_hundred_thousand_routes() {
     println!("normal form {:?} {}", start.elapsed(), resident());
     let document = schema::document(&normal, &sink);
     println!("entities {:?} {}", start.elapsed(), resident());
-    let snapshot = resolve::resolve(document, Vec::new(), &Env::default(), false, 1, &sink);
+    let snapshot = resolve::resolve(document, Vec::new(), &Env::default(), &settings.proxy, 1, &sink);
     println!("snapshot {:?} {}", start.elapsed(), resident());
     assert_eq!((snapshot.routes.len(), sink.count()), (100_000, 0));
 }

@@ -28,6 +28,7 @@ use self::dump::{Format, Secrets};
 use self::listeners::Asked;
 use self::problem::{Problem, Problems, Sink};
 use self::schema::Document;
+pub(crate) use self::schema::parse_host;
 use self::snapshot::{Host, Snapshot};
 use self::value::Value;
 use self::vault::Vault;
@@ -160,7 +161,7 @@ fn read_text(
         Vault { variable: &|name| std::env::var(name).ok(), directory }.fill(&mut normal, &sink);
         let document = schema::document(&normal, &sink);
         refuse_admin_as_upstream(&document, settings, &sink);
-        resolve::resolve(document, pairs, env, settings.proxy.upstream_http2, generation, &sink)
+        resolve::resolve(document, pairs, env, &settings.proxy, generation, &sink)
     });
     if let Some(snapshot) = &mut snapshot {
         listeners::finish(snapshot, settings, &asked, &env.tickets, &own);

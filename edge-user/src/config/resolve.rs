@@ -25,13 +25,14 @@ use super::snapshot::{Protocol, Protocols, Route, Scheme, Service, Snapshot, Str
 use crate::plugin::plan::Instance;
 use crate::plugin::{Place, Plugin};
 use crate::router::{Router, StreamProtocol, StreamRouter};
+use crate::settings::Proxy;
 
 /// Builds the snapshot; it is good only if the sink stays without problems.
 pub(super) fn resolve(
     mut document: Document<'_>,
     listeners: Vec<Option<Arc<CertifiedKey>>>,
     env: &Env,
-    upstream_http2: bool,
+    proxy: &Proxy,
     generation: u64,
     sink: &Sink,
 ) -> Snapshot {
@@ -53,10 +54,11 @@ pub(super) fn resolve(
     let certificates = held.served(listeners, sink);
     let mut plans = scoping.finish();
 
-    let upstreams = Upstreams::new(&document, env, sink);
+    let upstreams = Upstreams::new(&document, env, proxy, sink);
     let built: Vec<Option<Arc<Service>>> = (document.services.iter())
-        .map(|entity| services::service(entity, &upstreams, &held, (env, upstream_http2), sink).map(Arc::new))
+        .map(|entity| services::service(entity, &upstreams, &held, (env, proxy), sink).map(Arc::new))
         .collect();
+    services::warn_of_hosts(&document.services, proxy, sink);
     let mut chosen: Vec<(usize, &RouteEntity, Option<usize>)> = Vec::with_capacity(document.routes.len());
     for (index, entity) in document.routes.iter().enumerate() {
         let parent = entity.service.as_ref().map(|parent| services.find(parent, sink));

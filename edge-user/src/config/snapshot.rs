@@ -15,6 +15,7 @@ use super::rejection::KernelRejection;
 use crate::balancer::Balancer;
 use crate::plugin::Plugin;
 use crate::plugin::plan::Plan;
+use crate::proxy_protocol::Sends;
 use crate::router::{Router, SniPattern, StreamCriteria, StreamProtocol, StreamRouter};
 use crate::settings::Cidr;
 use crate::tls::freshness::Freshness;
@@ -194,6 +195,8 @@ pub struct Service {
     pub read_timeout: Duration,
     /// Present where `scheme` is https, grpcs or tls. One configuration is shared by all services with the same rules.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The PROXY header that its connections begin with.
+    pub proxy_protocol: Option<Sends>,
     /// Equal for two services whose connections are interchangeable, also across reloads of one process.
     pub endpoint: u64,
     /// Where each try goes.

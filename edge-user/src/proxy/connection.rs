@@ -29,6 +29,8 @@ pub struct ListenerInfo {
     pub tls: bool,
     /// Whether virtual addresses lead here.
     pub has_vips: bool,
+    /// Whether certificates of clients lead to authorities of its own.
+    pub verifies_clients: bool,
     /// Which PROXY headers its connections begin with.
     pub proxy_protocol: Versions,
     /// Where the kernel refuses bad tokens for it.
@@ -91,6 +93,8 @@ pub struct Connection {
     /// What was asked of the client in it, by what files said when the certificate was last looked at; none where TLS
     /// does not end here.
     pub policy: RefCell<Option<Arc<Policy>>>,
+    /// Whether its TLS session is an earlier connection's.
+    pub is_resumed: bool,
 }
 
 impl Connection {
@@ -122,6 +126,7 @@ impl Connection {
             seat: None,
             client_certificate: None,
             policy: RefCell::default(),
+            is_resumed: false,
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// The client: the peer, or whom trusted proxies name.
     pub client: IpAddr,
+    /// Its port; 0 where a proxy named an address alone.
+    pub client_port: u16,
     /// The authority it asked for: of an absolute target, else of `Host`.
     pub host: Vec<u8>,
     /// Where it goes.
@@ -103,6 +105,7 @@ impl<'a> Context<'a> {
             started: Instant::now(),
             now: Now::read(),
             client: connection.ip(),
+            client_port: connection.peer.port(),
             host: Vec::new(),
             route: None,
             https: connection.tls,

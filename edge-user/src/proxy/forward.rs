@@ -11,7 +11,7 @@ use super::headers::Via;
 use super::link::Link;
 use super::tries::{Tally, Tries, Try};
 use super::upload::{Trailing, Upload};
-use super::upstream::Sharing;
+use super::upstream::{Sharing, Terms};
 use crate::balancer::{Affinity, Outcome, Pick};
 use crate::config::snapshot::Service;
 use crate::http::downstream::{self, Downstream};
@@ -96,8 +96,8 @@ pub struct Outgoing<'a> {
     pub ahead_bytes: usize,
     /// How HTTP/1 spells the names of its fields.
     pub header_case: Case,
-    /// Whose connections it may use.
-    pub sharing: Sharing,
+    /// What it asks of its connection.
+    pub terms: Terms<'a>,
     /// Whether its `Host` is the client's, whatever an SRV record says.
     pub keeps_host: bool,
 }
@@ -121,8 +121,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         if outgoing.hold_bytes > 0 && !upload.ended {
             upload.hold(down, outgoing.hold_bytes).await?;
         }
-        let upgrades = outgoing.upgrade.is_some();
-        let mut tries = Tries::new(worker, service, outgoing.affinity, (outgoing.sharing, upgrades), tally);
+        let mut tries = Tries::new(worker, service, outgoing.affinity, outgoing.terms, tally);
         let attempt = tries.next().await.map_err(Failure::Upstream)?;
         let mut exchange = Self {
             worker,
@@ -133,7 +132,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             repeatable,
             interim: 0,
             response_via: outgoing.response_via,
-            sharing: outgoing.sharing,
+            sharing: outgoing.terms.sharing,
             ahead_bytes: outgoing.ahead_bytes,
             part: worker.buffers.part(),
             answered: Instant::now(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use rustls::HandshakeKind;
 use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -201,9 +202,11 @@ async fn serve(worker: &Rc<Worker>, mut tcp: TcpStream, peer: SocketAddr, info: 
     worker.metrics.handshakes.add(1);
     let version = crate::tls::version(session);
     let http2 = session.alpn_protocol() == Some(b"h2");
+    let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     let mut connection = arrival.connection(worker, info, Some(version), session.server_name());
     connection.client_certificate = client_certificate;
     connection.policy = RefCell::new(Some(policy));
+    connection.is_resumed = is_resumed;
     let connection = Rc::new(connection);
     let io = Io::new(Stream::TlsServer(Box::new(stream)));
     match http2 {

@@ -25,6 +25,7 @@ mod tries;
 pub mod tunnel;
 mod upload;
 pub mod upstream;
+pub mod whose;
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -41,7 +42,8 @@ use self::respond::{Body, Local};
 use self::target::Target;
 use self::tunnel::Tunnel;
 use self::upload::Trailing;
-use self::upstream::Sharing;
+use self::upstream::{Sharing, Terms};
+use self::whose::Whose;
 use crate::config::snapshot::{Protocol, Route, Service};
 use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::Framing;
@@ -150,7 +152,7 @@ fn route<'a>(
     if trusted {
         let client =
             settings.proxy.real_ip.client(head, context.connection.peer, |address| settings.is_trusted(address));
-        context.client = client.ip();
+        (context.client, context.client_port) = (client.ip(), client.port());
     }
     // A client's own connection is refused where it is accepted.
     if !context.is_direct() && context.worker.penalties.refuses_request(context.client) {
@@ -369,6 +371,12 @@ async fn proxy<'a, D: Downstream>(
     let worker = &**context.worker;
     let buffer_bytes = worker.settings.limits.buffer_bytes;
     let grpc = service.scheme.is_grpc();
+    let whose = service.proxy_protocol.map(|sends| Whose::of(context, sends));
+    let sharing = profile.map_or(Sharing::All, |profile| {
+        let consumer = context.notes.caller.consumer.as_ref().map(|consumer| consumer.id);
+        profile.sharing(consumer, context.connection.serial)
+    });
+    let upgrade = protocol.filter(|_| !grpc);
     // What an answer took that the client does not get.
     let mut unused = Duration::ZERO;
     let (mut exchange, meta) = loop {
@@ -376,16 +384,17 @@ async fn proxy<'a, D: Downstream>(
             head: request,
             target: &upstream_target,
             https: service.scheme.is_tls(),
-            upgrade: protocol.filter(|_| !grpc),
+            upgrade,
             trailing: Trailing { owned: &view.owned, profile },
             response_via,
             body_limit: body_limit(context),
             affinity: &affinity,
             header_case: profile.map_or(Case::Preserve, HttpProfile::header_case),
-            sharing: profile.map_or(Sharing::All, |profile| {
-                let consumer = context.notes.caller.consumer.as_ref().map(|consumer| consumer.id);
-                profile.sharing(consumer, context.connection.serial)
-            }),
+            terms: Terms {
+                sharing: whose.map_or(sharing, |whose| whose.sharing(sharing)),
+                whose,
+                only_http1: upgrade.is_some(),
+            },
             keeps_host: route.preserve_host || host.is_some(),
             // Both ends of a gRPC stream talk while it lasts.
             hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },

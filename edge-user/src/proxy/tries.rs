@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use super::upstream::{self, Sharing};
+use super::upstream::{self, Terms};
 use crate::balancer::{Affinity, Outcome, Pick};
 use crate::config::snapshot::Service;
 use crate::reason::Reason;
@@ -51,8 +51,7 @@ pub(super) struct Tries<'a> {
     worker: &'a Worker,
     service: &'a Service,
     affinity: &'a Affinity,
-    sharing: Sharing,
-    only_http1: bool,
+    terms: Terms<'a>,
     began: Instant,
     left: u32,
     stale: u8,
@@ -63,13 +62,12 @@ pub(super) struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    /// A request of which nothing was tried; its first try begins now. Over whose connections, and whether over HTTP/1
-    /// alone.
+    /// A request of which nothing was tried; its first try begins now.
     pub(super) fn new(
         worker: &'a Worker,
         service: &'a Service,
         affinity: &'a Affinity,
-        (sharing, only_http1): (Sharing, bool),
+        terms: Terms<'a>,
         tally: &'a mut Tally,
     ) -> Self {
         let began = Instant::now();
@@ -78,8 +76,7 @@ impl<'a> Tries<'a> {
             worker,
             service,
             affinity,
-            sharing,
-            only_http1,
+            terms,
             began,
             left: service.retries,
             stale: STALE,
@@ -100,7 +97,7 @@ impl<'a> Tries<'a> {
             }
             self.tally.count += 1;
             self.tally.address = Some(pick.address);
-            match upstream::obtain(self.worker, self.service, (pick.address, self.sharing), self.only_http1).await {
+            match upstream::obtain(self.worker, self.service, pick.address, &self.terms).await {
                 Ok(link) => return Ok(Try { link, pick, began: self.began }),
                 Err(reason) => {
                     Try::report(&pick, reason);

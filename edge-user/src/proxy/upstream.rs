@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
 use super::link::Link;
+use super::whose::Whose;
 use crate::config::snapshot::Service;
 use crate::http::h1::client::{Fault, UpstreamConn};
 use crate::http::h1::parse::split_port;
@@ -45,6 +47,27 @@ pub enum Sharing {
     Consumer(Option<Uuid>),
     /// Those of one connection of a client, by its serial number.
     Connection(u64),
+    /// Those of one client over one connection, whom its PROXY header names; perhaps of one consumer alone.
+    Client {
+        /// The connection's serial number.
+        serial: u64,
+        /// The client.
+        client: SocketAddr,
+        /// The consumer, where those of others are not to follow.
+        consumer: Option<Option<Uuid>>,
+    },
+}
+
+impl Sharing {
+    /// The same for the requests of one client alone.
+    pub fn for_client(self, serial: u64, client: SocketAddr) -> Self {
+        let consumer = match self {
+            Self::Consumer(consumer) => Some(consumer),
+            Self::Client { consumer, .. } => consumer,
+            Self::All | Self::Connection(_) => None,
+        };
+        Self::Client { serial, client, consumer }
+    }
 }
 
 struct Idle {
@@ -133,14 +156,31 @@ impl Pool {
     }
 }
 
-/// A connection to an address: an idle one, a place on a shared one, or a fresh one. `only_http1` where the exchange
-/// may switch protocols.
+/// What a request asks of its connection.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// Whose connections it may use.
+    pub sharing: Sharing,
+    /// Whose it is, where the service wants a PROXY header.
+    pub whose: Option<Whose<'a>>,
+    /// Whether the exchange may switch protocols.
+    pub only_http1: bool,
+}
+
+impl Terms<'_> {
+    fn header(&self) -> Vec<u8> {
+        self.whose.map(|whose| whose.header()).unwrap_or_default()
+    }
+}
+
+/// A connection to an address: an idle one, a place on a shared one, or a fresh one.
 pub async fn obtain(
     worker: &Worker,
     service: &Service,
-    (address, sharing): (SocketAddr, Sharing),
-    only_http1: bool,
+    address: SocketAddr,
+    terms: &Terms<'_>,
 ) -> Result<Link, Reason> {
+    let Terms { sharing, only_http1, .. } = *terms;
     let key = (service.endpoint, address, sharing);
     if let Some(conn) = worker.pool.take(key) {
         worker.metrics.upstream_reuses.add(1);
@@ -148,10 +188,12 @@ pub async fn obtain(
     }
     if speaks_http2(service) && !only_http1 {
         // Whoever waits for another's connection waits no longer than for its own.
-        let shared = tokio::time::timeout(service.connect_timeout, share(worker, service, key));
+        let shared = tokio::time::timeout(service.connect_timeout, share(worker, service, key, terms));
         return shared.await.unwrap_or(Err(Reason::UpstreamTimeout));
     }
-    let io = match tokio::time::timeout(service.connect_timeout, open(service, address, only_http1)).await {
+    let io = match tokio::time::timeout(service.connect_timeout, open(service, address, only_http1, &terms.header()))
+        .await
+    {
         Ok(opened) => opened?.0,
         Err(_) => return Err(Reason::UpstreamTimeout),
     };
@@ -174,7 +216,7 @@ enum Place {
     Alone,
 }
 
-async fn share(worker: &Worker, service: &Service, key: Key) -> Result<Link, Reason> {
+async fn share(worker: &Worker, service: &Service, key: Key, terms: &Terms<'_>) -> Result<Link, Reason> {
     loop {
         match worker.pool.with_shared(key, |shared| place(worker, shared)) {
             Place::Stream(stream) => {
@@ -189,10 +231,10 @@ async fn share(worker: &Worker, service: &Service, key: Key) -> Result<Link, Rea
                     return Err(reason);
                 }
             }
-            Place::Alone => return open_shared(worker, service, key).await,
+            Place::Alone => return open_shared(worker, service, key, terms).await,
             Place::Open(opening) => {
                 let _guard = Guard { pool: &worker.pool, key, opening: &opening };
-                let opened = open_shared(worker, service, key).await;
+                let opened = open_shared(worker, service, key, terms).await;
                 opening.failed.set(opened.as_ref().err().copied());
                 return opened;
             }
@@ -236,8 +278,8 @@ fn place(worker: &Worker, shared: &mut Shared) -> Place {
 }
 
 /// Opens a connection and takes the first place on it, or has it alone where the upstream chose HTTP/1.
-async fn open_shared(worker: &Worker, service: &Service, key: Key) -> Result<Link, Reason> {
-    let (io, http2) = open(service, key.1, false).await?;
+async fn open_shared(worker: &Worker, service: &Service, key: Key, terms: &Terms<'_>) -> Result<Link, Reason> {
+    let (io, http2) = open(service, key.1, false, &terms.header()).await?;
     worker.metrics.upstream_connects.add(1);
     worker.pool.with_shared(key, |shared| shared.prefers_http1 = !http2);
     if !http2 {
@@ -255,11 +297,18 @@ async fn open_shared(worker: &Worker, service: &Service, key: Key) -> Result<Lin
     Ok(Link::H2(Box::new(stream)))
 }
 
-/// Connects, and tells whether HTTP/2 is spoken. The name that TLS asks for and verifies is that of `Host`.
-pub(crate) async fn open(service: &Service, address: SocketAddr, only_http1: bool) -> Result<(Io, bool), Reason> {
-    let tcp = TcpStream::connect(address).await.map_err(|_| Reason::UpstreamConnect)?;
+/// Connects, sends the PROXY header where there is one, before TLS, and tells whether HTTP/2 is spoken. The name that TLS
+/// asks for and verifies is that of `Host`.
+pub(crate) async fn open(
+    service: &Service,
+    address: SocketAddr,
+    only_http1: bool,
+    header: &[u8],
+) -> Result<(Io, bool), Reason> {
+    let mut tcp = TcpStream::connect(address).await.map_err(|_| Reason::UpstreamConnect)?;
     // Every write is a whole message or as much as there is: nothing to wait for.
     let _ = tcp.set_nodelay(true);
+    tcp.write_all(header).await.map_err(|_| Reason::UpstreamConnect)?;
     let Some(tls) = &service.tls else { return Ok((Io::new(Stream::Tcp(tcp)), service.scheme.is_grpc())) };
     let failed = |error: &dyn std::fmt::Display| {
         tracing::warn!(service = %service.label, %address, "upstream TLS handshake failed: {error}");
@@ -289,6 +338,26 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_named_client_shares_with_nobody() {
+        let (one, other): (SocketAddr, SocketAddr) =
+            ("192.0.2.1:5".parse().expect("an address"), "192.0.2.1:6".parse().expect("an address"));
+        let consumer = Sharing::Consumer(Some(Uuid::from_u128(1)));
+        let all = Sharing::All.for_client(1, one);
+        for different in [
+            Sharing::All,
+            Sharing::Connection(1),
+            Sharing::All.for_client(1, other),
+            Sharing::All.for_client(2, one),
+            consumer.for_client(1, one),
+            Sharing::Consumer(None).for_client(1, one),
+        ] {
+            assert_ne!(all, different);
+        }
+        assert_eq!(all, Sharing::Connection(1).for_client(1, one));
+        assert_eq!(consumer.for_client(1, one), consumer.for_client(2, other).for_client(1, one));
+    }
 
     #[test]
     fn the_server_name_is_that_of_host() {

@@ -1,15 +1,18 @@
-//! The PROXY protocol, versions 1 and 2, as the receiver: what a load balancer tells of a connection before the client's
-//! own bytes. The format is HAProxy's "The PROXY protocol", 2.
+//! The PROXY protocol, versions 1 and 2: what a load balancer tells of a connection before the client's own bytes. Here
+//! the receiver; `write` is the sender, towards upstreams. The format is HAProxy's "The PROXY protocol", 2.
 //!
 //! Only what is well-formed to the last byte is taken, and no byte beyond it is read.
 
 mod v1;
 mod v2;
+mod write;
 
 use std::net::SocketAddr;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+
+pub use self::write::{Sends, Shown, Tls, Told};
 
 /// The shortest header: `PROXY UNKNOWN` and its line end.
 const SHORTEST: usize = 15;

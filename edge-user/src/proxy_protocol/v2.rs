@@ -6,23 +6,29 @@ use super::{Error, Preface, Progress};
 
 pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, the length of the rest.
-const FIXED: usize = 16;
+pub(super) const FIXED: usize = 16;
 /// What follows may be this long. Senders stay far below: the addresses, a name, a certificate's subject.
 const LONGEST: usize = 4096;
 
-const LOCAL: u8 = 0x20;
-const PROXY: u8 = 0x21;
-const TCP_OVER_IPV4: u8 = 0x11;
-const TCP_OVER_IPV6: u8 = 0x21;
-const UNSPECIFIED: u8 = 0x00;
+pub(super) const LOCAL: u8 = 0x20;
+pub(super) const PROXY: u8 = 0x21;
+pub(super) const TCP_OVER_IPV4: u8 = 0x11;
+pub(super) const TCP_OVER_IPV6: u8 = 0x21;
+pub(super) const UNSPECIFIED: u8 = 0x00;
 const UNIX_STREAM: u8 = 0x31;
 
-const TYPE_AUTHORITY: u8 = 0x02;
-const TYPE_CRC32C: u8 = 0x03;
-const TYPE_SSL: u8 = 0x20;
-const SUBTYPE_SSL_VERSION: u8 = 0x21;
+pub(super) const TYPE_AUTHORITY: u8 = 0x02;
+pub(super) const TYPE_CRC32C: u8 = 0x03;
+pub(super) const TYPE_UNIQUE_ID: u8 = 0x05;
+pub(super) const TYPE_SSL: u8 = 0x20;
+pub(super) const SUBTYPE_SSL_VERSION: u8 = 0x21;
+pub(super) const SUBTYPE_SSL_CN: u8 = 0x22;
 /// Of `PP2_TYPE_SSL`'s bits: the client came over TLS.
-const CLIENT_SSL: u8 = 0x01;
+pub(super) const CLIENT_SSL: u8 = 0x01;
+/// It showed a certificate in this connection's handshake.
+pub(super) const CLIENT_CERT_CONN: u8 = 0x02;
+/// It showed one in this session, perhaps over an earlier connection.
+pub(super) const CLIENT_CERT_SESS: u8 = 0x04;
 
 pub(super) fn progress(bytes: &[u8]) -> Result<Progress, Error> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED>() else {
@@ -136,7 +142,7 @@ fn is_host_name(name: &str) -> bool {
 }
 
 /// RFC 3720, B.4; the four bytes at `place`, where the sum itself stands, count as zeros.
-fn crc32c(bytes: &[u8], place: usize) -> u32 {
+pub(super) fn crc32c(bytes: &[u8], place: usize) -> u32 {
     let sum = bytes.iter().enumerate().fold(u32::MAX, |sum, (index, byte)| {
         let byte = if (place..place + 4).contains(&index) { 0 } else { *byte };
         (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg()))

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::read::{CIDR, MAX_MS, count};
 use super::{Cidr, Listener};
+use crate::config::parse_host;
 use crate::config::reader::Reader;
+use crate::config::snapshot::Host;
 use crate::http::head::is_field_name;
 use crate::proxy::forwarded::{By, Forwarded};
 use crate::proxy::real_ip::{RealIp, Source};
-use crate::proxy_protocol::Versions;
+use crate::proxy_protocol::{Sends, Versions};
 
 /// `[proxy]`
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +23,8 @@ pub struct Proxy {
     /// `forwarded`, default false: whether the edge tells the way in `Forwarded` (RFC 7239), too; and `forwarded_by`, how
     /// it names itself there: by its `address`, or by a name that begins with `_`. Default: not at all.
     pub forwarded: Forwarded,
+    /// `[[proxy.upstreams]]`: what connections to upstreams begin with. Default: with nothing of the edge's.
+    pub upstreams: Vec<UpstreamHost>,
     /// `expose_reason`: tell every client in `Proxy-Status` why it was refused. Default false: trusted peers only.
     pub expose_reason: bool,
     /// `upgrades`: protocols a client may switch to once the upstream agrees. Default: websocket.
@@ -34,6 +38,22 @@ pub struct Proxy {
     pub max_over_exp: Duration,
 }
 
+/// `[[proxy.upstreams]]`: how the services of one `host` are spoken to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpstreamHost {
+    /// `host`: as the services have it, be it that of an upstream entity. Required.
+    pub host: Host,
+    /// `proxy_protocol`: `v1` or `v2`: every connection begins with a PROXY header. Required.
+    pub proxy_protocol: Sends,
+}
+
+impl Proxy {
+    /// The PROXY header that connections to this host begin with.
+    pub fn sends_to(&self, host: &Host) -> Option<Sends> {
+        self.upstreams.iter().find(|upstream| upstream.host == *host).map(|upstream| upstream.proxy_protocol)
+    }
+}
+
 /// Reads the section, beside these listeners.
 pub(super) fn proxy(reader: &mut Reader<'_>, listeners: &[Listener]) -> Proxy {
     let trusted_ips = reader.parsed_list("trusted_ips", CIDR, Cidr::parse).unwrap_or_default();
@@ -42,6 +62,7 @@ pub(super) fn proxy(reader: &mut Reader<'_>, listeners: &[Listener]) -> Proxy {
         trusted_ips,
         real_ip,
         forwarded: forwarded(reader),
+        upstreams: upstreams(reader),
         expose_reason: reader.bool("expose_reason").unwrap_or(false),
         upgrades: reader
             .parsed_list("upgrades", "a protocol name such as websocket, but not h2c", |text| {
@@ -52,6 +73,22 @@ pub(super) fn proxy(reader: &mut Reader<'_>, listeners: &[Listener]) -> Proxy {
         cut_at_expiry: reader.bool("cut_at_expiry").unwrap_or(true),
         max_over_exp: Duration::from_secs(count(reader, "max_over_exp", 0..=MAX_MS, 0) as u64),
     }
+}
+
+fn upstreams(reader: &mut Reader<'_>) -> Vec<UpstreamHost> {
+    const HOST: &str = "the `host` of a service";
+    let mut upstreams = Vec::<UpstreamHost>::new();
+    for mut section in reader.objects("upstreams") {
+        let host = if section.missing("host", HOST) { None } else { section.parsed("host", HOST, parse_host) };
+        let is_missing = section.missing("proxy_protocol", "`v1` or `v2`");
+        let sends = if is_missing { None } else { section.word("proxy_protocol", &Sends::WORDS) };
+        if let Some(host) = host.as_ref().filter(|host| upstreams.iter().any(|other| other.host == **host)) {
+            section.problem("host", format!("{host} again"), "each host once");
+        }
+        section.finish();
+        upstreams.extend(host.zip(sends).map(|(host, proxy_protocol)| UpstreamHost { host, proxy_protocol }));
+    }
+    upstreams
 }
 
 fn forwarded(reader: &mut Reader<'_>) -> Forwarded {

@@ -54,6 +54,7 @@ fn every_value_has_its_default() {
             trusted_ips: vec![],
             real_ip: RealIp { source: Source::Field("X-Real-IP".into()), recursive: false },
             forwarded: Forwarded::Off,
+            upstreams: vec![],
             expose_reason: false,
             upgrades: vec!["websocket".into()],
             upstream_http2: false,

@@ -24,6 +24,7 @@ use crate::proxy::connection::ListenerInfo;
 use crate::proxy::context::RequestId;
 use crate::proxy::sources::Seat;
 use crate::proxy::upstream;
+use crate::proxy_protocol::{Tls, Told};
 use crate::reason::Reason;
 use crate::router::{StreamProtocol, StreamRequest};
 use crate::telemetry::SessionRecord;
@@ -36,6 +37,7 @@ struct Session<'a> {
     request_id: RequestId,
     started: Instant,
     client: SocketAddr,
+    destination: Option<SocketAddr>,
     protocol: Option<&'static str>,
     tls: Option<&'static str>,
     sni: Option<String>,
@@ -56,6 +58,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr,
         request_id: worker.next_request_id(),
         started: Instant::now(),
         client: canonical(peer),
+        destination: None,
         protocol: None,
         tls: None,
         sni: None,
@@ -101,6 +104,7 @@ impl Session<'_> {
         self.seat = arrival.seat.take();
         self.client = canonical(arrival.client);
         let destination = canonical(arrival.local);
+        self.destination = Some(destination);
         let router = &view.snapshot.stream_router;
         let opening = match self.listener.tls || router.asks_for_tls(self.client, destination) {
             // Nobody asks for TLS, so nothing is waited for: the upstream may have to speak first.
@@ -161,10 +165,11 @@ impl Session<'_> {
     async fn connect(&mut self, service: &Service) -> Result<(Io, Pick), Reason> {
         let (began, affinity) = (Instant::now(), Affinity::default());
         let mut tried = Vec::new();
+        let header = self.header(service);
         loop {
             let pick = service.balancer.pick(&affinity, &tried).await?;
             self.upstream_address = Some(pick.address);
-            let opened = timeout(service.connect_timeout, upstream::open(service, pick.address, true)).await;
+            let opened = timeout(service.connect_timeout, upstream::open(service, pick.address, true, &header)).await;
             self.upstream = Some(began.elapsed());
             let failure = match opened {
                 Ok(Ok((io, _))) => {
@@ -187,6 +192,19 @@ impl Session<'_> {
                 return Err(failure);
             }
         }
+    }
+
+    /// The PROXY header for the service, where it wants one.
+    fn header(&self, service: &Service) -> Vec<u8> {
+        let told = self.destination.map(|destination| Told {
+            client: self.client,
+            destination,
+            authority: self.sni.as_deref(),
+            // Listeners of streams ask for no certificate.
+            tls: self.tls.map(|version| Tls { version, certificate: None }),
+            unique_id: self.request_id.as_str(),
+        });
+        service.proxy_protocol.map(|sends| sends.header(told.as_ref())).unwrap_or_default()
     }
 
     fn account(&self, reason: Option<Reason>) {

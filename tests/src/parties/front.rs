@@ -12,6 +12,15 @@ pub struct Front {
     _dir: tempfile::TempDir,
 }
 
+/// A service that answers with what PROXY headers say.
+pub struct Told {
+    /// Where it speaks HTTP/1.
+    pub http: SocketAddr,
+    /// Where it speaks HTTP/2.
+    pub http2: SocketAddr,
+    _front: Front,
+}
+
 impl Front {
     /// nginx with one worker, its waits a second long.
     pub fn nginx(upstream: SocketAddr) -> Self {
@@ -37,6 +46,18 @@ impl Front {
              frontend f\nbind {address}\ndefault_backend b\nbackend b\nserver s {upstream}\n"
         );
         Self::start(address, "HAPROXY", "haproxy.cfg", &text, &["-db", "-f"])
+    }
+
+    /// HAProxy as a service that takes PROXY headers and answers with what they say: source, port, server name and id.
+    pub fn haproxy_told() -> Told {
+        let (http, http2) = (free_address(), free_address());
+        let answer = "http-request return status 200 content-type text/plain lf-string \
+                      \"%[src] %[src_port] %[fc_pp_authority] %[fc_pp_unique_id]\"";
+        let text = format!(
+            "global\nnbthread 1\ndefaults\nmode http\ntimeout connect 5s\ntimeout server 5s\ntimeout client 5s\n\
+             frontend f\nbind {http} accept-proxy\n{answer}\nfrontend g\nbind {http2} accept-proxy proto h2\n{answer}\n"
+        );
+        Told { http, http2, _front: Self::start(http, "HAPROXY", "haproxy.cfg", &text, &["-db", "-f"]) }
     }
 
     fn start(address: SocketAddr, variable: &str, file: &str, text: &str, arguments: &[&str]) -> Self {

@@ -13,6 +13,7 @@ use super::certificates::Held;
 use super::index::Index;
 use super::label;
 use crate::balancer::{Balancer, settings};
+use crate::settings::Proxy;
 use crate::tls::{self, Alpn, ClientTls};
 
 /// The upstreams by name, ready to serve.
@@ -21,7 +22,7 @@ pub(super) struct Upstreams<'a> {
 }
 
 impl<'a> Upstreams<'a> {
-    pub(super) fn new(document: &'a Document<'_>, env: &Env, sink: &Sink) -> Self {
+    pub(super) fn new(document: &'a Document<'_>, env: &Env, proxy: &Proxy, sink: &Sink) -> Self {
         let name = |entity: &'a UpstreamEntity| entity.settings.as_ref().map(|settings| &*settings.name);
         let index = Index::of("upstreams", "name", &document.upstreams, |entity| (&entity.common, name(entity)), sink);
         let mut targets: Vec<Vec<settings::Target>> = document.upstreams.iter().map(|_| Vec::new()).collect();
@@ -44,7 +45,8 @@ impl<'a> Upstreams<'a> {
                 let text = "no target with a weight: every request through it gets 503";
                 sink.warn(entity.common.line, &entity.common.path, text);
             }
-            let settings = settings::Upstream { targets, ..settings.clone() };
+            let proxy_protocol = proxy.sends_to(&Host::Name(settings.name.clone()));
+            let settings = settings::Upstream { targets, proxy_protocol, ..settings.clone() };
             by_name.insert(settings.name.clone(), (entity, env.balancers.upstream(&settings)));
         }
         Self { by_name }
@@ -58,12 +60,25 @@ impl<'a> Upstreams<'a> {
     }
 }
 
-/// Builds one service; `None` where a problem says why not. The flag is `[proxy] upstream_http2`.
+/// Warns where `[[proxy.upstreams]]` names a host that no service has.
+pub(super) fn warn_of_hosts(services: &[ServiceEntity], proxy: &Proxy, sink: &Sink) {
+    for upstream in &proxy.upstreams {
+        let is_met =
+            |service: &ServiceEntity| service.target.as_ref().is_some_and(|target| target.host == upstream.host);
+        if !services.iter().any(is_met) {
+            let text =
+                format!("none has the host {} of `proxy.upstreams`: nobody gets its PROXY header", upstream.host);
+            sink.warn(0, "services", &text);
+        }
+    }
+}
+
+/// Builds one service; `None` where a problem says why not.
 pub(super) fn service(
     entity: &ServiceEntity,
     upstreams: &Upstreams<'_>,
     held: &Held<'_>,
-    (env, upstream_http2): (&Env, bool),
+    (env, proxy): (&Env, &Proxy),
     sink: &Sink,
 ) -> Option<Service> {
     let target = entity.target.as_ref()?;
@@ -80,7 +95,7 @@ pub(super) fn service(
         alpn: match target.scheme {
             Scheme::Grpc | Scheme::Grpcs => Alpn::Http2,
             Scheme::Tcp | Scheme::Tls | Scheme::TlsPassthrough => Alpn::Nothing,
-            _ if upstream_http2 => Alpn::Either,
+            _ if proxy.upstream_http2 => Alpn::Either,
             _ => Alpn::Http1,
         },
     };
@@ -97,7 +112,8 @@ pub(super) fn service(
     let mut endpoint = DefaultHasher::new();
     // The name that TLS asks for is that of `Host`.
     let secured = tls.as_ref().map(|_| (rules, own_host));
-    (target.scheme, &target.host, target.port, secured).hash(&mut endpoint);
+    let proxy_protocol = proxy.sends_to(&target.host);
+    (target.scheme, &target.host, target.port, secured, proxy_protocol).hash(&mut endpoint);
     let host_header = match own_host {
         Some(host) => host.to_owned(),
         None if target.port == target.scheme.default_port() => target.host.to_string(),
@@ -117,6 +133,7 @@ pub(super) fn service(
         write_timeout: Duration::from_millis(entity.write_timeout_ms),
         read_timeout: Duration::from_millis(entity.read_timeout_ms),
         tls,
+        proxy_protocol,
         endpoint: endpoint.finish(),
         balancer: match upstream {
             Some((_, balancer)) => Arc::clone(balancer),

@@ -16,6 +16,7 @@ pub(super) use certificate::{CertificateEntity, SniEntity};
 pub(super) use consumer::{AclEntity, ConsumerEntity, GroupEntity, MemberEntity};
 pub(super) use plugin::PluginEntity;
 pub(super) use route::RouteEntity;
+pub(crate) use service::parse_host;
 pub(super) use service::{ServiceEntity, parse_url};
 pub(super) use upstream::{TargetEntity, UpstreamEntity};
 

@@ -156,7 +156,7 @@ pub(in crate::config) fn parse_url(url: &str) -> Option<Url> {
 }
 
 /// A name or address, IPv6 with or without brackets.
-pub(super) fn parse_host(text: &str) -> Option<Host> {
+pub(crate) fn parse_host(text: &str) -> Option<Host> {
     let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'))?;
     if let Ok(address) = bare.parse() {
         return Some(Host::Ip(address));

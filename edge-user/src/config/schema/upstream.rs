@@ -75,6 +75,7 @@ pub(super) fn read(reader: &mut Reader<'_>, common: Common) -> UpstreamEntity {
         slots,
         use_srv_name,
         healthchecks,
+        proxy_protocol: None,
         targets: Vec::new(),
     };
     UpstreamEntity { common, settings: name.map(settings), host_header, client_certificate }

@@ -76,3 +76,38 @@ fn what_is_said_in_forwarded_is_judged() {
         assert_eq!(problems, [expected], "{text}");
     }
 }
+
+#[test]
+fn upstreams_that_want_a_header_are_judged() {
+    use crate::config::snapshot::Host;
+    use crate::proxy_protocol::Sends;
+    let text = "[[proxy.upstreams]]\nhost = \"Orders\"\nproxy_protocol = \"v2\"\n\
+                [[proxy.upstreams]]\nhost = \"[::1]\"\nproxy_protocol = \"v1\"";
+    let (s, _dir) = good(&format!("{LISTENER}{text}"));
+    for (host, expected) in [
+        (Host::Name("orders".into()), Some(Sends::V2)),
+        (Host::Ip("::1".parse().unwrap()), Some(Sends::V1)),
+        (Host::Name("other".into()), None),
+    ] {
+        assert_eq!(s.proxy.sends_to(&host), expected, "{host}");
+    }
+    for (text, expected) in [
+        ("proxy_protocol = \"v1\"", "3: proxy.upstreams[0].host: found nothing, expected the `host` of a service"),
+        (
+            "host = \"a b\"\nproxy_protocol = \"v1\"",
+            "4: proxy.upstreams[0].host: found \"a b\", expected the `host` of a service",
+        ),
+        ("host = \"a\"", "3: proxy.upstreams[0].proxy_protocol: found nothing, expected `v1` or `v2`"),
+        (
+            "host = \"a\"\nproxy_protocol = \"any\"",
+            "5: proxy.upstreams[0].proxy_protocol: found \"any\", expected one of: v1, v2",
+        ),
+        (
+            "host = \"a\"\nproxy_protocol = \"v1\"\n[[proxy.upstreams]]\nhost = \"A\"\nproxy_protocol = \"v2\"",
+            "7: proxy.upstreams[1].host: found a again, expected each host once",
+        ),
+    ] {
+        let (_, problems, _dir) = read_text(&format!("{LISTENER}[[proxy.upstreams]]\n{text}"), &[]);
+        assert_eq!(problems, [expected], "{text}");
+    }
+}
