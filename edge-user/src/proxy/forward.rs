@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::body::Held;
 use super::buffers::Part;
+use super::content::Chunking;
 use super::headers::Via;
 use super::link::Link;
 use super::tries::{Tally, Tries, Try};
@@ -98,6 +99,8 @@ pub struct Outgoing<'a> {
     pub header_case: Case,
     /// What it asks of its connection.
     pub terms: Terms<'a>,
+    /// How its body is framed.
+    pub chunking: Chunking,
     /// Whether its `Host` is the client's, whatever an SRV record says.
     pub keeps_host: bool,
 }
@@ -116,8 +119,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     ) -> Result<(Self, ResponseMeta), Failure> {
         let repeatable = matches!(outgoing.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
         let to_head = outgoing.head.method() == b"HEAD";
-        let mut upload =
-            Upload::new(down.request_framing(), outgoing.trailing, outgoing.body_limit, held, worker.buffers.part())?;
+        let framing = down.request_framing();
+        let part = worker.buffers.part();
+        let mut upload = Upload::new(framing, outgoing.chunking, outgoing.trailing, outgoing.body_limit, held, part)?;
         if outgoing.hold_bytes > 0 && !upload.ended {
             upload.hold(down, outgoing.hold_bytes).await?;
         }
@@ -275,30 +279,36 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         waiting >= self.ahead_bytes || waiting >= AT_HAND && !self.part.has_room(waiting)
     }
 
-    /// Reads the response's body whole, in place of `transfer`; nothing where it is over `limit` bytes.
-    pub async fn collect(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
+    /// Reads the response's body until a little over `limit` bytes have come, and tells whether that is all of it. What is
+    /// not is left to `transfer`.
+    pub async fn gather(&mut self, limit: usize) -> Result<(Vec<u8>, bool), Failure> {
         self.upload.forget();
         let mut body = Vec::new();
         poll_fn(|cx| {
             self.drive_upload(cx)?;
-            loop {
+            while body.len() <= limit {
                 match ready!(self.attempt.link.poll_data(cx, true, self.service.read_timeout))? {
-                    Found::Data(n) if body.len() + n > limit => return Poll::Ready(Ok(None)),
                     Found::Data(n) => {
                         body.extend_from_slice(self.attempt.link.data(n));
                         self.attempt.link.consume(n);
                     }
-                    Found::End | Found::More => return Poll::Ready(Ok(Some(std::mem::take(&mut body)))),
+                    Found::End | Found::More => return Poll::Ready(Ok((std::mem::take(&mut body), true))),
                 }
             }
+            Poll::Ready(Ok((std::mem::take(&mut body), false)))
         })
         .await
     }
 
-    /// Sends a body of the edge's own making after `Downstream::respond`.
-    pub async fn send(&mut self, body: &[u8]) -> Result<(), Failure> {
+    /// Appends what was gathered to the response, before `transfer`.
+    pub fn put(&mut self, body: &[u8]) {
         self.down.write(body);
         self.response_bytes += body.len() as u64;
+    }
+
+    /// Sends a body of the edge's own making after `Downstream::respond`.
+    pub async fn send(&mut self, body: &[u8]) -> Result<(), Failure> {
+        self.put(body);
         self.down.finish(&Head::default());
         poll_fn(|cx| self.down.poll_flush(cx)).await.map_err(Failure::Client)
     }
@@ -325,7 +335,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         const SHORT: usize = 64 << 10;
         const SOON: Duration = Duration::from_millis(100);
         let held = self.upload.forget();
-        if self.upload.done && matches!(tokio::time::timeout(SOON, self.collect(SHORT)).await, Ok(Ok(Some(_)))) {
+        if self.upload.done && matches!(tokio::time::timeout(SOON, self.gather(SHORT)).await, Ok(Ok((_, true)))) {
             self.finish(Instant::now());
         }
         held

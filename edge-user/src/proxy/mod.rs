@@ -6,6 +6,7 @@ pub(crate) mod arrival;
 mod body;
 pub mod buffers;
 pub mod connection;
+pub mod content;
 pub mod context;
 mod early;
 mod failed;
@@ -34,6 +35,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use self::connection::Connection;
+use self::content::{Chunking, Content};
 use self::context::Context;
 use self::failed::{answer_locally, fail};
 use self::forward::{Exchange, Failure, Outgoing};
@@ -45,12 +47,12 @@ use self::upload::Trailing;
 use self::upstream::{Sharing, Terms};
 use self::whose::Whose;
 use crate::config::snapshot::{Protocol, Route, Service};
-use crate::http::downstream::{Downstream, ResponseShape};
+use crate::http::downstream::Downstream;
 use crate::http::h1::parse::Framing;
 use crate::http::h1::write::Case;
 use crate::http::head::{Head, Known, Owner};
 use crate::plugin::http_profile::HttpProfile;
-use crate::plugin::{Access, Plugin, Request};
+use crate::plugin::{Access, Request};
 use crate::reason::Reason;
 use crate::router;
 use crate::worker::{View, Worker};
@@ -322,14 +324,15 @@ async fn proxy<'a, D: Downstream>(
     };
     let Heads { request, response } = heads;
     let mut held = context.held.take();
-    if held.as_ref().is_some_and(|held| held.is_replaced) {
-        // Its place would hide the length, which takes it; and no trailers follow.
-        request.remove(Known::TransferEncoding);
+    let profile = context.profile();
+    let grpc = service.scheme.is_grpc();
+    let chunking = profile.filter(|_| !grpc).map(HttpProfile::request_chunking).unwrap_or_default();
+    if chunking == Chunking::Unchunk || held.as_ref().is_some_and(|held| held.is_replaced) {
+        // None follow a length.
         request.remove(Known::Trailer);
     }
     let matched = if route.strip_path { target.matched() } else { 0 };
     let original = target.original_path(request);
-    let profile = context.profile();
     let response_via = profile.map_or(&headers::USUAL_MARKS.via, HttpProfile::response_via);
     headers::add_forwarding(
         request,
@@ -370,7 +373,6 @@ async fn proxy<'a, D: Downstream>(
         service.balancer.affinity(&affinity::Request { head: request, target, router: &view.snapshot.router, context });
     let worker = &**context.worker;
     let buffer_bytes = worker.settings.limits.buffer_bytes;
-    let grpc = service.scheme.is_grpc();
     let whose = service.proxy_protocol.map(|sends| Whose::of(context, sends));
     let sharing = profile.map_or(Sharing::All, |profile| {
         let consumer = context.notes.caller.consumer.as_ref().map(|consumer| consumer.id);
@@ -395,9 +397,14 @@ async fn proxy<'a, D: Downstream>(
                 whose,
                 only_http1: upgrade.is_some(),
             },
+            chunking,
             keeps_host: route.preserve_host || host.is_some(),
             // Both ends of a gRPC stream talk while it lasts.
-            hold_bytes: if route.request_buffering && !grpc { buffer_bytes } else { 0 },
+            hold_bytes: if (route.request_buffering || chunking == Chunking::Unchunk) && !grpc {
+                buffer_bytes
+            } else {
+                0
+            },
             ahead_bytes: if route.response_buffering { buffer_bytes.max(1) } else { 1 },
         };
         let started = Exchange::start(worker, service, &outgoing, held, &mut context.tries, down, response).await;
@@ -430,56 +437,23 @@ async fn proxy<'a, D: Downstream>(
         response.push_known(Known::Date, &context.worker.clock.http_date(context.now.unix_ms as u64 / 1000));
     }
     respond::plugin_fields(context, request, response, true);
-    let rewriters: Vec<&Plugin> = context.answering().filter(|plugin| plugin.rewrites_body(response)).collect();
-    let rewritten = match rewriters.is_empty() || meta.framing == Framing::None {
-        true => None,
-        false => Some(rewrite(&mut exchange, &rewriters, worker.settings.limits.buffer_bytes).await?),
-    };
+    let chunking = profile.filter(|_| !grpc).map(HttpProfile::response_chunking).unwrap_or_default();
+    let content = Content::prepare(context, &mut exchange, request, response, meta, chunking).await?;
     headers::add_via(response, response_via);
     headers::add_latencies(response, context, answered);
     if let Some(cookie) = &affinity.set_cookie {
         response.push(Owner::Edge, b"Set-Cookie", cookie.as_bytes());
     }
     respond::shape(context, request, response, true);
-    let shape = match &rewritten {
-        None if rewriters.is_empty() => ResponseShape { framing: meta.framing, declared: meta.declared },
-        // The answer to HEAD: nobody knows the length that a body would get (RFC 9110, 8.6).
-        None => ResponseShape { framing: meta.framing, declared: Framing::None },
-        Some(body) => {
-            // Its place would hide the length, which takes it.
-            response.remove(Known::TransferEncoding);
-            let framing = Framing::Length(body.len() as u64);
-            ResponseShape { framing, declared: framing }
-        }
-    };
     // From here on the client has seen a head.
     context.status = response.status();
-    exchange.down().respond(response, shape, context.ends_connection());
-    let transferred = match rewritten {
-        None => exchange.transfer().await,
-        Some(body) => exchange.send(&body).await,
-    };
+    exchange.down().respond(response, content.shape, context.ends_connection());
+    let transferred = content.send(&mut exchange).await;
     context.request_bytes = exchange.request_bytes();
     context.response_bytes = exchange.response_bytes;
     transferred.map_err(Stop::Failed)?;
     exchange.finish(answered);
     Ok(After::Next)
-}
-
-/// The upstream's body as the plugins want it.
-async fn rewrite<D: Downstream>(
-    exchange: &mut Exchange<'_, D>,
-    plugins: &[&Plugin],
-    limit: usize,
-) -> Result<Vec<u8>, Stop<'static>> {
-    let collected = exchange.collect(limit).await.map_err(Stop::Failed)?;
-    let mut body = collected.ok_or(Stop::Failed(Failure::Upstream(Reason::ResponseTooLarge)))?;
-    for plugin in plugins {
-        if let Some(rewritten) = plugin.rewrite_body(&body) {
-            body = rewritten;
-        }
-    }
-    Ok(body)
 }
 
 /// The longest body this request may have, in bytes.

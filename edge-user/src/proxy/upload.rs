@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::body::Held;
 use super::buffers::Part;
+use super::content::Chunking;
 use super::forward::{Failure, Outgoing};
 use super::link::Link;
 use super::owned::{OwnedNames, imitates_known};
@@ -34,6 +35,9 @@ impl<'a> Trailing<'a> {
 /// How far the request has come.
 pub(super) struct Upload<'a> {
     framing: Framing,
+    /// As the link of this try is told.
+    told: Framing,
+    chunking: Chunking,
     trailing: Trailing<'a>,
     limit_bytes: u64,
     held: Option<Box<Held>>,
@@ -53,6 +57,7 @@ impl<'a> Upload<'a> {
     /// A body the client framed so, of which plugins have read what is `held`; over `limit_bytes` it is too large.
     pub(super) fn new(
         framing: Framing,
+        chunking: Chunking,
         trailing: Trailing<'a>,
         limit_bytes: u64,
         held: Option<Box<Held>>,
@@ -64,8 +69,19 @@ impl<'a> Upload<'a> {
         };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
         let taken = held.as_ref().map_or(0, |held| held.taken_bytes);
-        let mut upload =
-            Self { framing, trailing, limit_bytes, held, part, ended, done: false, broken: false, bytes: 0 };
+        let mut upload = Self {
+            framing,
+            told: framing,
+            chunking,
+            trailing,
+            limit_bytes,
+            held,
+            part,
+            ended,
+            done: false,
+            broken: false,
+            bytes: 0,
+        };
         upload.took(taken)?;
         Ok(upload)
     }
@@ -88,6 +104,12 @@ impl<'a> Upload<'a> {
             Poll::Ready(Ok::<_, Failure>(()))
         })
         .await?;
+        if self.chunking == Chunking::Unchunk && held.ended {
+            self.framing = Framing::Length(held.data.len() as u64);
+            self.ended = held.data.is_empty();
+            // HTTP/2 could send them, and is not to be another way than HTTP/1.
+            held.trailers.clear();
+        }
         self.held = Some(held);
         Ok(())
     }
@@ -102,12 +124,17 @@ impl<'a> Upload<'a> {
 
     /// Begins a try: the head, and what is held. False where the link cannot carry the request's target.
     pub(super) fn begin(&mut self, link: &mut Link, outgoing: &Outgoing<'_>) -> Result<bool, Failure> {
-        if !link.begin(outgoing, self.framing, self.ended)? {
+        // HTTP/2 has frames for it.
+        self.told = match (self.chunking, self.framing, &*link) {
+            (Chunking::Rechunk, Framing::Length(1..), Link::H1(_)) => Framing::Chunked,
+            (_, framing, _) => framing,
+        };
+        if !link.begin(outgoing, self.told, self.ended)? {
             return Ok(false);
         }
         if let Some(held) = &self.held {
             let may_trail = self.trailing.rule();
-            let mut sink = link.sink(self.framing, &may_trail);
+            let mut sink = link.sink(self.told, &may_trail);
             sink.data(&held.data);
             if held.ended {
                 sink.end(&held.trailers);
@@ -170,7 +197,7 @@ impl<'a> Upload<'a> {
         loop {
             if !self.ended && link.can_take_more() {
                 let may_trail = self.trailing.rule();
-                let mut sink = link.sink(self.framing, &may_trail);
+                let mut sink = link.sink(self.told, &may_trail);
                 let polled = down.poll_body(cx, &mut sink);
                 let bytes = sink.data_bytes;
                 self.took(bytes)?;

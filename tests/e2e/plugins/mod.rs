@@ -1,6 +1,7 @@
 //! The small plugins over sockets, a module each: alone, and after openid-connect.
 
 mod acl;
+mod chunking;
 mod correlation_id;
 mod cors;
 mod http_profile;

@@ -57,35 +57,32 @@ pub fn fields(out: &mut Vec<u8>, head: &Head, framing: Framing) {
     let mut framed = false;
     for FieldRef { name, value, known, .. } in head.fields() {
         if matches!(known, Known::ContentLength | Known::TransferEncoding) {
+            if !framed {
+                framing_field(out, if known == Known::ContentLength { name } else { LENGTH }, framing);
+            }
             framed = true;
-            framing_field(out, name, known, framing);
             continue;
         }
         field(out, name, value);
     }
     if !framed {
-        match framing {
-            Framing::Length(length) => {
-                out.extend_from_slice(b"Content-Length: ");
-                decimal(out, length);
-                out.extend_from_slice(b"\r\n");
-            }
-            Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-            Framing::None | Framing::Eof => {}
-        }
+        framing_field(out, LENGTH, framing);
     }
 }
 
-fn framing_field(out: &mut Vec<u8>, name: &[u8], known: Known, framing: Framing) {
-    match (known, framing) {
-        (Known::ContentLength, Framing::Length(length)) => {
+const LENGTH: &[u8] = b"Content-Length";
+
+/// `name` spells the length's.
+fn framing_field(out: &mut Vec<u8>, name: &[u8], framing: Framing) {
+    match framing {
+        Framing::Length(length) => {
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");
             decimal(out, length);
             out.extend_from_slice(b"\r\n");
         }
-        (_, Framing::Chunked) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        _ => {}
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::Eof => {}
     }
 }
 
@@ -206,6 +203,26 @@ pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
 mod tests {
     use super::*;
     use crate::http::head::Version;
+
+    #[test]
+    fn one_framing_field_stands_where_one_stood() {
+        for (name, value, framing, expected) in [
+            ("content-length", "9", Framing::Length(5), "content-length: 5\r\n"),
+            ("transfer-encoding", "chunked", Framing::Length(5), "Content-Length: 5\r\n"),
+            ("content-length", "9", Framing::Chunked, "Transfer-Encoding: chunked\r\n"),
+            ("Transfer-Encoding", "chunked", Framing::Chunked, "Transfer-Encoding: chunked\r\n"),
+            ("Content-Length", "9", Framing::None, ""),
+        ] {
+            let mut head = Head::default();
+            head.start_request(b"POST", b"/", Version::Http11);
+            for (name, value) in [("A", "1"), (name, value), (name, value), ("B", "2")] {
+                head.push(Owner::Peer, name.as_bytes(), value.as_bytes());
+            }
+            let mut out = Vec::new();
+            fields(&mut out, &head, framing);
+            assert_eq!(String::from_utf8_lossy(&out), format!("A: 1\r\n{expected}B: 2\r\n"), "{name} {framing:?}");
+        }
+    }
 
     #[test]
     fn names_alone_are_spelled_anew() {

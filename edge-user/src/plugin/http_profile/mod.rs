@@ -27,6 +27,7 @@ use crate::config::reader::Reader;
 use crate::http::h1::parse::is_authority;
 use crate::http::h1::write::Case;
 use crate::http::head::{Head, Known, Owner};
+use crate::proxy::content::Chunking;
 use crate::proxy::headers::{Marks, Via};
 use crate::proxy::upstream::Sharing;
 use crate::reason::Reason;
@@ -53,6 +54,7 @@ struct RequestSide {
     certificate: Told,
     host: Option<Template>,
     marks: Marks,
+    chunking: Chunking,
 }
 
 /// What becomes of responses.
@@ -66,6 +68,7 @@ struct ResponseSide {
     redirects: Redirects,
     cookies: Cookies,
     fallback: Option<Fallback>,
+    chunking: Chunking,
 }
 
 /// How upstreams are spoken to.
@@ -143,6 +146,16 @@ impl HttpProfile {
             || side.redirects != Redirects::None
             || !side.cookies.is_empty()
             || side.fallback.is_some()
+    }
+
+    /// How bodies of requests are framed.
+    pub fn request_chunking(&self) -> Chunking {
+        self.request.chunking
+    }
+
+    /// How bodies of responses are framed.
+    pub fn response_chunking(&self) -> Chunking {
+        self.response.chunking
     }
 
     /// How the names of fields are spelled towards the upstream.

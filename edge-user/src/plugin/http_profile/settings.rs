@@ -13,6 +13,7 @@ use crate::http::h1::parse::is_authority;
 use crate::http::h1::write::Case;
 use crate::http::head::is_field_value;
 use crate::plugin::PluginEnv;
+use crate::proxy::content::Chunking;
 use crate::proxy::headers::{ForwardedFor, Marks, Pseudonym, Via};
 
 const FORWARDED_FOR: [(&str, ForwardedFor); 4] = [
@@ -33,6 +34,15 @@ const CASES: [(&str, Case); 3] = [("preserve", Case::Preserve), ("title", Case::
 
 const REUSES: [(&str, Reuse); 3] =
     [("shared", Reuse::Shared), ("per_consumer", Reuse::PerConsumer), ("per_connection", Reuse::PerConnection)];
+
+/// F5's first three differ in what its other modules see of chunks, not in what goes on.
+const CHUNKING: [(&str, Chunking); 5] = [
+    ("sustain", Chunking::Sustain),
+    ("preserve", Chunking::Sustain),
+    ("selective", Chunking::Sustain),
+    ("rechunk", Chunking::Rechunk),
+    ("unchunk", Chunking::Unchunk),
+];
 
 /// F5's: half a year and a bit.
 const HSTS_MAX_AGE_SECS: i64 = 16_070_400;
@@ -71,8 +81,9 @@ fn request_side(mut config: Reader<'_>) -> RequestSide {
         }
         is_host.then_some(host)
     });
+    let chunking = config.word("chunking", &CHUNKING).unwrap_or_default();
     config.finish();
-    RequestSide { limits, allowed, rules, certificate, host, marks: Marks { forwarded_for, via } }
+    RequestSide { limits, allowed, rules, certificate, host, marks: Marks { forwarded_for, via }, chunking }
 }
 
 fn response_side(mut config: Reader<'_>, env: &PluginEnv) -> ResponseSide {
@@ -84,15 +95,14 @@ fn response_side(mut config: Reader<'_>, env: &PluginEnv) -> ResponseSide {
     let redirects = config.word("location", &REDIRECTS).unwrap_or_default();
     let cookies = Cookies::parse(&mut config, env.cookies());
     let fallback = config.object("fallback").and_then(Fallback::parse);
+    let chunking = config.word("chunking", &CHUNKING).unwrap_or_default();
     config.finish();
-    ResponseSide { allowed, rules, server, hsts, via, redirects, cookies, fallback }
+    ResponseSide { allowed, rules, server, hsts, via, redirects, cookies, fallback, chunking }
 }
 
 fn upstream_side(mut config: Reader<'_>) -> UpstreamSide {
     let header_case = config.word("header_case", &CASES).unwrap_or_default();
     let reuse = config.word("reuse", &REUSES).unwrap_or_default();
-    // Bodies go on in the framing they came in.
-    config.unsupported("chunking", "preserve".into());
     config.finish();
     UpstreamSide { header_case, reuse }
 }

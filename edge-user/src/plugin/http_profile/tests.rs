@@ -231,7 +231,9 @@ fn settings_are_judged() {
         ("response: {fallback: {}}".into(), "one of `redirect` and `page`"),
         ("upstream: {header_case: upper}".into(), "one of: preserve, title, lower"),
         ("upstream: {reuse: none}".into(), "one of: shared, per_consumer, per_connection"),
-        ("upstream: {chunking: rechunk}".into(), "not supported yet"),
+        ("upstream: {chunking: rechunk}".into(), "unknown field"),
+        ("request: {chunking: chunk}".into(), "one of: sustain, preserve, selective, rechunk, unchunk"),
+        ("response: {chunking: true}".into(), "one of: sustain, preserve, selective, rechunk, unchunk"),
         (
             "request: {client_certificate: {pem_header: X-A}, headers: [{action: insert, name: x_a, value: b}]}".into(),
             "a name that no rule writes",
