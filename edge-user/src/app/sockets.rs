@@ -151,7 +151,6 @@ impl Sockets {
                 index,
                 tls: listener.tls,
                 has_vips: listener.has_vips(),
-                verifies_clients: listener.client_ca.is_some(),
                 proxy_protocol: listener.proxy_protocol,
                 rejects: (listener.kernel_reject != KernelReject::Off)
                     .then_some(Rejects { listener: index as u32, keeps: listener.kernel_reject == KernelReject::Kept }),

@@ -136,7 +136,6 @@ impl Shown {
             port,
             tls: https,
             has_vips: false,
-            verifies_clients: false,
             proxy_protocol: Versions::Off,
             rejects: None,
         };

@@ -88,7 +88,6 @@ impl Scene {
             port: 8000,
             tls: false,
             has_vips: false,
-            verifies_clients: false,
             proxy_protocol: crate::proxy_protocol::Versions::Off,
             rejects: None,
         };

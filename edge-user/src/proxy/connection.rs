@@ -29,8 +29,6 @@ pub struct ListenerInfo {
     pub tls: bool,
     /// Whether virtual addresses lead here.
     pub has_vips: bool,
-    /// Whether certificates of clients lead to authorities of its own.
-    pub verifies_clients: bool,
     /// Which PROXY headers its connections begin with.
     pub proxy_protocol: Versions,
     /// Where the kernel refuses bad tokens for it.

@@ -42,7 +42,7 @@ impl<'a> Whose<'a> {
             certificate: connection.client_certificate.as_deref().map(|certificate| Shown {
                 common_name: common_name(certificate),
                 in_handshake: !connection.is_resumed,
-                is_verified: connection.listener.verifies_clients,
+                is_verified: connection.policy.borrow().as_ref().is_some_and(|policy| policy.has_authorities()),
             }),
         });
         self.sends.header(Some(&Told {

@@ -100,6 +100,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether the certificates of clients must lead to authorities.
+    pub fn has_authorities(&self) -> bool {
+        self.rules.ca.is_some()
+    }
+
     fn new(wanted: &Wanted<'_>, (rules, clients): (&ClientRules, Option<Arc<ClientAuth>>)) -> Result<Self, Error> {
         let resolver = Shows { certificates: wanted.certificates.clone(), listener: wanted.listener };
         let builder = ServerConfig::builder_with_provider(crypto::tls_provider())

@@ -98,7 +98,6 @@ fn forward(head: &mut Head, framing: Framing, trusted: bool) -> Option<Vec<u8>> 
         tls: false,
         proxy_protocol: Versions::Off,
         has_vips: false,
-        verifies_clients: false,
         rejects: None,
     });
     let connection = Connection::new(peer, (local, PORT).into(), trusted, listener, None);

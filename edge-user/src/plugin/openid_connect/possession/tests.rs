@@ -55,7 +55,6 @@ impl Scene {
             port: 8443,
             tls: true,
             has_vips: false,
-            verifies_clients: false,
             proxy_protocol: crate::proxy_protocol::Versions::Off,
             rejects: None,
         };
