@@ -1,4 +1,6 @@
 mod identity;
+mod kernel;
+mod log;
 mod proxy;
 
 use super::*;
@@ -482,43 +484,8 @@ fn admin_can_be_opened_by_name_or_switched_off() {
 }
 
 #[test]
-fn the_environment_sets_the_log_level() {
-    for (env, expected) in [
-        (&[][..], Level::Warn),
-        (&[("KONG_LOG_LEVEL", "debug")], Level::Debug),
-        (&[("KONG_LOG_LEVEL", "")], Level::Warn),
-        (&[("KONG_LOG_LEVEL", "debug"), ("EDGE_LOG_LEVEL", "crit")], Level::Error),
-        (&[("EDGE_LOG_LEVEL", "notice")], Level::Info),
-    ] {
-        let (settings, problems, _dir) = read_text(&format!("{LISTENER}[log]\nlevel = \"warn\""), env);
-        assert_eq!((settings.log.level, problems), (expected, vec![]), "{env:?}");
-    }
-    let (_, problems, _dir) = read_text(LISTENER, &[("EDGE_LOG_LEVEL", "loud")]);
-    assert!(problems[0].contains("environment EDGE_LOG_LEVEL: found \"loud\", expected one of: debug"), "{problems:?}");
-}
-
-#[test]
 fn a_missing_file_is_one_problem() {
     let error = Settings::load(Path::new("/nonexistent/edge.toml")).unwrap_err();
     assert_eq!(error.0.len(), 1);
     assert!(error.to_string().starts_with("/nonexistent/edge.toml: found no readable file"), "{error}");
-}
-
-#[test]
-fn an_experiment_is_called_one() {
-    let text = "kernel_reject = \"kept\"\n[kernel]\ninterfaces = [\"eth0\"]\n";
-    let (s, _dir) = good(&format!("{LISTENER}{text}"));
-    assert!(s.kernel.keeps && s.kernel.rejects);
-    assert!(s.warnings.iter().any(|warning| warning.contains("is an experiment")), "{:?}", s.warnings);
-}
-
-/// The switch may be turned beside what depends on it, where that changes speed alone.
-#[test]
-fn what_does_nothing_without_kernel_programs_is_told() {
-    let text = "kernel_reject = \"first\"\n[kernel]\nmode = \"off\"\nlanes = true\npin = \"/sys/fs/bpf/edge\"\n";
-    let (s, _dir) = good(&format!("{LISTENER}{text}"));
-    for name in ["kernel.lanes", "kernel.pin", "kernel_reject"] {
-        let expected = format!("{name} does nothing while kernel.mode is \"off\"");
-        assert!(s.warnings.iter().any(|warning| warning.contains(&expected)), "{name}: {:?}", s.warnings);
-    }
 }
