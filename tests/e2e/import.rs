@@ -42,7 +42,13 @@ fn echo() -> Upstream {
         }
         let url = format!("http://{}{}", request.field("host").unwrap_or("none"), request.target());
         let body = json!({"headers": headers, "url": url}).to_string();
-        Reply::new("200 OK", "Content-Type: application/json\r\nX-Powered-By: tests\r\n", &body)
+        let fields = "Content-Type: application/json\r\nX-Powered-By: tests\r\nServer: tests\r\n";
+        match request.target() {
+            "/fail" => Reply::new("500 Internal Server Error", "", ""),
+            "/login" => Reply::new("200 OK", &format!("{fields}Set-Cookie: session=abc; Path=/\r\n"), &body),
+            "/moved" => Reply::new("302 Found", "Location: http://shop.example.com:80/moved/\r\n", ""),
+            _ => Reply::new("200 OK", fields, &body),
+        }
     })
 }
 
@@ -62,6 +68,8 @@ fn served(text: &str, files: &[(&str, String)]) -> Edge {
     for (name, text) in files {
         std::fs::write(dir.path().join(name), text).unwrap();
     }
+    // The key for cookies, where one is asked for.
+    std::fs::write(dir.path().join("cookies.key"), [0x80; 32]).unwrap();
     Edge::serve(dir).unwrap()
 }
 
@@ -149,9 +157,22 @@ fn what_is_written_for_the_shop_serves_as_its_rules_say() {
         ("x-content-type-options", Some("nosniff")),
         ("x-powered-by", None),
         ("strict-transport-security", Some("max-age=31536000; includeSubDomains")),
+        ("server", None),
     ] {
         assert_eq!(answer.field(name), expected);
     }
+    // A cookie that the edge alone reads.
+    let answer = ask(&get("/login", &[]));
+    let cookie = answer.all("set-cookie").into_iter().find(|cookie| cookie.starts_with("session=")).unwrap().to_owned();
+    assert!(!cookie.contains("abc") && cookie.ends_with("; Path=/"), "{cookie}");
+    let sealed = cookie.split(';').next().unwrap();
+    assert_eq!(ask(&get("/shop", &[&format!("Cookie: {sealed}")])).json()["headers"]["Cookie"], "session=abc");
+    assert!(ask(&get("/shop", &["Cookie: session=abc"])).json()["headers"].get("Cookie").is_none());
+    // An answer in place of a member's, and a redirect out of clear text to what was asked for.
+    let answer = ask(&get("/fail", &[]));
+    assert_eq!((answer.status(), answer.text().as_str()), (503, "sorry"));
+    let answer = ask(b"GET /moved HTTP/1.1\r\nHost: shop.example.com\r\n\r\n");
+    assert_eq!(answer.field("location"), Some("https://shop.example.com/moved/"));
 }
 
 #[test]
@@ -160,13 +181,9 @@ fn a_difference_is_told_and_fails() {
     let against = format!("https://{}", shop.tls);
     let good = std::fs::read_to_string(shop.edge.path("kong.yaml")).unwrap();
     for (from, to, words) in [
-        ("X-Site:eu-1", "X-Site:eu-2", "field x-site to the service: expected \"eu-1\", found \"eu-2\""),
+        ("value: eu-1", "value: eu-2", "field x-site to the service: expected \"eu-1\", found \"eu-2\""),
         ("status_code: 302", "status_code: 307", "status: expected \"302\", found \"307\""),
-        (
-            "X-Frame-Options:DENY",
-            "X-Frame-Options:SAMEORIGIN",
-            "field x-frame-options: expected \"DENY\", found \"SAMEORIGIN\"",
-        ),
+        ("value: DENY", "value: SAMEORIGIN", "field x-frame-options: expected \"DENY\", found \"SAMEORIGIN\""),
     ] {
         assert!(good.contains(from), "{good}");
         let mark = shop.edge.errors().mark();
@@ -181,6 +198,51 @@ fn a_difference_is_told_and_fails() {
     upstream.stop();
     let (code, told) = verify(&shop.edge, &against);
     assert!(code == 1 && told.contains("expected \"an answer of the service\""), "{told}");
+}
+
+#[test]
+fn an_http_profile_and_its_rules_shape_heads() {
+    let (upstream, http) = (echo(), free_address());
+    let text = format!(
+        "ltm pool p {{ members {{ {0} {{ address 127.0.0.1 }} }} }}\n\
+         ltm profile http h {{\n insert-xforwarded-for enabled\n via-request remove\n server-agent-name shop\n \
+         header-insert \"X-Way: [IP::client_addr] [HTTP::method]\"\n header-erase X-Debug\n \
+         fallback-host https://sorry.example.com/\n fallback-status-codes {{ 500-503 }}\n}}\n\
+         ltm rule r {{\nwhen HTTP_REQUEST {{\n HTTP::header sanitize User-Agent X-Beta\n HTTP::host [HTTP::header X-Beta].test\n \
+         if {{ [HTTP::header exists X-Beta] and not ([HTTP::method] eq \"PUT\") }} {{ HTTP::header replace X-Variant beta }}\n}}\n\
+         when HTTP_RESPONSE {{\n switch [HTTP::status] {{ 404 - 410 {{ HTTP::header insert Cache-Control no-store }} \
+         default {{ HTTP::header remove X-Powered-By }} }}\n HTTP::header insert X-Asked [HTTP::host]\n}}\n}}\n\
+         ltm virtual v {{\n destination {http}\n pool p\n profiles {{ h {{ }} }}\n rules {{ r }}\n}}\n",
+        upstream.address()
+    );
+    let edge = served(&text, &[]);
+    let (code, told) = verify(&edge, &format!("http://{http}"));
+    assert_eq!(code, 0, "{told}");
+    let ask = |method: &str, path: &str, fields: &str| {
+        edge.ask(format!("{method} {path} HTTP/1.1\r\nHost: shop.example.com\r\n{fields}Content-Length: 0\r\n\r\n"))
+    };
+    let answer = ask("GET", "/x", "X-Beta: b\r\nX-Debug: 1\r\nX-Other: 1\r\nX-Variant: mine\r\nVia: 1.1 me\r\n");
+    let sent = answer.json()["headers"].clone();
+    for (name, expected) in [
+        ("X-Way", json!("127.0.0.1 GET")),
+        ("X-Variant", json!("beta")),
+        ("X-Beta", json!("b")),
+        ("Host", json!("b.test")),
+        ("X-Forwarded-For", json!("127.0.0.1")),
+        ("X-Debug", json!(null)),
+        ("X-Other", json!(null)),
+        ("Via", json!(null)),
+    ] {
+        assert_eq!(sent[name], expected, "{name}: {sent}");
+    }
+    for (name, expected) in [("server", Some("shop")), ("x-powered-by", None), ("x-asked", Some("shop.example.com"))] {
+        assert_eq!(answer.field(name), expected, "{name}");
+    }
+    assert_eq!(ask("PUT", "/x", "X-Beta: b\r\n").json()["headers"].get("X-Variant"), None);
+    let answer = ask("GET", "/fail", "X-Beta: b\r\n");
+    assert_eq!((answer.status(), answer.field("location")), (302, Some("https://sorry.example.com/")));
+    upstream.stop();
+    assert_eq!(ask("GET", "/x", "X-Beta: b\r\n").field("location"), Some("https://sorry.example.com/"));
 }
 
 #[test]

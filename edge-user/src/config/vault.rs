@@ -93,6 +93,16 @@ pub(super) fn is_reference(text: &str) -> bool {
     text.starts_with("{vault://")
 }
 
+/// Whether a text is a variable of decK's that nobody filled in.
+fn is_variable(text: &str) -> bool {
+    text.contains("${{")
+}
+
+/// Whether a text stands for another value, and so cannot stand for itself.
+pub(crate) fn stands_for_another(text: &str) -> bool {
+    is_variable(text) || is_reference(text)
+}
+
 /// Where references lead.
 pub(super) struct Vault<'a> {
     /// The value of an environment variable.
@@ -198,7 +208,7 @@ impl Vault<'_> {
                     self.node(item, &place, fields, sink);
                 }
             }
-            Kind::String(text) if text.contains("${{") => {
+            Kind::String(text) if is_variable(text) => {
                 let expected =
                     "the value itself, which decK fills in (`deck file render`), or {vault://env/NAME} where allowed";
                 sink.problem(value.line, &place.path(), "a decK variable", expected);

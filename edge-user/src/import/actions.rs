@@ -1,72 +1,120 @@
 //! What the commands of iRules do to a request or an answer, as far as plugins and routes of the edge can do it.
 
+use super::answers;
+use super::change::{Change, Guard, Kind};
 use super::decisions::Decisions;
 use super::expr::operator;
 use super::gaps;
+use super::http::FORWARDED;
 use super::matching::Unfit;
-use super::outcome::{Answer, Cases, Change, Kind, Outcome};
+use super::outcome::{Answer, Cases, Outcome};
 use super::rule::Rules;
+use super::shape::Table;
 use super::tcl::{Command, Word};
-use super::text::{Part, Text};
-use crate::http::head::{is_field_name, is_field_value};
-use crate::plugin::fields::{is_header_name, is_of_forwarding, is_of_hop};
-use crate::router::{HostPattern, is_normalized};
+use super::text::{Part, Side, Text};
+use crate::plugin::fields::is_of_forwarding;
+use crate::router::is_normalized;
 
 /// What the F5 sends where it rejects, and the edge cannot.
 pub(super) const REJECTED: &str = "the F5 resets the connection; the edge answers 403";
 
 /// What a rejection becomes.
-pub(super) fn rejection() -> Answer {
-    Answer::Fixed { status: 403, body: None, fields: Vec::new() }
-}
+pub(super) const REJECTION: Answer = Answer::bare(403);
 
-/// Whether a plugin may write a field. `Err(Some(note))`: the edge writes it itself; `Err(None)`: nobody does.
-pub(super) fn may_change(name: &str, in_response: bool) -> Result<(), Option<String>> {
-    let is_name = if in_response { is_field_name(name.as_bytes()) } else { is_header_name(name) };
-    match () {
-        () if !is_name || is_of_hop(name) => Err(None),
-        () if !in_response && is_of_forwarding(name) => Err(Some(format!(
-            "the edge writes {name} itself, for every request; it takes a client's only from `proxy.trusted_ips`"
-        ))),
-        () => Ok(()),
-    }
-}
+/// Why a `log` is given up.
+pub(super) const LOG: &str = "`log`: the access log has a line for each request";
 
 /// A change of a field; a note in its place where the edge writes the field itself.
-pub(super) fn change(kind: Kind, name: &str, value: &Text, in_response: bool) -> Result<Result<Change, String>, Unfit> {
-    match may_change(name, in_response) {
-        Ok(()) => {}
-        Err(Some(note)) => return Ok(Err(note)),
-        Err(None) => {
-            return Err(format!("{name:?}: a field of framing or hop, which the edge writes itself, or no name"));
+pub(super) fn change(
+    side: Side,
+    kind: Kind,
+    name: &str,
+    value: Text,
+    guard: &Guard,
+) -> Result<Result<Change, String>, Unfit> {
+    match Change::new(side, kind, name, value, guard.clone()) {
+        Ok(change) => Ok(Ok(change)),
+        Err(_) if side == Side::Request && is_of_forwarding(name) => {
+            Ok(Err(format!("the edge writes {name} itself, for every request; {FORWARDED}")))
+        }
+        Err(why) => Err(format!("{}: {why}", name.escape_debug())),
+    }
+}
+
+/// What a command on a field comes to.
+pub(super) enum Field {
+    /// A rule of http-profile.
+    Change(Box<Change>),
+    /// The edge does it otherwise.
+    Note(String),
+    /// Another host for the service.
+    Host(Text),
+    /// What becomes of X-Forwarded-For.
+    ForwardedFor(&'static str),
+}
+
+impl Field {
+    /// Of the words of a policy or rule.
+    pub(super) fn new(side: Side, kind: Kind, name: &str, value: Text, guard: &Guard) -> Result<Self, Unfit> {
+        if side == Side::Request && name.eq_ignore_ascii_case("host") {
+            return match kind {
+                Kind::Set => Ok(Self::Host(value)),
+                _ => Err("a request has one Host, which can be replaced alone".to_owned()),
+            };
+        }
+        if side == Side::Request && name.eq_ignore_ascii_case("x-forwarded-for") {
+            match (kind, value.parts.as_slice()) {
+                (Kind::Insert, [Part::Client]) => return Ok(Self::ForwardedFor("insert")),
+                (Kind::Set, [Part::Client]) => return Ok(Self::ForwardedFor("replace")),
+                (Kind::Remove, _) => return Ok(Self::ForwardedFor("off")),
+                _ => {}
+            }
+        }
+        Ok(change(side, kind, name, value, guard)?.map_or_else(Self::Note, |change| Self::Change(Box::new(change))))
+    }
+
+    /// Does it to a request, or to what is gathered for answers; gives what is different.
+    pub(super) fn apply(
+        self,
+        outcome: &mut Outcome,
+        answers: &mut Vec<Change>,
+        side: Side,
+    ) -> Result<Vec<String>, Unfit> {
+        match self {
+            Self::Change(change) => {
+                let notes = change.notes().map(str::to_owned).collect();
+                match side {
+                    Side::Request => outcome.request.push(*change),
+                    Side::Answer => answers.push(*change),
+                }
+                Ok(notes)
+            }
+            Self::Note(note) => Ok(vec![note]),
+            Self::Host(text) => host(outcome, &text).map(|()| Vec::new()),
+            Self::ForwardedFor(word) => {
+                let before = outcome.shape.value(Table::Request, "xforwarded_for").and_then(|word| word.as_str());
+                // One that is inserted where none is left is the only one.
+                let word = if (before, word) == (Some("off"), "insert") { "replace" } else { word };
+                outcome.shape.set(Table::Request, "xforwarded_for", word)?;
+                Ok(vec![FORWARDED.to_owned()])
+            }
         }
     }
-    let value = match (kind, in_response) {
-        (Kind::Remove, _) => String::new(),
-        (_, true) => value.constant().ok_or_else(|| gaps::profile("a part of the request in an answer's field"))?,
-        (_, false) => value.template()?,
-    };
-    let value = value.trim().to_owned();
-    if kind != Kind::Remove && (value.is_empty() || value.starts_with(':') || !is_field_value(value.as_bytes())) {
-        return Err(format!("{name}: a value that is empty, begins with a colon or holds control characters"));
-    }
-    Ok(Ok(Change { kind, name: name.to_owned(), value }))
 }
 
 /// A redirect to a text.
 pub(super) fn redirect(target: &Text, status: u16) -> Result<Answer, Unfit> {
-    if let Some(location) = target.constant() {
-        if location.is_empty() || location.starts_with(':') || !is_field_value(location.as_bytes()) {
-            return Err("a redirect to nothing that a field can hold".to_owned());
-        }
-        return Ok(Answer::Fixed { status, body: None, fields: vec![("Location".to_owned(), location)] });
-    }
     match target.parts.as_slice() {
+        _ if target.constant().is_some_and(|location| !location.is_empty()) => {
+            let field = Change::new(Side::Answer, Kind::Set, "Location", target.clone(), Guard::default())?;
+            Answer::fixed(status, None, vec![field])
+        }
         [Part::Text(scheme), Part::Host, Part::Uri]
             if scheme == "https://" && [301, 302, 307, 308].contains(&status) =>
         {
             Ok(Answer::ToHttps { status })
         }
+        [] | [Part::Text(_)] => Err("a redirect to nothing".to_owned()),
         _ => Err("a redirect to a URL made of parts of the request: no plugin makes one".to_owned()),
     }
 }
@@ -95,7 +143,7 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
                 None => cases,
             }
         }
-        ["log", ..] => return Err("`log`: the access log has a line for each request".to_owned()),
+        ["log", ..] => return Err(LOG.to_owned()),
         ["unset", ..] | ["COMPRESS::disable" | "CACHE::disable" | "ASM::disable"] => cases.clone(),
         ["return", ..] | ["event", "disable"] => {
             let mut cases = cases.clone();
@@ -103,18 +151,28 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
             cases
         }
         ["HTTP::header", "sanitize", ..] => {
-            return Err("`HTTP::header sanitize`: name the fields to remove; no plugin removes all but some, and Authorization would go with them".to_owned());
+            let mut cases = cases.clone();
+            notes.push(answers::sanitize(rules, command, &mut cases)?.to_owned());
+            cases
         }
-        ["HTTP::header", operation @ ("insert" | "replace" | "remove"), ..] => {
-            header(rules, operation, &command.words[2..], cases, &mut notes)?
+        ["HTTP::header", "replace", ..] if rules.in_response && answers::secures_location(command) => {
+            rules.shape.set(Table::Response, "location", "all")?;
+            notes.push(answers::SECURED.to_owned());
+            cases.clone()
+        }
+        ["HTTP::header", "insert" | "replace" | "remove", ..] => header(rules, command, cases, &mut notes)?,
+        ["HTTP::cookie", ..] => {
+            notes.extend(answers::cookie(rules, command, None)?.map(str::to_owned));
+            cases.clone()
+        }
+        ["foreach", ..] if rules.in_response => {
+            answers::all_cookies(rules, command)?;
+            cases.clone()
         }
         _ if rules.in_response => return Err(in_response(command.word(0))),
         ["pool", _] => return pool(rules, command, cases),
         ["pool", ..] => return Err("a member of a pool by its address: give it to a pool of its own".to_owned()),
-        ["HTTP::host", _] => each(rules, cases, &command.words[1], |outcome, text| {
-            outcome.host = Some(host(&text)?);
-            Ok(())
-        })?,
+        ["HTTP::host", _] => each(rules, cases, &command.words[1], |outcome, text| host(outcome, &text))?,
         [which @ ("HTTP::path" | "HTTP::uri"), _] => {
             if *which == "HTTP::uri" {
                 notes.push("the path alone is replaced: the request's query stays".to_owned());
@@ -132,7 +190,7 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
         ["reject" | "drop" | "discard"] => {
             notes.push(REJECTED.to_owned());
             let mut cases = cases.clone();
-            going(&mut cases).for_each(|(_, outcome)| answer(outcome, rejection()));
+            going(&mut cases).for_each(|(_, outcome)| answer(outcome, REJECTION));
             cases
         }
         _ => return Err(gaps::command(command.word(0))),
@@ -141,7 +199,7 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
         true => rules.ledger.translated(span),
         false => notes.into_iter().for_each(|note| rules.ledger.changed(span, note)),
     }
-    let decides = !matches!(command.word(0), "set" | "unset" | "return" | "event" | "HTTP::header");
+    let decides = !matches!(command.word(0), "set" | "unset" | "return" | "event" | "HTTP::header" | "HTTP::cookie");
     // None of these commands makes more cases, or fewer.
     for ((_, outcome), _) in next.iter_mut().zip(cases).filter(|(_, (_, before))| decides && !before.ended) {
         outcome.spans.push(span);
@@ -151,7 +209,7 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
 
 fn in_response(name: &str) -> String {
     match name {
-        "HTTP::respond" | "HTTP::redirect" | "HTTP::retry" => gaps::profile("another answer in place of the service's"),
+        "HTTP::respond" | "HTTP::redirect" => "an answer in place of every one of a member's".to_owned(),
         _ => gaps::command(name),
     }
 }
@@ -181,13 +239,9 @@ fn answer(outcome: &mut Outcome, answer: Answer) {
     outcome.ended = true;
 }
 
-/// A host for the service, the same for each request.
-pub(super) fn host(text: &Text) -> Result<String, Unfit> {
-    let host = text.constant().ok_or("a host made of parts of the request")?;
-    match !host.contains('*') && HostPattern::parse(&host).is_some() {
-        true => Ok(host),
-        false => Err(format!("{host:?} is no host")),
-    }
+/// A host for the service.
+pub(super) fn host(outcome: &mut Outcome, text: &Text) -> Result<(), Unfit> {
+    outcome.shape.set(Table::Request, "host", text.template(Side::Request)?)
 }
 
 /// A path for the service, the same for each request.
@@ -195,20 +249,21 @@ pub(super) fn path(text: &Text) -> Result<String, Unfit> {
     let path = text
         .constant()
         .ok_or("a path made of parts of the request: a route's `strip_path` and a service's `path` do most of it")?;
-    match is_normalized(&path) && !path.contains("$(") {
+    match is_normalized(&path) {
         true => Ok(path),
         false => Err(format!("{path:?} is no path in normal form, without query")),
     }
 }
 
-fn header(
-    rules: &mut Rules<'_>,
-    operation: &str,
-    words: &[Word],
-    cases: &Cases,
-    notes: &mut Vec<String>,
-) -> Result<Cases, Unfit> {
-    let words = match words {
+/// What `HTTP::header insert`, `replace` and `remove` come to for one case.
+pub(super) fn fields(
+    rules: &Rules<'_>,
+    command: &Command,
+    outcome: &Outcome,
+    guard: &Guard,
+) -> Result<Vec<Field>, Unfit> {
+    let operation = command.word(1);
+    let words = match command.words.get(2..).unwrap_or_default() {
         [first, rest @ ..] if first.text == "lws" => rest,
         all => all,
     };
@@ -220,92 +275,117 @@ fn header(
     if words.is_empty() || words.len() % step != 0 {
         return Err(format!("`HTTP::header {operation}` with words that the importer does not know"));
     }
+    let scope = rules.scope(&outcome.variables);
+    let mut fields = Vec::new();
+    for pair in words.chunks(step) {
+        let name = scope.text(&pair[0])?.constant().ok_or("a field whose name depends on the request")?;
+        let value = pair.get(1).map_or(Ok(Text::default()), |word| scope.text(word))?;
+        fields.push(Field::new(scope.side, kind, name.trim().trim_end_matches(':'), value, guard)?);
+    }
     if kind == Kind::Set {
-        notes.push("of several fields of the name the F5 changes the last; one is left here".to_owned());
+        fields.push(Field::Note("of several fields of the name the F5 changes the last; one is left here".to_owned()));
     }
+    Ok(fields)
+}
+
+fn header(rules: &mut Rules<'_>, command: &Command, cases: &Cases, notes: &mut Vec<String>) -> Result<Cases, Unfit> {
     let mut cases = cases.clone();
-    let mut common: Option<Vec<Change>> = None;
+    let mut all = Vec::new();
+    let side = rules.scope(&Default::default()).side;
     for (_, outcome) in going(&mut cases) {
-        let mut changes = Vec::new();
-        for pair in words.chunks(step) {
-            let scope = rules.scope(&outcome.variables);
-            let name = scope.text(&pair[0])?.constant().ok_or("a field whose name depends on the request")?;
-            let name = name.trim().trim_end_matches(':').to_owned();
-            let value = match pair.get(1) {
-                Some(word) => scope.text(word)?,
-                None => Text::default(),
-            };
-            if name.eq_ignore_ascii_case("host") && !rules.in_response {
-                match kind {
-                    Kind::Set => outcome.host = Some(host(&value)?),
-                    _ => return Err("a request has one Host, which can be replaced alone".to_owned()),
-                }
-                continue;
-            }
-            match change(kind, &name, &value, rules.in_response)? {
-                Ok(change) => changes.push(change),
-                Err(note) => notes.push(note),
-            }
+        let mut of_answer = Vec::new();
+        for field in fields(rules, command, outcome, &Guard::default())? {
+            notes.extend(field.apply(outcome, &mut of_answer, side)?);
         }
-        outcome.request.extend(changes.iter().filter(|_| !rules.in_response).cloned());
-        common = Some(changes);
+        all.push(of_answer);
     }
-    if rules.in_response {
-        rules.response.extend(common.unwrap_or_default());
-    }
+    let of_answer = agreed(all)?;
+    rules.response.extend(of_answer);
     Ok(cases)
+}
+
+/// The changes of answers that all cases come to.
+pub(super) fn agreed(all: impl IntoIterator<Item = Vec<Change>>) -> Result<Vec<Change>, Unfit> {
+    let mut all = all.into_iter();
+    let first = all.next().unwrap_or_default();
+    match all.all(|other| other == first) {
+        true => Ok(first),
+        false => Err("changes of answers that depend on what the request was".to_owned()),
+    }
+}
+
+/// What `HTTP::respond` says.
+#[derive(Default)]
+pub(super) struct Said {
+    /// The status.
+    pub(super) status: u16,
+    /// `content`
+    pub(super) body: Option<String>,
+    /// `Content-Type`
+    pub(super) of_type: Option<String>,
+    /// The other fields.
+    pub(super) fields: Vec<Change>,
+    /// `Location`
+    pub(super) location: Option<Text>,
+}
+
+/// Reads `HTTP::respond`; `words` are those behind it.
+pub(super) fn said(
+    rules: &Rules<'_>,
+    words: &[Word],
+    outcome: &Outcome,
+    notes: &mut Vec<String>,
+) -> Result<Said, Unfit> {
+    let scope = rules.scope(&outcome.variables);
+    let constant = |word: &Word| -> Result<String, Unfit> {
+        scope.text(word)?.constant().ok_or_else(|| "an answer made of parts of the request".to_owned())
+    };
+    let status = words.first().map_or(Ok(String::new()), constant)?.parse().map_err(|_| "no status of an answer")?;
+    let mut said = Said { status, ..Said::default() };
+    let mut field = |kind, name: &str, value| match change(Side::Answer, kind, name, value, &Guard::default())? {
+        Ok(change) => {
+            said.fields.push(change);
+            Ok(())
+        }
+        Err(why) => Err(why),
+    };
+    let mut rest = words[1..].iter();
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().ok_or_else(|| "`HTTP::respond` with a name and no value".to_owned());
+        match word.text.as_str() {
+            "content" => said.body = Some(constant(value()?)?).filter(|body| !body.is_empty()),
+            "noserver" => field(Kind::Remove, "Server", Text::default())?,
+            "-reset" => {}
+            "-version" => {
+                value()?;
+            }
+            "ifile" => return Err("a body that stands in an iFile".to_owned()),
+            name if name.eq_ignore_ascii_case("location") => said.location = Some(scope.text(value()?)?),
+            name if name.eq_ignore_ascii_case("content-type") => said.of_type = Some(constant(value()?)?),
+            name if name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("connection") => {
+                value()?;
+            }
+            name => field(Kind::Set, name, scope.text(value()?)?)?,
+        }
+    }
+    if said.body.is_none() && matches!(status, 401 | 404 | 405 | 500 | 502 | 503) {
+        notes.push("the answer has the edge's own body, as request-termination writes it".to_owned());
+    }
+    Ok(said)
 }
 
 fn respond(rules: &Rules<'_>, words: &[Word], cases: &Cases, notes: &mut Vec<String>) -> Result<Cases, Unfit> {
     let mut cases = cases.clone();
     for (_, outcome) in going(&mut cases) {
-        let scope = rules.scope(&outcome.variables);
-        let constant = |word: &Word| -> Result<String, Unfit> {
-            scope.text(word)?.constant().ok_or_else(|| gaps::profile("an answer made of parts of the request"))
-        };
-        let status: u16 = constant(&words[0])?
-            .parse()
-            .ok()
-            .filter(|status| (200..=599).contains(status))
-            .ok_or("no status of an answer")?;
-        let (mut body, mut fields, mut location) = (None, Vec::new(), None);
-        let mut rest = words[1..].iter();
-        while let Some(word) = rest.next() {
-            let mut value = || rest.next().ok_or_else(|| "`HTTP::respond` with a name and no value".to_owned());
-            match word.text.as_str() {
-                "content" => body = Some(constant(value()?)?).filter(|body| !body.is_empty()),
-                "noserver" | "-reset" => {}
-                "-version" => {
-                    value()?;
-                }
-                "ifile" => return Err("a body that stands in an iFile".to_owned()),
-                name if name.eq_ignore_ascii_case("location") => location = Some(scope.text(value()?)?),
-                name if name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("connection") => {
-                    value()?;
-                }
-                name => {
-                    let name = name.to_owned();
-                    fields.push((name, constant(value()?)?));
-                }
+        let Said { status, body, of_type, mut fields, location } = said(rules, words, outcome, notes)?;
+        let body = body.map(|body| (body, of_type.unwrap_or_else(|| "text/html".to_owned())));
+        let found = match location.map(|target| redirect(&target, status)).transpose()? {
+            Some(Answer::Fixed { fields: more, .. }) => {
+                fields.extend(more);
+                Answer::fixed(status, body, fields)?
             }
-        }
-        for (name, text) in &fields {
-            change(Kind::Set, name, &Text::plain(text), true)??;
-        }
-        let found = match location {
-            Some(target) => match redirect(&target, status)? {
-                Answer::Fixed { fields: more, .. } => {
-                    fields.extend(more);
-                    Answer::Fixed { status, body, fields }
-                }
-                to_https => to_https,
-            },
-            None => {
-                if body.is_none() && matches!(status, 401 | 404 | 405 | 500 | 502 | 503) {
-                    notes.push("the answer has the edge's own body, as request-termination writes it".to_owned());
-                }
-                Answer::Fixed { status, body, fields }
-            }
+            Some(to_https) => to_https,
+            None => Answer::fixed(status, body, fields)?,
         };
         answer(outcome, found);
     }

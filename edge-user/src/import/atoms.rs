@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::matching::{HeaderTest, Match, PathKind, PathTest, Sources, Unfit, escape};
+use super::accepted;
+use super::matching::{HeaderTest, Match, Sources, Unfit};
+use super::paths::{PathKind, PathTest, escape};
 use super::text::{Part, Text};
-use crate::http::head::is_field_name;
 use crate::router::{HostPattern, Pattern};
 use crate::settings::Cidr;
 
@@ -53,16 +54,25 @@ pub(super) fn atom(
             found.methods = Some(texts.iter().map(method).collect::<Result<_, _>>()?);
         }
         [Part::Method] => return Err("methods are compared whole by a route".to_owned()),
-        [Part::Header(name)] if !is_field_name(name.as_bytes()) => {
-            return Err(format!("{name:?} is no name of a field"));
-        }
-        [Part::Header(name)] => {
+        [Part::Header(name) | Part::AnswerHeader(name)] => {
+            accepted::field_name(name)?;
             if !any_case {
                 notes.push(
-                    "a route compares values without regard to case, and any of several fields of the name".to_owned(),
+                    "the edge compares values without regard to case, and any of several fields of the name".to_owned(),
                 );
             }
             found.headers.insert(name.clone(), header(operator, texts)?);
+        }
+        [Part::Status] => {
+            let test = header(operator, texts)?;
+            let statuses: BTreeSet<u16> = (100..=599).filter(|status: &u16| test.holds(&status.to_string())).collect();
+            if statuses.is_empty() {
+                return Err("a status that no answer has".to_owned());
+            }
+            found.statuses = Some(statuses);
+        }
+        [Part::Certificate(_)] => {
+            return Err("what a certificate says, in a condition: that there is one can be".to_owned());
         }
         [Part::Client] if operator == Operator::Equals => {
             let range = |text: &String| Cidr::parse(text).ok_or_else(|| format!("{text:?} is no range of addresses"));
@@ -282,6 +292,7 @@ fn header(operator: Operator, texts: &[String]) -> Result<HeaderTest, Unfit> {
         if texts.iter().any(|text| text.starts_with("~*")) {
             return Err("a value that begins with ~*".to_owned());
         }
+        texts.iter().try_for_each(|text| accepted::text(text))?;
         return Ok(HeaderTest::OneOf(texts.iter().map(|text| text.to_lowercase()).collect()));
     }
     let regex = |text: &String| match operator {
@@ -300,6 +311,7 @@ fn header(operator: Operator, texts: &[String]) -> Result<HeaderTest, Unfit> {
         [one] => one.clone(),
         many => many.iter().map(|one| format!("(?:{one})")).collect::<Vec<_>>().join("|"),
     };
+    accepted::text(&text)?;
     Pattern::value(&text).map_err(|error| format!("no regular expression of the edge: {error}"))?;
     Ok(HeaderTest::Regex(text))
 }

@@ -1,16 +1,19 @@
 //! What is attached to a virtual server by name: profiles, and persistence.
 
-use super::gaps;
+use super::http::{self, Http};
 use super::ledger::{Ledger, Span};
 use super::model::{Model, Object, Options, is_built_in};
 use super::pool::Persist;
-use super::profile::{self, ClientSsl, Http};
+use super::profile::{self, ClientSsl};
+use super::shape::Shape;
 
 /// What the profiles of a virtual server come to.
 #[derive(Default)]
 pub(super) struct Profiles {
     /// The http profile; without one connections are taken.
     pub(super) http: Option<Http>,
+    /// What profiles for connections have for http-profile.
+    pub(super) shape: Shape,
     /// Seconds after which idle connections end.
     pub(super) idle_secs: Option<u64>,
     /// Client-SSL profiles, and where they are named.
@@ -60,7 +63,7 @@ fn one_profile(
 ) {
     match kind {
         "http" => {
-            found.http = Some(options.map(|options| profile::http(&options, ledger)).unwrap_or_default());
+            found.http = Some(options.map(|options| http::http(&options, ledger)).unwrap_or_default());
             ledger.translated(span);
         }
         "tcp" => {
@@ -94,7 +97,7 @@ fn one_profile(
         }
         "one-connect" | "http2" | "httprouter" => {
             if let Some(options) = options {
-                profile::connection(kind, &options, ledger);
+                profile::connection(kind, &options, &mut found.shape, ledger);
             }
             ledger.changed(
                 span,
@@ -111,7 +114,9 @@ fn one_profile(
         _ => {
             let why = match kind {
                 "web-acceleration" | "http-compression" => "the edge neither caches nor compresses answers".to_owned(),
-                "rewrite" | "html" | "stream" => gaps::profile("URLs in answers"),
+                "rewrite" | "html" | "stream" => {
+                    "URLs in bodies: those in Location can change (`redirect-rewrite`)".to_owned()
+                }
                 "request-log" | "analytics" | "statistics" => {
                     "the access log and /metrics tell of each request".to_owned()
                 }

@@ -6,8 +6,16 @@ use super::matching::{HeaderTest, Match, Unfit};
 /// Decisions of one expression at most.
 pub(super) const MAX_DECISIONS: usize = 64;
 
+/// A condition, and what is so where it holds.
+pub(super) type Decision<T> = (Match, T);
+
 /// Conditions and answers, in order, of which one always holds.
-pub(super) type Decisions = Vec<(Match, bool)>;
+pub(super) type Decisions = Vec<Decision<bool>>;
+
+/// A condition that holds or not.
+pub(super) fn whether(found: Match) -> Decisions {
+    vec![(found, true), (Match::default(), false)]
+}
 
 /// The condition that a field is there.
 pub(super) fn exists(name: &str) -> Match {

@@ -1,35 +1,18 @@
-//! Tcl expressions as iRules have them in `if`: comparisons, `class match`, `and`, `or`, `not`; and words as texts.
+//! Tcl expressions as iRules have them in `if`: comparisons, `class match`, `and`, `or`, `not`.
 //!
 //! An expression becomes decisions: conditions a route can ask, each with the answer, the first that holds counts. So a
 //! `not` costs nothing, though no route can ask for what a request is not.
 
-use std::collections::BTreeMap;
-
-use super::atoms::{Operator, atom};
-use super::decisions::{Decisions, MAX_DECISIONS, exists, join, not, pruned};
-use super::gaps;
-use super::matching::{Match, Sources, Unfit};
-use super::model::Model;
+use super::accepted;
+use super::atoms::Operator;
+use super::decisions::{Decisions, exists, join, not, pruned, whether};
+use super::matching::{Match, Unfit};
+use super::scope::Scope;
 use super::tcl::{self, Command, Kind, Piece, Word};
 use super::text::{Part, Text};
-use crate::http::head::is_field_name;
 
-/// Deepest nesting of parentheses and commands.
+/// Deepest nesting of parentheses.
 const MAX_DEPTH: usize = 24;
-
-/// What names in an expression may mean.
-pub(super) struct Scope<'a> {
-    /// All objects, for data groups.
-    pub(super) model: &'a Model,
-    /// The folder that names without one are looked for in.
-    pub(super) folder: &'a str,
-    /// What variables hold.
-    pub(super) variables: &'a BTreeMap<String, Text>,
-    /// Those of `RULE_INIT`.
-    pub(super) statics: &'a BTreeMap<String, Text>,
-    /// What is meant a little differently.
-    pub(super) notes: Vec<String>,
-}
 
 impl Scope<'_> {
     /// Reads an expression.
@@ -41,177 +24,6 @@ impl Scope<'_> {
             false => Err("an expression that the importer does not read".to_owned()),
         }
     }
-
-    /// A word as a text.
-    pub(super) fn text(&self, word: &Word) -> Result<Text, Unfit> {
-        let pieces = tcl::pieces(word).map_err(|error| error.to_string())?;
-        self.assembled(&pieces, 0)
-    }
-
-    fn assembled(&self, pieces: &[Piece], depth: usize) -> Result<Text, Unfit> {
-        let mut texts = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            texts.push(match piece {
-                Piece::Text(text) => Text::plain(text),
-                Piece::Variable(name) => self.variable(name),
-                Piece::Command(command) => self.command(command, depth + 1)?,
-            });
-        }
-        if let [_] = texts.as_slice() {
-            return Ok(texts.remove(0));
-        }
-        let mut all = Text::default();
-        for text in texts {
-            match (text.constant(), text.lower) {
-                (Some(text), _) => all.parts.push(Part::Text(text)),
-                // A host is one whatever its capitals.
-                (None, true) if text.parts != [Part::Host] => {
-                    all.parts.push(Part::Other(gaps::profile("small letters made of a part of a request")));
-                }
-                _ => all.parts.extend(text.parts),
-            }
-        }
-        Ok(all)
-    }
-
-    fn variable(&self, name: &str) -> Text {
-        let known = self.variables.get(name).or_else(|| self.statics.get(name.trim_start_matches("::")));
-        known
-            .cloned()
-            .unwrap_or_else(|| Text::of(Part::Other(format!("the variable {name}, whose value is not known"))))
-    }
-
-    fn command(&self, command: &Command, depth: usize) -> Result<Text, Unfit> {
-        if depth > MAX_DEPTH {
-            return Err("commands nest too deep".to_owned());
-        }
-        let inner = |index: usize| -> Result<Text, Unfit> {
-            let word =
-                command.words.get(index).ok_or_else(|| format!("`{}` without its arguments", command.word(0)))?;
-            self.assembled(&tcl::pieces(word).map_err(|error| error.to_string())?, depth)
-        };
-        let words: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
-        Ok(match words.as_slice() {
-            ["HTTP::host"] => Text::of(Part::Host),
-            ["HTTP::uri"] | ["HTTP::uri", "-normalized"] => Text::of(Part::Uri),
-            ["HTTP::path"] | ["HTTP::path", "-normalized"] => Text::of(Part::Path),
-            ["HTTP::query"] => Text::of(Part::Query),
-            ["HTTP::method"] => Text::of(Part::Method),
-            ["IP::client_addr" | "IP::remote_addr"] => Text::of(Part::Client),
-            ["HTTP::header", "value", _] => header(&inner(2)?),
-            ["HTTP::header", "exists" | "count" | "names" | "values" | "at" | "is_redirect" | "is_keepalive", ..] => {
-                Text::of(Part::Other(format!("`{}` as a text", words[..2].join(" "))))
-            }
-            ["HTTP::header", _] => header(&inner(1)?),
-            ["string", "tolower", _] => {
-                let text = inner(2)?;
-                let lower = text.lower || text.constant().is_none();
-                text.constant().map_or(Text { lower, ..text }, |text| Text::plain(&text.to_lowercase()))
-            }
-            ["string", "toupper", _] if inner(2)?.parts == [Part::Method] => inner(2)?,
-            ["string", "trim", _] | ["URI::decode", _] => inner(words.len() - 1)?,
-            ["getfield", _, ":", "1"] if inner(1)?.parts == [Part::Host] => inner(1)?,
-            ["URI::path", _] if matches!(inner(1)?.parts.as_slice(), [Part::Uri | Part::Path]) => Text::of(Part::Path),
-            ["class", "lookup", _, _] => self.lookup(inner(2)?, "equals", &inner(3)?)?,
-            ["class", "match", "-value", _, operator, _] => self.lookup(inner(3)?, operator, &inner(5)?)?,
-            ["class", "match", "-value", "--", _, operator, _] => self.lookup(inner(4)?, operator, &inner(6)?)?,
-            _ => Text::of(Part::Other(gaps::command(command.word(0)))),
-        })
-    }
-
-    fn lookup(&self, subject: Text, operator: &str, group: &Text) -> Result<Text, Unfit> {
-        let group = group.constant().ok_or("a data group whose name depends on the request")?;
-        Ok(Text::of(Part::Lookup(Box::new(subject), operator.to_owned(), group)))
-    }
-
-    /// The records of an internal data group: keys, and what stands behind them.
-    pub(super) fn records(&self, name: &str) -> Result<Vec<(String, String)>, Unfit> {
-        let name = name.trim_start_matches("::");
-        let Some(group) = self.model.find("ltm data-group internal", name, self.folder) else {
-            return Err(match self.model.find("ltm data-group external", name, self.folder) {
-                Some(_) => format!("the data group {name} stands in a file of its own"),
-                None => format!("the data group {name} is in none of the files"),
-            });
-        };
-        group.mark();
-        let records = group.node.child("records");
-        let data = |value: Option<(&str, _)>| value.map_or_else(String::new, |(text, _)| text.to_owned());
-        Ok(records
-            .into_iter()
-            .flat_map(|records| records.children())
-            .map(|record| (record.word(0).to_owned(), data(record.value("data"))))
-            .collect())
-    }
-
-    /// Whether what a data group has for something is one of these texts; an empty text: it has nothing.
-    fn looked_up(&mut self, of: &Text, how: &str, group: &str, texts: &[String]) -> Result<Decisions, Unfit> {
-        let (how, _) = operator(how).filter(|(_, is_opposite)| !is_opposite).ok_or("a look-up without an operator")?;
-        let records = self.records(group)?;
-        let is_asked = |data: &String| !data.is_empty() && texts.contains(data);
-        let mut all: Decisions = vec![(Match::default(), texts.iter().any(String::is_empty))];
-        // The first record that fits decides; it is joined last, so that it goes before the others.
-        for (key, data) in records.iter().rev() {
-            let fits = self.compare(of, how, std::slice::from_ref(key))?;
-            let (data, rest) = (is_asked(data), std::mem::take(&mut all));
-            for (when, is) in fits {
-                match is {
-                    true => all.push((when, data)),
-                    false => {
-                        for (other, answer) in &rest {
-                            all.extend(when.and(other)?.map(|both| (both, *answer)));
-                        }
-                    }
-                }
-            }
-            if all.len() > MAX_DECISIONS {
-                return Err(format!("an expression of more than {MAX_DECISIONS} cases"));
-            }
-        }
-        Ok(all)
-    }
-
-    /// One comparison.
-    pub(super) fn compare(&mut self, subject: &Text, operator: Operator, texts: &[String]) -> Result<Decisions, Unfit> {
-        if let Some(text) = subject.constant() {
-            let is_one = texts.iter().any(|one| match operator {
-                Operator::Equals => *one == text,
-                Operator::StartsWith => text.starts_with(one.as_str()),
-                Operator::EndsWith => text.ends_with(one.as_str()),
-                Operator::Contains => text.contains(one.as_str()),
-                Operator::Glob | Operator::Regex => false,
-            });
-            if matches!(operator, Operator::Glob | Operator::Regex) {
-                return Err("a pattern on a constant".to_owned());
-            }
-            return Ok(vec![(Match::default(), is_one)]);
-        }
-        if let ([Part::Lookup(of, how, group)], Operator::Equals) = (subject.parts.as_slice(), operator) {
-            return self.looked_up(of, how, group, texts);
-        }
-        let is_empty = operator == Operator::Equals && texts.iter().all(String::is_empty);
-        if let ([Part::Header(name)], true) = (subject.parts.as_slice(), is_empty)
-            && is_field_name(name.as_bytes())
-        {
-            return Ok(vec![(exists(name), false), (Match::default(), true)]);
-        }
-        // With no capitals left in it, a text is not equal to one that has some.
-        if subject.lower && texts.iter().any(|text| text.bytes().any(|byte| byte.is_ascii_uppercase())) {
-            return Err("small letters compared with capitals, which never fit".to_owned());
-        }
-        let found = atom(subject, operator, texts, &mut self.notes)?;
-        // Where a client is not can be asked as well as where it is, which no route could be asked of anything else.
-        let otherwise = found.sources.iter().map(|sources| Sources { inside: !sources.inside, ..sources.clone() });
-        let otherwise = Match { sources: otherwise.collect(), ..Match::default() };
-        Ok(vec![(found, true), (otherwise, false)])
-    }
-}
-
-fn header(name: &Text) -> Text {
-    Text::of(match name.constant() {
-        Some(name) if name.eq_ignore_ascii_case("host") => Part::Host,
-        Some(name) => Part::Header(name.to_ascii_lowercase()),
-        None => Part::Other("a header whose name depends on the request".to_owned()),
-    })
 }
 
 /// The operator of this name, and whether it is the opposite.
@@ -310,6 +122,17 @@ impl Reader<'_, '_, '_> {
             }
             false => self.rest.find(|char: char| !"=!<>".contains(char)).unwrap_or(self.rest.len()).min(2),
         };
+        if let Operand::Decided(decisions) = &left
+            && matches!(&self.rest[..end], ">" | ">=")
+        {
+            // `[SSL::cert count] > 0`
+            let (least, decisions) = (if &self.rest[..end] == ">" { "0" } else { "1" }, decisions.clone());
+            self.rest = &self.rest[end..];
+            return match self.operand()? {
+                Operand::Text(text) if text.constant().as_deref() == Some(least) => Ok(decisions),
+                _ => Err("a count compared with something else than none".to_owned()),
+            };
+        }
         let Some((operator, is_opposite)) = operator(&self.rest[..end]) else {
             return match left {
                 Operand::Decided(decisions) => Ok(decisions),
@@ -379,11 +202,19 @@ impl Reader<'_, '_, '_> {
         let decided = match words.as_slice() {
             ["HTTP::header", "exists", _] => {
                 let name = text(scope, 2)?.constant().ok_or("a header whose name depends on the request")?;
-                if !is_field_name(name.as_bytes()) {
-                    return Err(format!("{name:?} is no name of a field"));
-                }
-                vec![(exists(&name), true), (Match::default(), false)]
+                accepted::field_name(&name)?;
+                whether(exists(&name))
             }
+            ["HTTP::is_redirect"] | ["HTTP::header", "is_redirect"] => {
+                let statuses = [301, 302, 303, 305, 307].into();
+                whether(Match { statuses: Some(statuses), ..Match::default() })
+            }
+            ["SSL::cert", "count"] => whether(Match { certificate: Some(true), ..Match::default() }),
+            ["info", "exists", name] => match scope.known(name).map(|text| text.parts.as_slice()) {
+                // Set where there is a certificate.
+                Some([Part::Certificate(_)]) => whether(Match { certificate: Some(true), ..Match::default() }),
+                found => vec![(Match::default(), found.is_some())],
+            },
             ["class", "match", ..] | ["matchclass", ..] => {
                 let is_option = |word: &&&str| word.starts_with('-');
                 let from = if words[0] == "class" { 2 } else { 1 };

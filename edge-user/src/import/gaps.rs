@@ -1,17 +1,18 @@
 //! What is not translated, in the words of the report: one place, so that what comes later changes it here.
 
-/// The plugin for the header work of an F5's HTTP profile.
-pub(super) const PROFILE: &str = "for the plugin http-profile, which the importer does not write: add it by hand";
-
-/// Something that the plugin alone could do.
-pub(super) fn profile(what: &str) -> String {
-    format!("{what}: {PROFILE}")
-}
+/// No template makes small letters.
+pub(super) const LOWER: &str = "small letters made of a part of the request: a value has it as it came";
+/// What the request was, where its answer is shaped.
+pub(super) const GONE: &str =
+    "path and fields of the request are no longer known where its answer is shaped: host and method are";
+/// Cookies that the edge would read, set or remove one by one.
+pub(super) const COOKIES: &str = "single cookies of a request, or new ones: attributes of those that members set can \
+    change (`response.cookies` of http-profile)";
 
 /// Why a command of iRules has no counterpart.
 pub(super) fn command(name: &str) -> String {
     let why = match name {
-        "HTTP::cookie" => return profile("cookies of a request or answer"),
+        "HTTP::cookie" => COOKIES,
         "node" => "an address that no pool has: give it to a pool, and name that",
         "virtual" => "another virtual server: routes of its own do that here",
         "snat" | "snatpool" => "the edge connects from its own address",
@@ -23,7 +24,10 @@ pub(super) fn command(name: &str) -> String {
         "HTTP::collect" | "HTTP::payload" | "HTTP::release" | "STREAM::expression" | "STREAM::enable" => {
             "bodies: request-transformer and response-transformer change JSON and forms alone"
         }
-        _ if name.starts_with("SSL::") || name.starts_with("X509::") => return profile("facts of the TLS session"),
+        "b64encode" => "base64: http-profile tells a certificate as PEM, URL-encoded, or by RFC 9440 (`rfc9440`)",
+        _ if name.starts_with("SSL::") || name.starts_with("X509::") => {
+            "of a TLS session rules know the client's certificate: subject, issuer, serial number, fingerprint, and PEM"
+        }
         _ if name.starts_with("TCP::") || name.starts_with("UDP::") => "bytes of a connection are not for rules here",
         _ if name.starts_with("ACCESS::") => "APM: openid-connect verifies tokens",
         _ if name.starts_with("ASM::") || name.starts_with("BOTDEFENSE::") => "no web application firewall",

@@ -1,35 +1,45 @@
 //! `edge import`: from an F5's configuration to that of an edge, with the fate of every line; and what Kong's file holds
 //! that this edge has not.
 //!
-//! `bigip` and `tcl` read text, `model` finds objects, `profile`, `pool`, `policy`, `rule` and `virtuals` say what they
-//! mean, `outcome` and `matching` are what that is, `routes` and `output` write it down; `ledger` and `report` tell of each
-//! line; `verify` replays the requests that are written beside it. Nothing here serves requests.
+//! `bigip` and `tcl` read text, `model` finds objects, `http`, `profile`, `pool`, `policy`, `rule` and `virtuals` say what
+//! they mean, `outcome`, `matching`, `change` and `shape` are what that is, `routes` and `output` write it down; `accepted`
+//! asks the edge's own readers first; `ledger` and `report` tell of each line; `verify` replays the requests that are
+//! written beside it. Nothing here serves requests.
 
+mod accepted;
 mod actions;
+mod answers;
 mod atoms;
 mod attached;
 mod bigip;
+mod change;
 mod decisions;
 mod expr;
 mod gaps;
+mod guarded;
+mod http;
 mod kong;
 mod ledger;
 mod matching;
 mod model;
 mod outcome;
 mod output;
+mod paths;
 mod policy;
 mod pool;
 mod profile;
 mod report;
 mod routes;
 mod rule;
+mod scope;
+mod shape;
 mod tcl;
 mod text;
 pub mod verify;
 mod virtuals;
 mod wiring;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -153,10 +163,13 @@ pub fn f5(inputs: &[Input]) -> Translation {
 }
 
 fn written(edges: &[Edge]) -> Vec<Written> {
-    let mut files = Vec::new();
-    for (index, edge) in edges.iter().enumerate() {
+    let (mut files, mut taken) = (Vec::new(), HashSet::new());
+    for edge in edges {
         let folder = if edges.len() > 1 { PathBuf::from(&edge.name) } else { PathBuf::new() };
-        let port = 8001 + (index as u16).min(50_000);
+        // All edges may run on one machine: no listener, member or Admin API of one has the port of another's.
+        let is_free = |port: &u16| !edges.iter().any(|other| other.ports.contains(port)) && !taken.contains(port);
+        let port = edge.free_ports().find(is_free).unwrap_or_default();
+        taken.insert(port);
         for (name, text) in [
             ("edge.toml", output::settings(edge, port)),
             ("kong.yaml", output::entities(edge)),

@@ -3,9 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
+use super::accepted;
+use super::change::Change;
 use super::ledger::Span;
 use super::matching::{Match, Sources, Unfit};
+use super::shape::Shape;
 use super::text::Text;
+use crate::plugin::request_termination;
 
 /// Cases of one virtual server at most.
 pub(super) const MAX_CASES: usize = 200;
@@ -20,8 +26,8 @@ pub(super) struct Outcome {
     pub(super) pool: Option<String>,
     /// What its fields become, in order.
     pub(super) request: Vec<Change>,
-    /// The host the service sees.
-    pub(super) host: Option<String>,
+    /// What else http-profile does to it: the host that the service sees, and what becomes of forwarding fields.
+    pub(super) shape: Shape,
     /// The path the service sees.
     pub(super) path: Option<String>,
     /// The answer that it gets at once.
@@ -48,103 +54,39 @@ pub(super) enum Answer {
     Fixed {
         /// Its status.
         status: u16,
-        /// Its body.
-        body: Option<String>,
+        /// Its body and the media type of that.
+        body: Option<(String, String)>,
         /// Its fields, `Location` among them.
-        fields: Vec<(String, String)>,
+        fields: Vec<Change>,
     },
 }
 
 impl Answer {
+    /// An answer that request-termination gives, with fields that http-profile adds.
+    pub(super) fn fixed(status: u16, body: Option<(String, String)>, fields: Vec<Change>) -> Result<Self, Unfit> {
+        accepted::plugin(request_termination::NAME, &termination(status, body.as_ref()))?;
+        Ok(Self::Fixed { status, body, fields })
+    }
+
+    /// One without anything but the edge's own words.
+    pub(super) const fn bare(status: u16) -> Self {
+        Self::Fixed { status, body: None, fields: Vec::new() }
+    }
+
     /// Whether it turns the client away.
     pub(super) fn refuses(&self) -> bool {
         matches!(self, Self::Fixed { status, .. } if *status >= 400)
     }
 }
 
-/// How a field changes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// One more line.
-    Insert,
-    /// One line with this value, whether there was one or not.
-    Set,
-    /// A line where there is none.
-    Add,
-    /// None left.
-    Remove,
-}
-
-/// A change of one field.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Change {
-    /// How.
-    pub(super) kind: Kind,
-    /// The field's name as it stood.
-    pub(super) name: String,
-    /// The new value, in the language of the transformers.
-    pub(super) value: String,
-}
-
-/// What all changes of one name come to, in the order in which the transformers take them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Fields {
-    /// Names whose fields go.
-    pub(super) remove: Vec<String>,
-    /// Names and values that stand alone afterwards.
-    pub(super) set: Vec<(String, String)>,
-    /// For names that are not there.
-    pub(super) add: Vec<(String, String)>,
-    /// One more line each.
-    pub(super) append: Vec<(String, String)>,
-}
-
-/// Sums up changes.
-pub(super) fn fields(changes: &[Change]) -> Fields {
-    #[derive(Default)]
-    struct Sum {
-        removed: bool,
-        set: Option<String>,
-        add: Option<String>,
-        append: Vec<String>,
+/// An answer as settings of request-termination.
+pub(super) fn termination(status: u16, body: Option<&(String, String)>) -> Value {
+    let mut config = json!({"status_code": status});
+    if let Some((body, of_type)) = body {
+        config["body"] = body.as_str().into();
+        config["content_type"] = of_type.as_str().into();
     }
-    let mut order: Vec<&str> = Vec::new();
-    let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
-    for change in changes {
-        let key = change.name.to_ascii_lowercase();
-        if !sums.contains_key(&key) {
-            order.push(&change.name);
-        }
-        let sum = sums.entry(key).or_default();
-        let value = || change.value.clone();
-        match change.kind {
-            Kind::Remove => *sum = Sum { removed: true, ..Sum::default() },
-            // The last of several lines is the one that a replacement means.
-            Kind::Set if !sum.append.is_empty() => {
-                if let Some(last) = sum.append.last_mut() {
-                    *last = value();
-                }
-            }
-            Kind::Set if sum.removed => sum.append.push(value()),
-            Kind::Set => (sum.set, sum.add) = (Some(value()), None),
-            Kind::Add if sum.set.is_some() || sum.add.is_some() || !sum.append.is_empty() => {}
-            Kind::Add if sum.removed => sum.append.push(value()),
-            Kind::Add => sum.add = Some(value()),
-            Kind::Insert => sum.append.push(value()),
-        }
-    }
-    let mut fields = Fields::default();
-    for name in order {
-        let Some(sum) = sums.remove(&name.to_ascii_lowercase()) else { continue };
-        let pair = |value: String| (name.to_owned(), value);
-        if sum.removed {
-            fields.remove.push(name.to_owned());
-        }
-        fields.set.extend(sum.set.map(pair));
-        fields.add.extend(sum.add.map(pair));
-        fields.append.extend(sum.append.into_iter().map(pair));
-    }
-    fields
+    config
 }
 
 /// Drops cases that no request reaches, because one before them asks nothing more than they do.
@@ -224,49 +166,15 @@ const DEPENDS: &str = "what happens to a request depends on the client's address
 
 #[cfg(test)]
 mod tests {
-    use super::super::matching::{PathKind, PathTest};
+    use super::super::paths::{PathKind, PathTest};
     use super::*;
     use crate::settings::Cidr;
-
-    fn change(kind: Kind, name: &str, value: &str) -> Change {
-        Change { kind, name: name.into(), value: value.into() }
-    }
-
-    #[test]
-    fn changes_of_one_name_are_summed_up_in_their_order() {
-        use Kind::{Add, Insert, Remove, Set};
-        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        for (changes, expected) in [
-            (
-                vec![change(Remove, "A", ""), change(Insert, "a", "1")],
-                Fields { remove: vec!["A".into()], append: pairs(&[("A", "1")]), ..Fields::default() },
-            ),
-            (
-                vec![change(Insert, "A", "1"), change(Remove, "A", "")],
-                Fields { remove: vec!["A".into()], ..Fields::default() },
-            ),
-            (
-                vec![change(Set, "A", "1"), change(Set, "A", "2"), change(Insert, "B", "3")],
-                Fields { set: pairs(&[("A", "2")]), append: pairs(&[("B", "3")]), ..Fields::default() },
-            ),
-            (
-                vec![change(Insert, "A", "1"), change(Set, "A", "2")],
-                Fields { append: pairs(&[("A", "2")]), ..Fields::default() },
-            ),
-            (
-                vec![change(Add, "A", "1"), change(Add, "A", "2")],
-                Fields { add: pairs(&[("A", "1")]), ..Fields::default() },
-            ),
-        ] {
-            assert_eq!(fields(&changes), expected);
-        }
-    }
 
     #[test]
     fn refusals_by_address_restrict_what_stands_behind_them() {
         let admin = PathTest::new(PathKind::StartsWith, "/admin", false).unwrap();
         let sources = vec![Sources { inside: false, ranges: vec![Cidr::parse("192.0.2.0/24").unwrap()] }];
-        let refused = Answer::Fixed { status: 403, body: None, fields: Vec::new() };
+        let refused = Answer::bare(403);
         let case = |answer| {
             let when = Match { paths: Some(vec![admin.clone()]), sources: sources.clone(), ..Match::default() };
             vec![(when, Outcome { answer, ..Outcome::default() }), (Match::default(), Outcome::default())]
@@ -279,10 +187,7 @@ mod tests {
         // The same said the other way round: who is inside goes on, who is not is refused.
         let inside = Match { sources: cases[0].1.sources.clone(), ..Match::default() };
         let outside = Match { sources, ..Match::default() };
-        let refused = Outcome {
-            answer: Some(Answer::Fixed { status: 403, body: None, fields: Vec::new() }),
-            ..Outcome::default()
-        };
+        let refused = Outcome { answer: Some(Answer::bare(403)), ..Outcome::default() };
         let cases = restrict(vec![(inside, Outcome::default()), (outside, refused)]).unwrap();
         assert!(cases.len() == 1 && cases[0].0.is_any() && cases[0].1.sources[0].inside);
     }

@@ -1,13 +1,18 @@
 //! What is written: one edge's settings and entities, with the lines of the input they come from beside them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use super::verify::Expected;
 
+/// The file of the key that cookies are sealed under.
+pub(super) const KEY_FILE: &str = "cookies.key";
+
 /// One edge: a folder with `edge.toml`, `kong.yaml` and `requests.json`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Edge {
     /// The folder's name, where there are several.
     pub(super) name: String,
@@ -29,17 +34,44 @@ pub(super) struct Edge {
     pub(super) services: Vec<Service>,
     /// Routes that lead nowhere: those that answer.
     pub(super) routes: Vec<Entity>,
+    /// Whether cookies are sealed under the node's key.
+    pub(super) encrypts: bool,
+    /// Ports of its listeners and targets, none of which the Admin API may have.
+    pub(super) ports: BTreeSet<u16>,
     /// What to ask, and what is expected.
     pub(super) requests: Vec<Expected>,
 }
 
+impl Edge {
+    /// The same without what needs certificates and keys.
+    pub(super) fn without_files(&self) -> Self {
+        let bare = |listener: &Listener| Listener {
+            comment: listener.comment.clone(),
+            stream: listener.stream,
+            ..Listener::at(listener.address)
+        };
+        Self {
+            listeners: self.listeners.iter().map(bare).collect(),
+            certificates: Vec::new(),
+            encrypts: false,
+            requests: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Ports that the Admin API can have, best first.
+    pub(super) fn free_ports(&self) -> impl Iterator<Item = u16> {
+        (8001..=u16::MAX).chain(1024..8001).filter(|port| !self.ports.contains(port))
+    }
+}
+
 /// A listener.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Listener {
     /// Where it comes from.
     pub(super) comment: String,
-    /// IP address and port.
-    pub(super) address: String,
+    /// Its address.
+    pub(super) address: SocketAddr,
     /// Whether it takes connections instead of requests.
     pub(super) stream: bool,
     /// TLS.
@@ -52,14 +84,30 @@ pub(super) struct Listener {
     pub(super) client_ca: Option<String>,
 }
 
-/// A certificate for names of its own.
+impl Listener {
+    /// One for requests in clear text.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        Self {
+            comment: String::new(),
+            address,
+            stream: false,
+            tls: false,
+            pair: None,
+            client_certificate: None,
+            client_ca: None,
+        }
+    }
+}
+
+/// A certificate for a name of its own.
+#[derive(Clone)]
 pub(super) struct Certificate {
     /// Where it comes from.
     pub(super) comment: String,
     /// Files of the certificate and its key.
     pub(super) pair: (String, String),
-    /// The names.
-    pub(super) names: Vec<String>,
+    /// The name.
+    pub(super) name: String,
 }
 
 /// An entity: members in their order, each with its value.
@@ -72,6 +120,7 @@ pub(super) struct Entity {
 }
 
 /// A service with its routes.
+#[derive(Clone)]
 pub(super) struct Service {
     /// Itself.
     pub(super) entity: Entity,
@@ -83,7 +132,7 @@ pub(super) struct Service {
 pub(super) fn settings(edge: &Edge, admin_port: u16) -> String {
     let mut out = String::from("# Written by `edge import f5`: the node. See README, `Settings of the node`.\n");
     for listener in &edge.listeners {
-        let (comment, address) = (comment(&listener.comment), toml(&listener.address));
+        let (comment, address) = (comment(&listener.comment), toml(&listener.address.to_string()));
         let _ = write!(out, "\n# {comment}\n[[listeners]]\naddress = {address}\n");
         if listener.stream {
             out.push_str("mode = \"stream\"\n");
@@ -102,6 +151,9 @@ pub(super) fn settings(edge: &Edge, admin_port: u16) -> String {
         }
     }
     let _ = write!(out, "\n[entities]\nfile = \"kong.yaml\"\n\n[admin]\naddress = \"127.0.0.1:{admin_port}\"\n");
+    if edge.encrypts {
+        let _ = write!(out, "\n[secrets]\nkey_file = \"{KEY_FILE}\"\n");
+    }
     section(&mut out, "limits", &[("head_bytes", edge.head_bytes), ("fields", edge.fields)]);
     section(&mut out, "timeouts", &[("idle", edge.idle_ms), ("tunnel_idle", edge.tunnel_idle_ms)]);
     out
@@ -130,11 +182,10 @@ pub(super) fn entities(edge: &Edge) -> String {
         out.push_str("certificates:\n");
         for certificate in &edge.certificates {
             let file = |name: &str| Value::from(format!("{{vault://file/{name}}}"));
-            let names = certificate.names.iter().map(|name| serde_json::json!({"name": name})).collect();
             let members = vec![
                 ("cert", file(&certificate.pair.0)),
                 ("key", file(&certificate.pair.1)),
-                ("snis", Value::Array(names)),
+                ("snis", serde_json::json!([{"name": certificate.name}])),
             ];
             entity(&mut out, 0, &Entity { comment: certificate.comment.clone(), members });
         }
@@ -260,10 +311,9 @@ mod tests {
     fn settings_are_toml() {
         let listener = Listener {
             comment: "f:1".into(),
-            address: "192.0.2.1:443".into(),
             tls: true,
             pair: Some(("a \"b\".crt".into(), "a\u{7f}.key".into())),
-            ..Listener::default()
+            ..Listener::at(([192, 0, 2, 1], 443).into())
         };
         let edge = Edge { listeners: vec![listener], fields: Some(100), ..Edge::default() };
         let text = settings(&edge, 8001);

@@ -1,16 +1,18 @@
 //! Local traffic policies → cases: rules with conditions and actions, in their order.
 
-use super::actions::{self, REJECTED};
+use super::accepted;
+use super::actions::{self, Field, REJECTED, REJECTION};
 use super::atoms::{Operator, atom};
 use super::bigip::Node;
-use super::decisions::exists;
+use super::change::{Change, Guard, Kind};
+use super::decisions::{Decision, exists};
 use super::gaps;
 use super::ledger::{Bin, Ledger, Span};
 use super::matching::{Match, Unfit};
 use super::model::{Model, Object};
-use super::outcome::{Cases, Change, Kind, MAX_CASES, Outcome};
-use super::text::{Part, Text};
-use crate::http::head::is_field_name;
+use super::outcome::{Cases, MAX_CASES, Outcome};
+use super::scope::Scope;
+use super::text::{Part, Side, Text};
 
 /// What one policy says.
 #[derive(Default)]
@@ -33,15 +35,15 @@ pub(super) fn translate(policy: &Object, model: &Model, ledger: &Ledger) -> Poli
         translated.cases = vec![(Match::default(), Outcome::default())];
         return translated;
     }
+    let mut chain: Vec<Decision<()>> = Vec::new();
     for rule in rules {
-        match one(rule, policy, model, ledger) {
+        match one(rule, &mut chain, policy, model, ledger) {
             Ok(Rule { when, outcome, response }) => {
-                if !response.is_empty() && !when.is_any() {
-                    ledger.dropped(rule.span, gaps::profile("a condition on an answer's fields"));
-                    continue;
-                }
                 translated.response.extend(response);
-                translated.cases.push((when, outcome));
+                // What an answer is like comes too late to decide about its request.
+                if when.statuses.is_none() {
+                    translated.cases.push((when, outcome));
+                }
             }
             Err((span, why)) => {
                 let text = format!("{rule:?}");
@@ -85,7 +87,14 @@ struct Rule {
     response: Vec<Change>,
 }
 
-fn one(rule: &Node, policy: &Object, model: &Model, ledger: &Ledger) -> Result<Rule, (Span, Unfit)> {
+/// One rule; `chain` has the conditions of those before it.
+fn one(
+    rule: &Node,
+    chain: &mut Vec<Decision<()>>,
+    policy: &Object,
+    model: &Model,
+    ledger: &Ledger,
+) -> Result<Rule, (Span, Unfit)> {
     let mut when = Match::default();
     for condition in rule.child("conditions").into_iter().flat_map(Node::children) {
         let mut notes = Vec::new();
@@ -99,11 +108,12 @@ fn one(rule: &Node, policy: &Object, model: &Model, ledger: &Ledger) -> Result<R
             false => notes.into_iter().for_each(|note| ledger.changed(condition.span, note)),
         }
     }
+    chain.push((when.clone(), ()));
     let mut found =
         Rule { when, outcome: Outcome { spans: vec![rule.span.head()], ..Outcome::default() }, response: Vec::new() };
     for action in rule.child("actions").into_iter().flat_map(Node::children) {
         let mut notes = Vec::new();
-        match acted(action, policy, model, &mut found, &mut notes) {
+        match acted(action, chain, policy, model, &mut found, &mut notes) {
             Ok(()) if notes.is_empty() => ledger.translated(action.span),
             Ok(()) => notes.into_iter().for_each(|note| ledger.changed(action.span, note)),
             Err(why) => ledger.dropped(action.span, why),
@@ -121,6 +131,11 @@ fn words(node: &Node) -> Vec<&str> {
     node.children().iter().map(|child| child.word(0)).collect()
 }
 
+fn values(condition: &Node) -> Vec<String> {
+    let names = condition.child("values").into_iter().flat_map(Node::names);
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
 fn asked(condition: &Node, notes: &mut Vec<String>) -> Result<Match, Unfit> {
     let words = words(condition);
     let has = |word: &str| words.contains(&word);
@@ -130,14 +145,13 @@ fn asked(condition: &Node, notes: &mut Vec<String>) -> Result<Match, Unfit> {
                 .to_owned(),
         );
     }
+    if has("response") && has("http-status") {
+        return atom(&Text::of(Part::Status), Operator::Equals, &values(condition), notes);
+    }
     if has("response") || has("ssl-server-hello") || has("client-accepted") && !has("tcp") {
         return Err("a condition of another event than the request".to_owned());
     }
-    let values: Vec<String> = condition
-        .child("values")
-        .into_iter()
-        .flat_map(|node| node.names().map(|(name, _)| name.to_owned()).collect::<Vec<_>>())
-        .collect();
+    let values = values(condition);
     let name = condition.value("name").map(|(name, _)| name);
     let subject = match () {
         () if has("http-host") => Part::Host,
@@ -151,14 +165,13 @@ fn asked(condition: &Node, notes: &mut Vec<String>) -> Result<Match, Unfit> {
             Some(name) => Part::Header(name.to_ascii_lowercase()),
             None => return Err("a condition on a field without its name".to_owned()),
         },
-        () if has("http-cookie") => return Err(gaps::profile("cookies of a request or answer")),
+        () if has("http-cookie") => return Err(gaps::COOKIES.to_owned()),
         () if has("tcp") => Part::Client,
         () => return Err(format!("a condition on {}", words.first().unwrap_or(&"nothing"))),
     };
     let operator = match () {
         () if has("exists") => match &subject {
-            Part::Header(name) if is_field_name(name.as_bytes()) => return Ok(exists(name)),
-            Part::Header(name) => return Err(format!("{name:?} is no name of a field")),
+            Part::Header(name) => return accepted::field_name(name).map(|()| exists(name)),
             _ => return Ok(Match::default()),
         },
         () if has("starts-with") => Operator::StartsWith,
@@ -180,17 +193,27 @@ fn asked(condition: &Node, notes: &mut Vec<String>) -> Result<Match, Unfit> {
     atom(&Text { parts: vec![subject], lower: any_case || has("case-insensitive") }, operator, &values, notes)
 }
 
-fn acted(action: &Node, policy: &Object, model: &Model, rule: &mut Rule, notes: &mut Vec<String>) -> Result<(), Unfit> {
+fn acted(
+    action: &Node,
+    chain: &[Decision<()>],
+    policy: &Object,
+    model: &Model,
+    rule: &mut Rule,
+    notes: &mut Vec<String>,
+) -> Result<(), Unfit> {
     let words = words(action);
     let has = |word: &str| words.contains(&word);
+    let side = if has("response") { Side::Answer } else { Side::Request };
+    if side == Side::Request && rule.when.statuses.is_some() {
+        return Err("an action on the request, for the status of its answer".to_owned());
+    }
     let value = |key: &str| -> Result<Text, Unfit> {
         let (text, _) = action.value(key).ok_or_else(|| format!("an action without its `{key}`"))?;
         match text.starts_with("tcl:") || text.contains('[') {
-            true => expression(text.trim_start_matches("tcl:")),
+            true => Scope::read(text.trim_start_matches("tcl:"), side),
             false => Ok(Text::plain(text)),
         }
     };
-    let in_response = has("response");
     match () {
         () if has("forward") && action.child("pool").is_some() => {
             let name = action.value("pool").map_or("", |(name, _)| name);
@@ -201,14 +224,14 @@ fn acted(action: &Node, policy: &Object, model: &Model, rule: &mut Rule, notes: 
         }
         () if has("forward") && (has("reset") || has("reject")) || has("shutdown") || has("drop") => {
             notes.push(REJECTED.to_owned());
-            rule.outcome.answer = Some(actions::rejection());
+            rule.outcome.answer = Some(REJECTION);
         }
         () if has("forward") => return Err("it forwards to something else than a pool".to_owned()),
         () if has("http-reply") || has("redirect") => {
             let status = action.value("code").and_then(|(code, _)| code.parse().ok()).unwrap_or(302);
             rule.outcome.answer = Some(actions::redirect(&value("location")?, status)?);
         }
-        () if has("http-host") => rule.outcome.host = Some(actions::host(&value("value")?)?),
+        () if has("http-host") => actions::host(&mut rule.outcome, &value("value")?)?,
         () if has("http-uri") => {
             let key = if action.child("path").is_some() { "path" } else { "value" };
             if key == "value" {
@@ -216,39 +239,32 @@ fn acted(action: &Node, policy: &Object, model: &Model, rule: &mut Rule, notes: 
             }
             rule.outcome.path = Some(actions::path(&value(key)?)?);
         }
-        () if has("http-header") => {
+        () if has("http-header") || has("http-referer") => {
             let kind = match () {
                 () if has("insert") => Kind::Insert,
                 () if has("replace") => Kind::Set,
                 () if has("remove") => Kind::Remove,
                 () => return Err("an action on a field that the importer does not know".to_owned()),
             };
-            let name = value("name")?.constant().ok_or("a field whose name depends on the request")?;
+            let name = match has("http-referer") {
+                true => "Referer".to_owned(),
+                false => value("name")?.constant().ok_or("a field whose name depends on the request")?,
+            };
             let text = if kind == Kind::Remove { Text::default() } else { value("value")? };
-            if name.eq_ignore_ascii_case("host") && !in_response {
-                rule.outcome.host = Some(actions::host(&text)?);
-                return Ok(());
+            let guard = match side {
+                // The route asks it.
+                Side::Request => Guard::default(),
+                Side::Answer => Guard::nth(chain, chain.len() - 1)?.ok_or("a rule that no request reaches")?,
+            };
+            if side == Side::Answer && guard.looks_at_fields() {
+                return Err(gaps::GONE.to_owned());
             }
-            match actions::change(kind, &name, &text, in_response)? {
-                Ok(change) if in_response => rule.response.push(change),
-                Ok(change) => rule.outcome.request.push(change),
-                Err(note) => notes.push(note),
-            }
+            let field = Field::new(side, kind, &name, text, &guard)?;
+            notes.extend(field.apply(&mut rule.outcome, &mut rule.response, side)?);
         }
-        () if has("http-cookie") || has("http-set-cookie") || has("http-referer") => {
-            return Err(gaps::profile("cookies of a request or answer"));
-        }
-        () if has("log") => return Err("`log`: the access log has a line for each request".to_owned()),
+        () if has("http-cookie") || has("http-set-cookie") => return Err(gaps::COOKIES.to_owned()),
+        () if has("log") => return Err(actions::LOG.to_owned()),
         () => return Err(format!("the action {}", words.first().unwrap_or(&"nothing"))),
     }
     Ok(())
-}
-
-/// The Tcl of an action: one text with brackets.
-fn expression(text: &str) -> Result<Text, Unfit> {
-    let word = super::tcl::Word { kind: super::tcl::Kind::Quoted, text: text.to_owned(), line: 1 };
-    let (model, nothing) = (Model::default(), Default::default());
-    let scope =
-        super::expr::Scope { model: &model, folder: "", variables: &nothing, statics: &nothing, notes: Vec::new() };
-    scope.text(&word)
 }

@@ -1,6 +1,6 @@
 //! Pools with their members and monitors → upstreams with targets and health checks.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -67,11 +67,12 @@ pub(super) fn address_and_port(text: &str) -> Option<(&str, u16)> {
     Some((host, port(digits)?))
 }
 
-/// Translates a pool.
+/// Translates a pool; its members' ports are added to `ports`.
 pub(super) fn translate(
     pool: &Object,
     persist: Option<&Persist>,
     name: &str,
+    ports: &mut BTreeSet<u16>,
     model: &Model,
     ledger: &Ledger,
 ) -> Entity {
@@ -96,7 +97,7 @@ pub(super) fn translate(
         members.push(("algorithm", json!(algorithm)));
     }
     let is_by_ratio = mode.is_some_and(|(mode, _)| mode.starts_with("ratio") || mode.contains("weighted"));
-    let targets = targets(pool, is_by_ratio, model, ledger);
+    let targets = targets(pool, is_by_ratio, ports, model, ledger);
     if let Some(checks) = checks(pool, model, ledger) {
         members.push(("healthchecks", json!({"active": checks})));
     }
@@ -157,7 +158,7 @@ fn algorithm(mode: &str, span: Span, ledger: &Ledger) -> &'static str {
     "round-robin"
 }
 
-fn targets(pool: &Object, is_by_ratio: bool, model: &Model, ledger: &Ledger) -> Vec<Value> {
+fn targets(pool: &Object, is_by_ratio: bool, ports: &mut BTreeSet<u16>, model: &Model, ledger: &Ledger) -> Vec<Value> {
     let members: Vec<&Node> = pool.node.child("members").into_iter().flat_map(Node::children).collect();
     let group = |node: &Node| node.value("priority-group").and_then(|(text, _)| text.parse::<u32>().ok()).unwrap_or(0);
     let best = members.iter().map(|node| group(node)).max().unwrap_or(0);
@@ -228,6 +229,7 @@ fn targets(pool: &Object, is_by_ratio: bool, model: &Model, ledger: &Ledger) -> 
             weight = 0;
         }
         ledger.translated(member.span.head());
+        ports.insert(port);
         if taken.insert(target.clone()) {
             targets.push(json!({"target": target, "weight": weight}));
         } else {

@@ -1,28 +1,15 @@
-//! Profiles of virtual servers, what they inherit resolved: http, TCP, client-SSL and server-SSL, one-connect, http2.
+//! Profiles of virtual servers for connections, what they inherit resolved: TCP, client-SSL and server-SSL, one-connect,
+//! http2. That for requests is in `http`.
 //!
 //! Options that say what the edge does anyway are translated; those it has no word for are given up here, each with its
 //! reason.
 
-use super::actions;
 use super::bigip::Node;
-use super::gaps;
 use super::ledger::{Ledger, Span};
 use super::model::Options;
-use super::outcome::{Change, Kind};
-use super::text::{Part, Text};
-
-/// What an http profile leads to.
-#[derive(Clone, Default, PartialEq, Debug)]
-pub(super) struct Http {
-    /// Changes of each request's fields.
-    pub(super) request: Vec<Change>,
-    /// Changes of each answer's fields.
-    pub(super) response: Vec<Change>,
-    /// `limits.fields`
-    pub(super) fields: Option<u64>,
-    /// `limits.head_bytes`
-    pub(super) head_bytes: Option<u64>,
-}
+use super::output;
+use super::shape::{Shape, Table};
+use crate::config;
 
 /// What a client-SSL profile leads to.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -42,7 +29,7 @@ pub(super) struct ClientSsl {
 }
 
 /// Options of every kind of object that say nothing to the edge.
-fn is_silent(key: &str) -> bool {
+pub(super) fn is_silent(key: &str) -> bool {
     matches!(
         key,
         "app-service"
@@ -56,183 +43,13 @@ fn is_silent(key: &str) -> bool {
 }
 
 /// Whether a value says that something is off.
-fn is_off(value: &str) -> bool {
+pub(super) fn is_off(value: &str) -> bool {
     matches!(value, "none" | "disabled" | "no" | "0" | "")
 }
 
 /// The value of an option; of one with a list in braces that there is one.
-fn value_of(option: &Node) -> &str {
+pub(super) fn value_of(option: &Node) -> &str {
     if option.children().is_empty() { option.word(1) } else { "{}" }
-}
-
-/// Reads an http profile.
-pub(super) fn http(options: &Options<'_>, ledger: &Ledger) -> Http {
-    let mut http = Http::default();
-    for option in options.nodes() {
-        let (key, value, span) = (option.word(0), value_of(option), option.span);
-        match key {
-            _ if is_silent(key) => ledger.translated(span),
-            "proxy-type" if value == "reverse" => ledger.translated(span),
-            "proxy-type" => ledger.dropped(span, "the edge is a reverse proxy alone"),
-            "insert-xforwarded-for" if value == "enabled" => {
-                ledger.changed(span, "the edge adds the client to X-Forwarded-For always, in the one line there is; a client's own value is dropped unless `proxy.trusted_ips` has it");
-            }
-            "insert-xforwarded-for" => {
-                ledger.changed(span, "the edge always sends X-Forwarded-For, and X-Forwarded-Proto, -Host and -Port")
-            }
-            "accept-xff" if is_off(value) => ledger.translated(span),
-            "accept-xff" => ledger.dropped(
-                span,
-                "whose X-Forwarded-For is believed has to be said: name the proxies in front in `proxy.trusted_ips`",
-            ),
-            "xff-alternative-names" if is_off(value) => ledger.translated(span),
-            "xff-alternative-names" => ledger.dropped(span, "the client is read from X-Forwarded-For alone"),
-            "header-insert" if is_off(value) => ledger.translated(span),
-            "header-insert" => match inserted(value) {
-                Ok(Ok(change)) => {
-                    http.request.push(change);
-                    ledger.translated(span);
-                }
-                Ok(Err(note)) => ledger.changed(span, note),
-                Err(why) => ledger.dropped(span, why),
-            },
-            "header-erase" if is_off(value) => ledger.translated(span),
-            "header-erase" => match actions::change(Kind::Remove, value, &Text::default(), false) {
-                Ok(Ok(change)) => {
-                    http.request.push(change);
-                    ledger.translated(span);
-                }
-                Ok(Err(note)) => ledger.changed(span, note),
-                Err(why) => ledger.dropped(span, why),
-            },
-            "hsts" => hsts(options, &mut http, ledger),
-            "enforcement" => enforcement(options, &mut http, ledger),
-            "oneconnect-transformations" | "oneconnect-status-reuse" => ledger.translated(span),
-            "lws-width" | "lws-separator" => ledger.changed(span, "folded fields are refused with 400 (RFC 9112, 5.2)"),
-            "request-chunking" | "response-chunking" if matches!(value, "preserve" | "sustain" | "selective") => {
-                ledger.translated(span)
-            }
-            "request-chunking" | "response-chunking" => {
-                ledger.changed(span, "bodies keep the length they come with, or are chunked where none is known")
-            }
-            "via-request" | "via-response" if value == "append" => ledger.translated(span),
-            "via-request" | "via-response" => ledger.dropped(span, gaps::profile("Via kept or removed")),
-            "via-host-name" if is_off(value) => ledger.translated(span),
-            "redirect-rewrite"
-            | "encrypt-cookies"
-            | "encrypt-cookie-secret"
-            | "fallback-host"
-            | "fallback-status-codes"
-            | "response-headers-permitted"
-                if is_off(value) =>
-            {
-                ledger.translated(span);
-            }
-            "redirect-rewrite" => ledger.dropped(span, gaps::profile("Location rewriting")),
-            "encrypt-cookies" | "encrypt-cookie-secret" => ledger.dropped(span, gaps::profile("cookie encryption")),
-            "fallback-host" | "fallback-status-codes" => ledger.dropped(span, gaps::profile("fallback pages")),
-            "response-headers-permitted" => ledger.dropped(span, gaps::profile("a list of the only fields that pass")),
-            "server-agent-name" | "via-host-name" => ledger.dropped(span, gaps::profile("the name in Server and Via")),
-            "basic-auth-realm" if is_off(value) => ledger.translated(span),
-            "basic-auth-realm" => ledger.dropped(span, "no plugin here asks for passwords"),
-            "max-requests" if is_off(value) => ledger.translated(span),
-            "sflow" | "explicit-proxy" | "http-strict-transport-security" => {
-                ledger.dropped(span, "not what a reverse proxy of this kind has")
-            }
-            _ => {}
-        }
-    }
-    http
-}
-
-/// `Name: value`, where the value may hold brackets.
-fn inserted(text: &str) -> Result<Result<Change, String>, String> {
-    let (name, value) = text.split_once(':').ok_or("no `Name: value`")?;
-    let value = value.trim();
-    let word = super::tcl::Word { kind: super::tcl::Kind::Quoted, text: value.to_owned(), line: 1 };
-    let pieces = super::tcl::pieces(&word).map_err(|error| error.to_string())?;
-    let parts = pieces.iter().map(|piece| match piece {
-        super::tcl::Piece::Text(text) => Part::Text(text.clone()),
-        super::tcl::Piece::Command(command) => match command.word(0) {
-            "HTTP::host" => Part::Host,
-            "IP::client_addr" | "IP::remote_addr" => Part::Client,
-            "HTTP::uri" => Part::Uri,
-            name => Part::Other(gaps::command(name)),
-        },
-        super::tcl::Piece::Variable(name) => Part::Other(format!("the variable {name}")),
-    });
-    let text = Text { parts: parts.collect(), lower: false };
-    actions::change(Kind::Insert, name.trim(), &text, false)
-}
-
-fn hsts(options: &Options<'_>, http: &mut Http, ledger: &Ledger) {
-    let Some(node) = options.node("hsts") else { return };
-    node.children().iter().for_each(|child| ledger.translated(child.span));
-    ledger.translated(node.span.head());
-    let word =
-        |key: &str, default: &'static str| node.value(key).map_or(default.to_owned(), |(text, _)| text.to_owned());
-    if word("mode", "disabled") != "enabled" {
-        return;
-    }
-    let mut value = format!("max-age={}", word("maximum-age", "16070400"));
-    if word("include-subdomains", "enabled") == "enabled" {
-        value.push_str("; includeSubDomains");
-    }
-    if word("preload", "disabled") == "enabled" {
-        value.push_str("; preload");
-    }
-    http.response.push(Change { kind: Kind::Set, name: "Strict-Transport-Security".into(), value });
-}
-
-fn enforcement(options: &Options<'_>, http: &mut Http, ledger: &Ledger) {
-    let Some(node) = options.node("enforcement") else { return };
-    ledger.translated(node.span.head());
-    for option in node.children() {
-        let (value, span) = (option.word(1), option.span);
-        let bounded = |least: u64, most: u64| {
-            let number = value.parse::<u64>().ok()?;
-            let kept = number.clamp(least, most);
-            match kept == number {
-                true => ledger.changed(span, "it counts for every virtual server of this edge, and over it is 431"),
-                false => ledger.changed(span, format!("the edge takes {least} to {most}: {kept}")),
-            }
-            Some(kept)
-        };
-        match option.word(0) {
-            "max-header-count" => http.fields = bounded(8, 1000),
-            "max-header-size" => http.head_bytes = bounded(1024, 1 << 20),
-            "max-requests" if value == "0" => ledger.translated(span),
-            "max-requests" => ledger.dropped(span, "connections are kept for as long as `timeouts.idle` lets them"),
-            "pipeline" if value == "allow" => ledger.translated(span),
-            "rfc-compliance" if value == "enabled" => ledger.translated(span),
-            "rfc-compliance" => {
-                ledger.changed(span, "RFC 9112 is always kept to: what two readers could read differently is refused")
-            }
-            "excess-client-headers"
-            | "excess-server-headers"
-            | "oversize-client-headers"
-            | "oversize-server-headers"
-                if value == "reject" =>
-            {
-                ledger.translated(span);
-            }
-            "excess-client-headers"
-            | "excess-server-headers"
-            | "oversize-client-headers"
-            | "oversize-server-headers" => {
-                ledger.dropped(
-                    span,
-                    "what is over a limit never passes unread: another server could read it differently",
-                );
-            }
-            "known-methods" | "unknown-method" => ledger.dropped(
-                span,
-                "every method that is a token passes, CONNECT and TRACE do not; routes can name `methods`",
-            ),
-            "truncated-redirects" | "allow-ws-header-name" if is_off(value) => ledger.translated(span),
-            _ => {}
-        }
-    }
 }
 
 /// Reads a TCP profile; the time after which an idle connection ends, in seconds.
@@ -259,18 +76,24 @@ pub(super) fn tcp(options: &Options<'_>, ledger: &Ledger) -> Option<u64> {
 }
 
 /// Options whose only meaning is how an F5 keeps connections to members, or speaks HTTP/2.
-pub(super) fn connection(kind: &str, options: &Options<'_>, ledger: &Ledger) {
+pub(super) fn connection(kind: &str, options: &Options<'_>, shape: &mut Shape, ledger: &Ledger) {
     for option in options.nodes() {
         let (key, value, span) = (option.word(0), value_of(option), option.span);
         match (kind, key) {
             _ if is_silent(key) => ledger.translated(span),
             ("one-connect", "source-mask") if matches!(value, "any" | "0.0.0.0" | "::") => ledger.translated(span),
-            ("one-connect", "source-mask") => ledger.dropped(span, "connections to members are shared by all clients"),
+            ("one-connect", "source-mask") => match shape.set(Table::Upstream, "reuse", "per_connection") {
+                Ok(()) => ledger.changed(
+                    span,
+                    "connections to members are each for one connection of a client (`reuse`), not for its network",
+                ),
+                Err(why) => ledger.dropped(span, why),
+            },
             ("one-connect", _) => ledger
                 .changed(span, "the edge keeps connections to members by itself; a member is chosen for each request"),
             ("http2", "insert-header") if is_off(value) => ledger.translated(span),
             ("http2", "insert-header" | "insert-header-name") => {
-                ledger.dropped(span, gaps::profile("a field that tells of HTTP/2"))
+                ledger.dropped(span, "members are not told which version of HTTP a client speaks")
             }
             ("http2", _) => ledger
                 .changed(span, "HTTP/2 is offered on every TLS listener, with windows and frames of the edge's own"),
@@ -279,15 +102,19 @@ pub(super) fn connection(kind: &str, options: &Options<'_>, ledger: &Ledger) {
     }
 }
 
-/// A file beside `edge.toml` for what a name on the F5 means.
+/// A file beside `edge.toml` for what a name on the F5 means; another one for each name.
 fn file(name: &str) -> String {
-    let short = name.rsplit('/').next().unwrap_or_default().trim_start_matches(':');
+    const WRITTEN: [&str; 5] = ["edge.toml", "kong.yaml", "requests.json", "report.txt", output::KEY_FILE];
+    let short = name.strip_prefix("/Common/").unwrap_or(name);
     let plain: String = short
         .chars()
         .map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' })
         .collect();
-    let plain = plain.trim_matches('.').to_owned();
-    if plain.is_empty() { "unnamed.pem".to_owned() } else { plain }
+    match plain.trim_matches(['.', '-']) {
+        "" => "unnamed.pem".to_owned(),
+        taken if WRITTEN.contains(&taken) => format!("f5-{taken}"),
+        plain => plain.to_owned(),
+    }
 }
 
 /// Reads a client-SSL profile.
@@ -378,8 +205,11 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
             "authenticate-depth" => ledger.dropped(span, "the depth of clients' chains is the verifier's"),
             "server-name" if is_off(value) => ledger.translated(span),
             "server-name" => {
-                ssl.server_name = Some(value.to_owned());
-                ledger.translated(span);
+                ssl.server_name = config::server_name(value);
+                match ssl.server_name {
+                    Some(_) => ledger.translated(span),
+                    None => ledger.dropped(span, format!("{value:?} is no server name")),
+                }
             }
             "sni-default" => {
                 ssl.is_default = value == "true";

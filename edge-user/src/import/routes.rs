@@ -3,16 +3,25 @@
 //! Where a route of a later case would win over one of an earlier, the earlier case gets another route for what is both.
 //! That is repeated until no such pair is left, so that whatever route wins belongs to the first case that holds.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
+use super::change::{self, Change};
 use super::ledger::Ledger;
-use super::matching::{HeaderTest, Match, Sources};
-use super::outcome::{Answer, Cases, Fields, Outcome, fields};
+use super::matching::{HeaderTest, Match, Sample, Sources, Unfit};
+use super::outcome::{Answer, Cases, Outcome, termination};
 use super::output::Entity;
+use super::shape::{Shape, Table};
+use super::text::{Side, Text};
 use super::verify::{Expected, Sent, Upstream};
-use crate::http::head::is_field_value;
+use crate::plugin::{http_profile, request_termination};
 use crate::settings::Cidr;
 
+/// A field that no list of allowed ones has, of the made-up requests.
+const UNLISTED: &str = "x-not-listed";
+/// Requests for one case at most.
+const MAX_REQUESTS: usize = 8;
 /// Routes of one virtual server at most.
 const MAX_ROUTES: usize = 400;
 
@@ -121,8 +130,12 @@ pub(super) struct Common<'a> {
     pub(super) name: &'a str,
     /// Whether requests come in clear text alone to be sent on to https; with which status.
     pub(super) https_only: Option<u16>,
+    /// Whether requests come over TLS alone.
+    pub(super) tls: bool,
     /// Changes of every answer of a service.
-    pub(super) response: &'a [super::outcome::Change],
+    pub(super) response: &'a [Change],
+    /// What else http-profile does.
+    pub(super) shape: &'a Shape,
     /// Where lines are.
     pub(super) ledger: &'a Ledger,
 }
@@ -135,7 +148,7 @@ pub(super) fn route(
     drafts: &Drafts,
     count: usize,
     common: &Common<'_>,
-) -> Entity {
+) -> Result<Entity, Unfit> {
     let when = &draft.when;
     let mut members = vec![("name", json!(format!("{}-{}", common.name, index + 1)))];
     if let Some(hosts) = &when.hosts {
@@ -175,39 +188,34 @@ pub(super) fn route(
         None => members.push(("protocols", json!(["http", "https"]))),
     }
     members.extend([("strip_path", json!(false)), ("preserve_host", json!(true))]);
-    let plugins = plugins(outcome, common.response);
+    let plugins = plugins(outcome, common)?;
     if !plugins.is_empty() {
         members.push(("plugins", Value::Array(plugins)));
     }
     let mut places: Vec<String> = outcome.spans.iter().map(|span| common.ledger.place(*span)).collect();
     places.dedup();
-    Entity { comment: places.join(", "), members }
+    Ok(Entity { comment: places.join(", "), members })
 }
 
 fn plugin(name: &str, config: Value) -> Value {
     json!({"name": name, "config": config})
 }
 
-fn lists(pairs: &[(String, String)]) -> Value {
-    json!({"headers": pairs.iter().map(|(name, value)| format!("{name}:{value}")).collect::<Vec<_>>()})
-}
-
-fn transformer(changes: &Fields) -> serde_json::Map<String, Value> {
-    let mut config = serde_json::Map::new();
-    if !changes.remove.is_empty() {
-        config.insert("remove".into(), json!({"headers": changes.remove}));
-    }
-    // One that is there is replaced, one that is not is added.
-    let add: Vec<(String, String)> = changes.set.iter().chain(&changes.add).cloned().collect();
-    for (key, pairs) in [("replace", &changes.set), ("add", &add), ("append", &changes.append)] {
-        if !pairs.is_empty() {
-            config.insert(key.into(), lists(pairs));
+/// The plugin with the settings of a shape and rules of fields; none where that is nothing.
+fn profile<'c>(shape: &Shape, changes: impl IntoIterator<Item = &'c Change>) -> Result<Option<Value>, Unfit> {
+    let mut config = shape.config();
+    if let Value::Object(rules) = change::rules(changes)? {
+        for (side, rules) in rules {
+            match &mut config[&side] {
+                Value::Object(settings) => drop(settings.insert("headers".into(), rules["headers"].clone())),
+                none => *none = rules,
+            }
         }
     }
-    config
+    Ok((config != json!({})).then(|| plugin(http_profile::NAME, config)))
 }
 
-fn plugins(outcome: &Outcome, response: &[super::outcome::Change]) -> Vec<Value> {
+fn plugins(outcome: &Outcome, common: &Common<'_>) -> Result<Vec<Value>, Unfit> {
     let mut plugins = Vec::new();
     if !outcome.sources.is_empty() {
         plugins.push(plugin("ip-restriction", restriction(&outcome.sources)));
@@ -215,46 +223,25 @@ fn plugins(outcome: &Outcome, response: &[super::outcome::Change]) -> Vec<Value>
     match &outcome.answer {
         Some(Answer::ToHttps { .. }) => {}
         Some(Answer::Fixed { status, body, fields }) => {
-            let is_type = |name: &str| name.eq_ignore_ascii_case("content-type");
-            let mut config = json!({"status_code": status});
-            if let Some(body) = body {
-                // What can stand in no field is none that the F5 sent.
-                let given = fields.iter().find(|(name, value)| is_type(name) && is_field_value(value.as_bytes()));
-                let of_type = given.map_or("text/html", |(_, value)| value);
-                config["body"] = json!(body);
-                config["content_type"] = json!(of_type);
+            plugins.push(plugin(request_termination::NAME, termination(*status, body.as_ref())));
+            // The one setting that an F5 has for its own answers.
+            let mut own = Shape::default();
+            if let Some(server) = common.shape.value(Table::Response, "server") {
+                own.set(Table::Response, "server", server.clone())?;
             }
-            plugins.push(plugin("request-termination", config));
-            let fields: Vec<_> = fields.iter().filter(|(name, _)| !is_type(name)).cloned().collect();
-            if !fields.is_empty() {
-                plugins.push(plugin("response-transformer", json!({"add": lists(&fields)})));
-            }
+            plugins.extend(profile(&own, fields)?);
         }
         None => {
-            let mut config = transformer(&fields(&outcome.request));
-            let mut replaced = |key: &str, value: Value| {
-                let replace = config.entry("replace").or_insert_with(|| json!({}));
-                match &mut replace[key] {
-                    Value::Array(items) => items.push(value),
-                    other => *other = if key == "headers" { json!([value]) } else { value },
-                }
-            };
-            if let Some(host) = &outcome.host {
-                replaced("headers", json!(format!("Host:{host}")));
-            }
             if let Some(path) = &outcome.path {
-                replaced("uri", json!(path));
+                let uri = Text::plain(path).template(Side::Request)?;
+                plugins.push(plugin("request-transformer", json!({"replace": {"uri": uri}})));
             }
-            if !config.is_empty() {
-                plugins.push(plugin("request-transformer", Value::Object(config)));
-            }
-            let config = transformer(&fields(response));
-            if !config.is_empty() {
-                plugins.push(plugin("response-transformer", Value::Object(config)));
-            }
+            let mut shape = common.shape.clone();
+            shape.extend(&outcome.shape);
+            plugins.extend(profile(&shape, outcome.request.iter().chain(common.response))?);
         }
     }
-    plugins
+    Ok(plugins)
 }
 
 /// The ranges of all conditions at once: within each list that is inside, within none that is outside.
@@ -291,17 +278,37 @@ pub(super) fn restriction(sources: &[Sources]) -> Value {
     Value::Object(config)
 }
 
-/// What to ask for a case, and what is expected; nothing where it depends on who asks, or another case answers.
-pub(super) fn expected(cases: &Cases, case: usize, common: &Common<'_>) -> Option<Expected> {
+/// What to ask for a case: one request as plain as can be, and one for each condition of its changes of fields.
+pub(super) fn expected(cases: &Cases, case: usize, common: &Common<'_>) -> Vec<Expected> {
     let (when, outcome) = &cases[case];
+    let mut asked = vec![when.clone()];
+    for guard in outcome.request.iter().map(|change| change.guard().when()) {
+        if let Ok(Some(both)) = when.and(guard)
+            && !asked.contains(&both)
+            && asked.len() < MAX_REQUESTS
+        {
+            asked.push(both);
+        }
+    }
+    let name = |index: usize| match index {
+        0 => format!("{} {}", common.name, case + 1),
+        index => format!("{} {}.{index}", common.name, case + 1),
+    };
+    let one = |(index, when): (usize, &Match)| request(when, name(index), cases, case, common);
+    asked.iter().enumerate().filter_map(one).collect()
+}
+
+/// One request, and what is expected; nothing where it depends on who asks, or another case answers.
+fn request(when: &Match, name: String, cases: &Cases, case: usize, common: &Common<'_>) -> Option<Expected> {
+    let (_, outcome) = &cases[case];
     let mut sample = when.sample()?;
-    if !outcome.sources.is_empty() || cases.iter().position(|(when, _)| when.holds(&sample)) != Some(case) {
+    let is_its = |sample: &Sample| cases.iter().position(|(when, _)| when.holds(sample)) == Some(case);
+    if !outcome.sources.is_empty() || !is_its(&sample) {
         return None;
     }
     let mut places: Vec<String> = outcome.spans.iter().map(|span| common.ledger.place(*span)).collect();
     places.dedup();
-    let mut expected =
-        Expected { name: format!("{} {}", common.name, case + 1), from: places.join(", "), ..Expected::default() };
+    let mut expected = Expected { name, from: places.join(", "), ..Expected::default() };
     expected.scheme = common.https_only.map(|_| "https".to_owned());
     match &outcome.answer {
         Some(Answer::ToHttps { status }) => {
@@ -311,42 +318,74 @@ pub(super) fn expected(cases: &Cases, case: usize, common: &Common<'_>) -> Optio
         }
         Some(Answer::Fixed { status, body, fields }) => {
             expected.status = Some(*status);
-            expected.body.clone_from(body);
-            for (name, value) in fields {
-                match name.eq_ignore_ascii_case("location") {
-                    true => expected.location = Some(value.clone()),
-                    false => drop(expected.fields.insert(name.to_ascii_lowercase(), Some(value.clone()))),
-                }
+            expected.body = body.as_ref().map(|(body, _)| body.clone());
+            if let Some(server) = common.shape.value(Table::Response, "server").and_then(Value::as_str) {
+                let server = Some(server).filter(|server| *server != "remove").map(str::to_owned);
+                expected.fields.insert("server".to_owned(), server);
             }
+            expected.fields.extend(told(change::applied(fields, &sample)));
+            expected.location = expected.fields.remove("location").flatten();
         }
         None => {
-            let changes = fields(&outcome.request);
-            let mut upstream =
-                Upstream { path: outcome.path.clone().unwrap_or_else(|| sample.path.clone()), ..Upstream::default() };
-            upstream
-                .fields
-                .insert("host".to_owned(), Some(outcome.host.clone().unwrap_or_else(|| sample.host.clone())));
-            for name in &changes.remove {
-                // It can only be seen to be gone where it was sent.
-                sample.headers.entry(name.to_ascii_lowercase()).or_insert_with(|| "from the client".to_owned());
-                upstream.fields.insert(name.to_ascii_lowercase(), None);
+            sent_to_be_gone(outcome, &mut sample, is_its);
+            let path = outcome.path.clone().unwrap_or_else(|| sample.path.clone());
+            let mut fields: BTreeMap<_, _> = told(change::applied(&outcome.request, &sample)).collect();
+            let host = outcome.shape.value(Table::Request, "host").and_then(Value::as_str);
+            // What a template makes of a request is not known here.
+            if !host.is_some_and(|host| host.contains("$(")) {
+                fields.insert("host".to_owned(), Some(host.unwrap_or(&sample.host).to_owned()));
             }
-            for (name, value) in changes.set.iter().chain(&changes.add).chain(&changes.append) {
-                if !value.contains("$(") && !sample.headers.contains_key(&name.to_ascii_lowercase()) {
-                    upstream.fields.insert(name.to_ascii_lowercase(), Some(value.clone()));
-                }
+            expected.upstream = Some(Upstream { path, fields });
+            if let Some(hsts) = common.hsts() {
+                expected.fields.insert("strict-transport-security".to_owned(), Some(hsts));
             }
-            let answer = fields(common.response);
-            expected.fields.extend(answer.remove.iter().map(|name| (name.to_ascii_lowercase(), None)));
-            expected
-                .fields
-                .extend(answer.set.iter().map(|(name, value)| (name.to_ascii_lowercase(), Some(value.clone()))));
+            expected.fields.extend(told(change::applied(common.response, &sample)));
             expected.pool.clone_from(&outcome.pool);
-            expected.upstream = Some(upstream);
         }
     }
     expected.request = Sent { method: sample.method, host: sample.host, path: sample.path, headers: sample.headers };
-    Some(expected)
+    expected.is_askable().then_some(expected)
+}
+
+/// Sends what is to be taken out: that it is gone can only be seen where it was there.
+fn sent_to_be_gone(outcome: &Outcome, sample: &mut Sample, is_its: impl Fn(&Sample) -> bool) {
+    let removed = change::applied(&outcome.request, sample).into_iter().filter(|(_, lines)| {
+        // Nothing is left of it.
+        lines.as_ref().is_some_and(Vec::is_empty)
+    });
+    let mut names: Vec<String> = removed.map(|(name, _)| name).collect();
+    let allow = outcome.shape.value(Table::Request, "allow").and_then(Value::as_array);
+    if allow.is_some_and(|names| !names.iter().any(|name| name == UNLISTED)) {
+        names.push(UNLISTED.to_owned());
+    }
+    for name in names {
+        let mut with = sample.clone();
+        with.headers.entry(name).or_insert_with(|| "from the client".to_owned());
+        // It must not lead elsewhere.
+        if is_its(&with) {
+            *sample = with;
+        }
+    }
+}
+
+/// Fields of which is known what they are: one value, or none at all.
+fn told(fields: change::Fields) -> impl Iterator<Item = (String, Option<String>)> {
+    fields.into_iter().filter_map(|(name, lines)| match lines?.as_slice() {
+        [] => Some((name, None)),
+        [one] => Some((name, Some(one.clone()))),
+        _ => None,
+    })
+}
+
+impl Common<'_> {
+    /// The value of Strict-Transport-Security, where every answer of a service has it.
+    fn hsts(&self) -> Option<String> {
+        let hsts = self.shape.value(Table::Response, "hsts").filter(|_| self.tls || self.https_only.is_some())?;
+        let is = |key: &str| hsts[key] == true;
+        let subdomains = if is("include_subdomains") { "; includeSubDomains" } else { "" };
+        let preload = if is("preload") { "; preload" } else { "" };
+        Some(format!("max-age={}{subdomains}{preload}", hsts["max_age"]))
+    }
 }
 
 #[cfg(test)]

@@ -6,16 +6,19 @@
 use std::collections::BTreeMap;
 
 use super::actions;
+use super::change::Change;
 use super::decisions::{Decisions, join};
-use super::expr::operator;
-use super::expr::{Scope, arms};
+use super::expr::{arms, operator};
 use super::gaps;
+use super::guarded;
 use super::ledger::{Ledger, Span};
 use super::matching::Unfit;
 use super::model::{Model, Object};
-use super::outcome::{Cases, Change, Kind, MAX_CASES, Outcome};
+use super::outcome::{Cases, MAX_CASES, Outcome};
+use super::scope::Scope;
+use super::shape::Shape;
 use super::tcl::{self, Command, Word};
-use super::text::{Part, Text};
+use super::text::{Part, Side, Text};
 
 /// Deepest nesting of `if` and `switch`.
 const MAX_DEPTH: usize = 16;
@@ -36,6 +39,8 @@ pub(super) struct Rules<'a> {
     pub(super) statics: BTreeMap<String, Text>,
     /// Changes of answers' fields.
     pub(super) response: Vec<Change>,
+    /// What else http-profile does.
+    pub(super) shape: Shape,
     /// Whether answers are looked at now, not requests.
     pub(super) in_response: bool,
     depth: usize,
@@ -49,13 +54,14 @@ struct Handler<'o> {
 }
 
 /// Events whose statements are those of a request.
-const REQUEST_EVENTS: [&str; 3] = ["CLIENT_ACCEPTED", "HTTP_REQUEST", "HTTP_REQUEST_SEND"];
+const REQUEST_EVENTS: [&str; 5] =
+    ["CLIENT_ACCEPTED", "CLIENTSSL_HANDSHAKE", "CLIENTSSL_CLIENTCERT", "HTTP_REQUEST", "HTTP_REQUEST_SEND"];
 /// Events whose statements are those of an answer.
 const RESPONSE_EVENTS: [&str; 2] = ["HTTP_RESPONSE", "HTTP_RESPONSE_RELEASE"];
 
 impl<'a> Rules<'a> {
-    /// For one virtual server.
-    pub(super) fn new(model: &'a Model, ledger: &'a Ledger) -> Self {
+    /// For one virtual server, with what its profiles have for http-profile.
+    pub(super) fn new(model: &'a Model, ledger: &'a Ledger, shape: Shape) -> Self {
         Self {
             model,
             ledger,
@@ -63,6 +69,7 @@ impl<'a> Rules<'a> {
             file: 0,
             statics: BTreeMap::new(),
             response: Vec::new(),
+            shape,
             in_response: false,
             depth: 0,
         }
@@ -177,7 +184,8 @@ impl<'a> Rules<'a> {
 
     /// What names mean here.
     pub(super) fn scope<'s>(&'s self, variables: &'s BTreeMap<String, Text>) -> Scope<'s> {
-        Scope { model: self.model, folder: &self.folder, variables, statics: &self.statics, notes: Vec::new() }
+        let side = if self.in_response { Side::Answer } else { Side::Request };
+        Scope { model: self.model, folder: &self.folder, variables, statics: &self.statics, side, notes: Vec::new() }
     }
 
     /// Gives a statement up.
@@ -205,12 +213,11 @@ impl<'a> Rules<'a> {
 
     fn statement(&mut self, command: &Command, cases: &Cases) -> Result<Cases, Unfit> {
         if matches!(command.word(0), "if" | "switch") {
-            if let Some(changes) = self.guarded_change(command) {
-                self.ledger.translated(self.span(command.first, command.last));
-                return Ok(self.with_changes(cases, &changes));
-            }
-            if self.in_response {
-                return Err(gaps::profile("a condition on an answer's fields"));
+            match guarded::take(self, command, cases) {
+                Err(why) if self.in_response => return Err(why),
+                // Routes of their own, then.
+                Err(_) => {}
+                done => return done,
             }
             self.depth += 1;
             let result = if self.depth > MAX_DEPTH {
@@ -224,56 +231,8 @@ impl<'a> Rules<'a> {
         actions::take(self, command, cases)
     }
 
-    /// Adds changes of fields to where they belong.
-    pub(super) fn with_changes(&mut self, cases: &Cases, changes: &[Change]) -> Cases {
-        let mut cases = cases.clone();
-        if self.in_response {
-            self.response
-                .extend(changes.iter().filter(|change| !self.response.contains(change)).cloned().collect::<Vec<_>>());
-        } else {
-            for (_, outcome) in cases.iter_mut().filter(|(_, outcome)| !outcome.ended) {
-                outcome.request.extend(changes.iter().cloned());
-            }
-        }
-        cases
-    }
-
-    /// `if {[HTTP::header exists N]} {HTTP::header remove N}` and the like: the transformers do that by themselves.
-    fn guarded_change(&self, command: &Command) -> Option<Vec<Change>> {
-        let [word, condition, rest @ ..] = command.words.as_slice() else { return None };
-        let body = match rest {
-            [body] => body,
-            [then, body] if then.text == "then" => body,
-            _ => return None,
-        };
-        if word.text != "if" {
-            return None;
-        }
-        let text = condition.text.trim();
-        let (is_opposite, text) = match text.strip_prefix('!').or_else(|| text.strip_prefix("not ")) {
-            Some(rest) => (true, rest.trim().trim_start_matches('(').trim_end_matches(')').trim()),
-            None => (false, text),
-        };
-        let inner = text.strip_prefix("[HTTP::header exists ")?.strip_suffix(']')?.trim().trim_matches(['"', '{', '}']);
-        let commands = tcl::parse(&body.text, body.line).ok()?;
-        let [one] = commands.as_slice() else { return None };
-        let words: Vec<&str> = one.words.iter().map(|word| word.text.as_str()).collect();
-        let is_same = |name: &str| name.eq_ignore_ascii_case(inner);
-        match (words.as_slice(), is_opposite) {
-            (["HTTP::header", "remove", name], false) if is_same(name) => {
-                Some(vec![Change { kind: Kind::Remove, name: (*name).to_owned(), value: String::new() }])
-            }
-            (["HTTP::header", "insert" | "replace", name, _], true) if is_same(name) => {
-                let value = self.scope(&BTreeMap::new()).text(&one.words[3]).ok()?.constant()?;
-                actions::may_change(name, self.in_response).ok()?;
-                Some(vec![Change { kind: Kind::Add, name: (*name).to_owned(), value }])
-            }
-            _ => None,
-        }
-    }
-
     /// The conditions and bodies of an `if` or `switch`, one that is empty last where there is an `else`.
-    fn branches(&self, command: &Command) -> Result<Vec<(Question, Option<Word>)>, Unfit> {
+    pub(super) fn branches(&self, command: &Command) -> Result<Branches, Unfit> {
         if command.word(0) == "switch" {
             return self.switch(command);
         }
@@ -299,7 +258,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn switch(&self, command: &Command) -> Result<Vec<(Question, Option<Word>)>, Unfit> {
+    fn switch(&self, command: &Command) -> Result<Branches, Unfit> {
         let mut how = "equals";
         let mut any_case = false;
         let mut words = &command.words[1..];
@@ -373,6 +332,9 @@ impl<'a> Rules<'a> {
             false => notes.into_iter().for_each(|note| self.ledger.changed(span, note)),
         }
         for (condition, is) in decisions {
+            if let Some(why) = condition.beyond_routes() {
+                return Err(why.to_owned());
+            }
             let Some(both) = when.and(&condition)? else { continue };
             let mut outcome = outcome.clone();
             if is {
@@ -388,7 +350,12 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    fn question(&self, question: &Question, outcome: &Outcome) -> Result<(Decisions, Vec<String>, u32), Unfit> {
+    /// The answer of a question, what is meant differently, and its line.
+    pub(super) fn question(
+        &self,
+        question: &Question,
+        outcome: &Outcome,
+    ) -> Result<(Decisions, Vec<String>, u32), Unfit> {
         let mut scope = self.scope(&outcome.variables);
         let (decisions, line) = match question {
             Question::Always => (vec![(Default::default(), true)], 0),
@@ -420,11 +387,26 @@ impl<'a> Rules<'a> {
     }
 }
 
+/// Questions, and what is done where the answer is yes.
+pub(super) type Branches = Vec<(Question, Option<Word>)>;
+
 /// What decides about a branch.
-enum Question {
+pub(super) enum Question {
+    /// Nothing: an `else`.
     Always,
+    /// An expression.
     Expression(Word),
-    Arm { subject: Word, how: &'static str, any_case: bool, patterns: Vec<Word> },
+    /// A subject is one of the patterns.
+    Arm {
+        /// The subject.
+        subject: Word,
+        /// The operator.
+        how: &'static str,
+        /// Whether capitals do not count.
+        any_case: bool,
+        /// The patterns.
+        patterns: Vec<Word>,
+    },
 }
 
 fn refuses(text: &str) -> bool {
@@ -434,7 +416,6 @@ fn refuses(text: &str) -> bool {
 
 fn unknown_event(event: &str) -> String {
     match event {
-        "CLIENTSSL_HANDSHAKE" | "CLIENTSSL_CLIENTCERT" => gaps::profile("facts of the client's certificate"),
         "CLIENT_DATA" | "SERVER_CONNECTED" | "SERVER_DATA" => {
             format!("{event}: bytes of a connection are not for rules here; the edge reads no PROXY protocol")
         }

@@ -61,6 +61,11 @@ fn line(report: &Report, input: &str, part: &str) -> (Bin, String) {
     (verdict.bin, verdict.reasons.join("; "))
 }
 
+fn with_secrets(settings: &Settings) -> Env {
+    let env = Env::default();
+    Env { plugins: env.plugins.with_secrets(settings.secrets.key.as_ref()), ..env }
+}
+
 /// Loads every edge of an import as `edge check` does, with certificates in place of those that are not in bigip.conf.
 fn loads(translation: &Translation) {
     crate::crypto::install();
@@ -75,6 +80,7 @@ fn loads(translation: &Translation) {
     for file in translation.files.iter().filter(|file| file.path.ends_with("edge.toml")) {
         let path = dir.path().join(&file.path);
         let folder = path.parent().unwrap();
+        fs::write(folder.join(output::KEY_FILE), [0x80; 32]).unwrap();
         let settings = Settings::load(&path).unwrap_or_else(|problems| panic!("{problems}\n{}", file.text));
         for listener in &settings.listeners {
             if let Some(pair) = &listener.pair {
@@ -88,7 +94,7 @@ fn loads(translation: &Translation) {
             let text = if name.ends_with(".key") { key.serialize_pem() } else { certificate.pem() };
             fs::write(folder.join(name), text).unwrap();
         }
-        if let Err(problems) = config::check(&path, |_| Env::default()) {
+        if let Err(problems) = config::check(&path, with_secrets) {
             panic!("{problems}\n{}\n{entities}", file.text);
         }
     }
@@ -123,12 +129,14 @@ fn lines_of_the_shop_are_in_their_bins() {
         ("shop.conf", "options { dont-insert", Changed, "TLS 1.2 and 1.3"),
         ("shop.conf", "max-header-count 100", Changed, "431"),
         ("shop.conf", "excess-server-headers pass-through", Dropped, "never passes unread"),
-        ("shop.conf", "encrypt-cookies", Dropped, "http-profile"),
+        ("shop.conf", "encrypt-cookies", Changed, "do not open"),
         ("shop.conf", "header-erase X-Debug", Translated, ""),
         ("shop.conf", "header-insert", Translated, ""),
         ("shop.conf", "insert-xforwarded-for enabled", Changed, "X-Forwarded-For"),
         ("shop.conf", "mode enabled", Translated, ""),
-        ("shop.conf", "redirect-rewrite matching", Dropped, "http-profile"),
+        ("shop.conf", "redirect-rewrite matching", Translated, ""),
+        ("shop.conf", "server-agent-name none", Changed, "own answers"),
+        ("shop.conf", "via-request preserve", Translated, ""),
         ("shop.conf", "idle-timeout 300", Changed, "kept connections"),
         ("shop.conf", "nagle disabled", Dropped, "kernel"),
         ("shop.conf", "set static::site", Translated, ""),
@@ -139,13 +147,14 @@ fn lines_of_the_shop_are_in_their_bins() {
         ("shop.conf", "contains \"BadBot\"", Changed, "without regard to case"),
         ("shop.conf", "        reject", Changed, "403"),
         ("shop.conf", "HTTP::header remove X-Powered-By", Translated, ""),
-        ("shop.conf", "[HTTP::status] == 500", Dropped, "http-profile"),
+        ("shop.conf", "[HTTP::status] == 500", Changed, "no answer at all"),
         ("shop.conf", "starts_with \"/admin\"", Translated, ""),
         ("shop.conf", "\"/legacy*\" {", Translated, ""),
         ("shop.conf", "pool $target", Translated, ""),
         ("shop.conf", "matches_regex", Translated, ""),
-        ("shop.conf", "[HTTP::cookie exists", Dropped, "cookies"),
-        ("shop.conf", "when CLIENTSSL_CLIENTCERT", Dropped, "http-profile"),
+        ("shop.conf", "[HTTP::cookie exists", Dropped, "single cookies"),
+        ("shop.conf", "when CLIENTSSL_CLIENTCERT", Translated, ""),
+        ("shop.conf", "HTTP::header insert X-Client-Cert", Changed, "RFC 4514"),
         ("shop.conf", "_sys_https_redirect", Translated, ""),
         ("shop.conf", "type automap", Changed, "address"),
         ("shop.conf", "vlans-enabled", Dropped, "firewall"),
@@ -215,7 +224,7 @@ fn what_tells_virtual_servers_apart_gives_them_edges_of_their_own() {
     assert!(file(&api, "api-vs-db/edge.toml").contains("mode = \"stream\""));
     let entities = file(&api, "api-vs-api/kong.yaml");
     assert!(
-        entities.contains("{vault://file/partner.example.com.crt}") && entities.contains("tls_verify: false"),
+        entities.contains("{vault://file/Api-partner.example.com.crt}") && entities.contains("tls_verify: false"),
         "{entities}"
     );
     // The same at two ports of one address is one edge; at another address it is not.
@@ -268,9 +277,9 @@ fn rules_become_routes_and_plugins() {
         ),
         (
             "when HTTP_REQUEST { HTTP::respond 301 Location \"https://www.example.com/\" }",
-            &["status_code: 301", "Location:https://www.example.com/"],
+            &["status_code: 301", "name: Location", "value: \"https://www.example.com/\""],
         ),
-        ("when HTTP_REQUEST { HTTP::host new.example.com; HTTP::path /x }", &["Host:new.example.com", "uri: \"/x\""]),
+        ("when HTTP_REQUEST { HTTP::host new.example.com; HTTP::path /x }", &["host: new.example.com", "uri: \"/x\""]),
         (
             "when CLIENT_ACCEPTED { if {[IP::addr [IP::client_addr] equals 198.51.100.0/24]} { drop } }",
             &["deny: [\"198.51.100.0/24\"]"],
@@ -307,8 +316,27 @@ fn lost_refusals_are_told_apart() {
     }
 }
 
+#[test]
+fn what_yaml_cannot_hold_is_not_written() {
+    let ruled =
+        |name: &str| ruled(&format!("when HTTP_REQUEST {{ if {{[HTTP::header exists {name}]}} {{ pool b }} }}"));
+    let (good, long) = (ruled(&"a".repeat(1000)), ruled(&"a".repeat(1001)));
+    assert!(file(&good, "kong.yaml").contains("aaaa") && !file(&long, "kong.yaml").contains("aaaa"));
+    loads(&good);
+    loads(&long);
+}
+
+#[test]
+fn the_admin_api_has_a_port_of_its_own() {
+    let text = "ltm pool a { members { 127.0.0.1:8001 { address 127.0.0.1 } } }\n\
+                ltm virtual v {\n destination 192.0.2.1:8002\n pool a\n profiles { http { } }\n}\n";
+    let translation = of_text(text);
+    assert!(file(&translation, "edge.toml").contains("127.0.0.1:8003"));
+    loads(&translation);
+}
+
 /// Pieces of which the texts of the property are made.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 74] = [
     "ltm virtual v {\n",
     "ltm pool p {\n",
     "ltm rule r {\n",
@@ -341,6 +369,40 @@ const PIECES: [&str; 40] = [
     "HTTP::redirect https://a.example.com/\n",
     "HTTP::header insert X-A \"[HTTP::host]\"\n",
     "reject\n",
+    "when HTTP_RESPONSE {\n",
+    "when CLIENTSSL_CLIENTCERT {\n",
+    "[HTTP::status] == 404",
+    "[SSL::cert count] > 0",
+    "[HTTP::header exists X-A]",
+    "HTTP::header replace X-A \"",
+    "HTTP::header insert X-B [X509::subject [SSL::cert 0]]\n",
+    "HTTP::header remove X-B\n",
+    "HTTP::header sanitize X-A\n",
+    "HTTP::cookie secure c enable\n",
+    "HTTP::cookie encrypt c k\n",
+    "HTTP::host \"",
+    "HTTP::path /a$(x)\n",
+    "HTTP::respond 200 content \"",
+    "HTTP::respond 503 content x Content-Type \"",
+    "HTTP::redirect \"",
+    "foreach c [HTTP::cookie names] {\n",
+    "insert-xforwarded-for enabled\n",
+    "via-request remove\n",
+    "via-host-name \"",
+    "server-agent-name \"",
+    "encrypt-cookies { \"",
+    "fallback-host \"https://a",
+    "header-insert \"X-C: ",
+    "response-headers-permitted { \"",
+    "hsts { mode enabled\n maximum-age ",
+    "enforcement { max-header-size ",
+    "{vault://env/X}",
+    "${{",
+    "$(",
+    "\u{7f}",
+    "\u{2028}",
+    "\u{feff}",
+    "99999999999",
     "set x $y\n",
     "\"",
     "\\",
@@ -361,12 +423,15 @@ proptest! {
         let translation = of_text(&text);
         is_total(&[("f", &text)], &translation.report);
         for settings in translation.files.iter().filter(|file| file.path.ends_with("edge.toml")) {
-            let settings = Settings::load_text(&settings.text, Path::new("edge.toml")).unwrap();
+            let settings = Settings::load_text(&settings.text, &ENV.0.path().join("edge.toml")).unwrap();
             let entities = settings_entities(&translation, &settings);
-            if let Err(problems) = config::load_text(entities, "kong.yaml", &settings, &ENV, 1) {
+            if let Err(problems) = config::load_text(entities, "kong.yaml", &settings, &ENV.1, 1) {
                 panic!("{problems}\n{text}\n{entities}");
             }
         }
+        // What readers refuse is told line by line, not found out in the end.
+        let told = translation.report.to_string();
+        prop_assert!(!told.contains("is not accepted"), "{told}\n{text}");
     }
 
     #[test]
@@ -376,9 +441,18 @@ proptest! {
     }
 }
 
-static ENV: std::sync::LazyLock<Env> = std::sync::LazyLock::new(Env::default);
+/// A folder with the key that is to lie beside `edge.toml`, and what is made with it.
+static ENV: std::sync::LazyLock<(tempfile::TempDir, Env)> = std::sync::LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(output::KEY_FILE), [0x80; 32]).unwrap();
+    let text = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n[secrets]\nkey_file = \"{}\"\n", output::KEY_FILE);
+    let env = with_secrets(&Settings::load_text(&text, &dir.path().join("edge.toml")).unwrap());
+    (dir, env)
+});
 
 fn settings_entities<'t>(translation: &'t Translation, settings: &Settings) -> &'t str {
     assert!(!settings.listeners.is_empty());
     file(translation, "kong.yaml")
 }
+
+mod http_profile;

@@ -9,8 +9,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::{Client, Method, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -114,6 +115,19 @@ pub struct Upstream {
     pub path: String,
     /// Fields, by name in lower case; null for those that must not be there.
     pub fields: BTreeMap<String, Option<String>>,
+}
+
+impl Expected {
+    /// Whether the request can be sent at all.
+    pub(super) fn is_askable(&self) -> bool {
+        let Sent { method, host, path, headers } = &self.request;
+        let is_field = |(name, value): (&String, &String)| {
+            HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok()
+        };
+        Method::from_bytes(method.as_bytes()).is_ok()
+            && Url::parse(&format!("http://{host}{path}")).is_ok()
+            && headers.iter().all(is_field)
+    }
 }
 
 /// A file of requests.
@@ -246,7 +260,7 @@ async fn ask(expected: Expected, scheme: &str, address: SocketAddr, insecure: bo
     let mut differ = |what: &str, expected: String, found: String| {
         outcome.differences.push(Difference { what: what.to_owned(), expected, found });
     };
-    let method = reqwest::Method::from_bytes(method.as_bytes());
+    let method = Method::from_bytes(method.as_bytes());
     let (Ok(url), Ok(method)) = (Url::parse(&url), method) else {
         differ("request", "a method and a URL".to_owned(), format!("{} {url}", expected.request.method));
         return Ok(outcome);

@@ -3,14 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::bigip::Node;
+use super::change::Change;
+use super::http::Http;
 use super::ledger::{Ledger, Span};
 use super::matching::{Match, Sources};
 use super::model::{Model, Object};
-use super::outcome::{Answer, Cases, Change, Outcome, is_refusal_by_address, reachable, restrict};
+use super::outcome::{Answer, Cases, Outcome, is_refusal_by_address, reachable, restrict};
 use super::output::{Certificate, Listener};
 use super::pool::{self, Persist};
-use super::profile::{ClientSsl, Http};
+use super::profile::ClientSsl;
 use super::rule::Rules;
+use super::shape::Shape;
 use super::{attached, policy};
 use crate::settings::Cidr;
 
@@ -18,11 +21,9 @@ use crate::settings::Cidr;
 pub(super) struct Plan<'a> {
     /// Itself.
     pub(super) object: &'a Object,
-    /// Where it listens.
-    pub(super) address: SocketAddr,
     /// The listener it becomes.
     pub(super) listener: Listener,
-    /// Certificates for names of their own.
+    /// Certificates for names of their own, each name once.
     pub(super) certificates: Vec<Certificate>,
     /// What its http profile sets for the node.
     pub(super) http: Http,
@@ -32,6 +33,8 @@ pub(super) struct Plan<'a> {
     pub(super) cases: Cases,
     /// What answers' fields become.
     pub(super) response: Vec<Change>,
+    /// What else http-profile does.
+    pub(super) shape: Shape,
     /// Members are spoken to over TLS; whether their certificates are verified.
     pub(super) to_members: Option<bool>,
     /// How clients stay with members.
@@ -47,6 +50,12 @@ impl Plan<'_> {
         }
     }
 
+    /// Whether the names of both can be served by one edge.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let differ = |a: &Certificate, b: &Certificate| a.name == b.name && a.pair != b.pair;
+        !self.certificates.iter().any(|a| other.certificates.iter().any(|b| differ(a, b)))
+    }
+
     /// What tells two of them apart, beside where they listen.
     pub(super) fn content(&self) -> String {
         let bare = |(when, outcome): &(Match, Outcome)| {
@@ -54,7 +63,8 @@ impl Plan<'_> {
             format!("{when:?} {outcome:?}")
         };
         let cases: Vec<String> = self.cases.iter().map(bare).collect();
-        format!("{} {:?} {cases:?} {:?} {:?}", self.listener.stream, self.response, self.to_members, self.persist)
+        let Self { listener, response, shape, to_members, persist, .. } = self;
+        format!("{} {response:?} {shape:?} {cases:?} {to_members:?} {persist:?}", listener.stream)
     }
 }
 
@@ -99,18 +109,17 @@ pub(super) fn translate<'a>(object: &'a Object, model: &'a Model, ledger: &Ledge
     let is_stream = profiles.http.is_none();
     let mut plan = Plan {
         object,
-        address,
         listener: Listener {
             comment: format!("{} ({})", object.label(), ledger.place(node.span)),
-            address: address.to_string(),
             stream: is_stream,
-            ..Listener::default()
+            ..Listener::at(address)
         },
         certificates: Vec::new(),
         http: profiles.http.clone().unwrap_or_default(),
         idle_secs: profiles.idle_secs,
         cases: Vec::new(),
         response: Vec::new(),
+        shape: Shape::default(),
         to_members: profiles.to_members,
         persist: None,
     };
@@ -131,7 +140,8 @@ pub(super) fn translate<'a>(object: &'a Object, model: &'a Model, ledger: &Ledge
             _ => other(option, ledger),
         }
     }
-    plan.response.clone_from(&plan.http.response);
+    plan.shape = plan.http.shape.clone();
+    plan.shape.extend(&profiles.shape);
     plan.cases = vec![(Match::default(), first)];
     behaviour(&mut plan, model, ledger);
     if is_stream && plan.cases.iter().all(|(_, outcome)| outcome.pool.is_none()) {
@@ -194,9 +204,10 @@ fn behaviour(plan: &mut Plan<'_>, model: &Model, ledger: &Ledger) {
         }
     }
     if !rules.is_empty() {
-        let mut walk = Rules::new(model, ledger);
+        let mut walk = Rules::new(model, ledger, std::mem::take(&mut plan.shape));
         plan.cases = walk.walk(&rules, std::mem::take(&mut plan.cases));
         plan.response.extend(walk.response);
+        plan.shape = walk.shape;
     }
     let cases = std::mem::take(&mut plan.cases);
     plan.cases = match restrict(cases.clone()) {
@@ -234,7 +245,7 @@ fn combined(cases: &Cases, policy: &Cases) -> Result<Cases, String> {
             let Some(both) = when.and(other)? else { continue };
             let mut outcome = outcome.clone();
             outcome.pool = then.pool.clone().or(outcome.pool);
-            outcome.host = then.host.clone().or(outcome.host);
+            outcome.shape.extend(&then.shape);
             outcome.path = then.path.clone().or(outcome.path);
             outcome.answer = then.answer.clone().or(outcome.answer);
             outcome.ended |= outcome.answer.is_some();
@@ -275,19 +286,15 @@ fn tls(plan: &mut Plan<'_>, mut profiles: Vec<(ClientSsl, Span)>, ledger: &Ledge
                         "a listener asks its clients for certificates by one rule, that of the default profile",
                     );
                 }
-                plan.certificates.push(Certificate {
-                    comment: ssl.comment,
-                    pair: ssl.pair,
-                    names: vec![name.to_ascii_lowercase()],
-                });
+                if plan.certificates.iter().any(|certificate| certificate.name == name) {
+                    ledger.dropped(span, format!("another profile has the server name {name}"));
+                    continue;
+                }
+                plan.certificates.push(Certificate { comment: ssl.comment, pair: ssl.pair, name });
             }
             None => ledger.dropped(span, "a second certificate for all names: a listener has one"),
         }
     }
-    plan.certificates.retain(|certificate| {
-        let is_name = |name: &String| crate::router::HostPattern::parse(name).is_some() && !name.contains(':');
-        certificate.names.iter().all(is_name)
-    });
 }
 
 fn source(option: &Node, ledger: &Ledger) -> Option<Sources> {

@@ -5,8 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
+use super::accepted;
 use super::ledger::Ledger;
 use super::model::Model;
+use super::outcome::Answer;
 use super::output::{Edge, Entity, Service};
 use super::pool::{self, plain_name};
 use super::routes::{self, Common, Drafts};
@@ -27,12 +29,12 @@ pub(super) fn edges(model: &Model, ledger: &Ledger) -> Vec<Edge> {
     for object in model.of_kind("ltm virtual") {
         object.mark();
         let Some(plan) = virtuals::translate(object, model, ledger) else { continue };
-        if let Some(other) = taken.insert(plan.address, object.label()) {
+        if let Some(other) = taken.insert(plan.listener.address, object.label()) {
             ledger.dropped(
                 object.node.span,
                 format!("{other} has this address and port: on the F5 sources or VLANs tell them apart"),
             );
-            taken.insert(plan.address, other);
+            taken.insert(plan.listener.address, other);
             continue;
         }
         ledger.translated(object.node.span.head());
@@ -41,9 +43,12 @@ pub(super) fn edges(model: &Model, ledger: &Ledger) -> Vec<Edge> {
             continue;
         }
         let content = plan.content();
-        let is_like = |group: &&mut Group<'_>| {
-            group.plans.iter().any(|other| other.address.ip() == plan.address.ip() && other.content() == content)
-        };
+        let is_like =
+            |group: &&mut Group<'_>| {
+                group.plans.iter().any(|other| {
+                    other.listener.address.ip() == plan.listener.address.ip() && other.content() == content
+                }) && group.plans.iter().all(|other| other.agrees(&plan))
+            };
         match groups.iter_mut().find(is_like) {
             Some(group) => group.plans.push(plan),
             None => groups.push(Group { plans: vec![plan], https_only: None }),
@@ -52,7 +57,7 @@ pub(super) fn edges(model: &Model, ledger: &Ledger) -> Vec<Edge> {
     for plan in redirectors {
         let takes_it = |group: &&mut Group<'_>| {
             let first = &group.plans[0];
-            first.address.ip() == plan.address.ip()
+            first.listener.address.ip() == plan.listener.address.ip()
                 && !first.listener.stream
                 && group.https_only.is_none()
                 && group.plans.iter().all(|plan| plan.listener.tls)
@@ -73,7 +78,8 @@ pub(super) fn edges(model: &Model, ledger: &Ledger) -> Vec<Edge> {
             ledger.dropped(span, format!("more than {MAX_EDGES} edges: import the files in parts"));
             continue;
         }
-        match edge(&group, &mut names, model, ledger) {
+        let accepted = |edge: Edge| accepted::edge(&edge).map(|()| edge);
+        match edge(&group, &mut names, model, ledger).and_then(accepted) {
             Ok(edge) => edges.push(edge),
             Err(why) => group.plans.iter().for_each(|plan| ledger.dropped(plan.object.node.span, why.clone())),
         }
@@ -106,13 +112,12 @@ fn edge(group: &Group<'_>, names: &mut HashSet<String>, model: &Model, ledger: &
             edge.idle_ms = edge.idle_ms.max(idle);
         }
     }
+    // Plans that share an edge agree about each name.
     let mut known: HashSet<&str> = HashSet::new();
-    for certificate in group.plans.iter().flat_map(|plan| &plan.certificates) {
-        if certificate.names.iter().all(|name| known.insert(name)) {
-            let (pair, names) = (certificate.pair.clone(), certificate.names.clone());
-            edge.certificates.push(super::output::Certificate { comment: certificate.comment.clone(), pair, names });
-        }
-    }
+    let certificates = group.plans.iter().flat_map(|plan| &plan.certificates);
+    edge.certificates = certificates.filter(|certificate| known.insert(&certificate.name)).cloned().collect();
+    edge.encrypts = plan.shape.encrypts();
+    edge.ports = edge.listeners.iter().map(|listener| listener.address.port()).collect();
     let mut places = Places { plan, model, ledger, names: HashSet::new(), by_pool: HashMap::new() };
     if plan.listener.stream {
         connections(group, &mut places, &mut edge);
@@ -124,8 +129,15 @@ fn edge(group: &Group<'_>, names: &mut HashSet<String>, model: &Model, ledger: &
             ledger.changed(*span, "where a request also fits a condition before this one, the router may prefer this one: a path has one condition in a route");
         }
     }
-    let common = Common { name: &edge.name.clone(), https_only: group.https_only, response: &plan.response, ledger };
-    requests(&drafts, &mut places, &common, &mut edge);
+    let common = Common {
+        name: &edge.name.clone(),
+        https_only: group.https_only,
+        tls: plan.listener.tls,
+        response: &plan.response,
+        shape: &plan.shape,
+        ledger,
+    };
+    requests(&drafts, &mut places, &common, &mut edge)?;
     for redirector in group.plans.iter().filter(|plan| group.https_only.is_some() && plan.redirects().is_some()) {
         let name = plain_name(&redirector.object.name);
         edge.requests.extend(routes::expected(&redirector.cases, 0, &Common { name: &name, ..common }));
@@ -149,7 +161,8 @@ impl Places<'_, '_> {
         }
         let object = self.model.find("ltm pool", name, "")?;
         let plain = unique(&plain_name(name), &mut self.names);
-        let upstream = pool::translate(object, self.plan.persist.as_ref(), &plain, self.model, self.ledger);
+        let persist = self.plan.persist.as_ref();
+        let upstream = pool::translate(object, persist, &plain, &mut edge.ports, self.model, self.ledger);
         let comment = upstream.comment.clone();
         edge.upstreams.push(upstream);
         let protocol = match (self.plan.listener.stream, self.plan.to_members) {
@@ -167,28 +180,23 @@ impl Places<'_, '_> {
     }
 }
 
-fn requests(drafts: &Drafts, places: &mut Places<'_, '_>, common: &Common<'_>, edge: &mut Edge) {
+fn requests(drafts: &Drafts, places: &mut Places<'_, '_>, common: &Common<'_>, edge: &mut Edge) -> Result<(), String> {
     let plan = places.plan;
     for (index, draft) in drafts.all.iter().enumerate() {
         let mut outcome = plan.cases[draft.case].1.clone();
         let pool = outcome.pool.clone().filter(|_| outcome.answer.is_none());
         let service = pool.and_then(|pool| places.service(&pool, edge));
         if service.is_none() && outcome.answer.is_none() {
-            outcome.answer = Some(super::outcome::Answer::Fixed { status: 503, body: None, fields: Vec::new() });
+            outcome.answer = Some(Answer::bare(503));
         }
-        let route = routes::route(draft, index, &outcome, drafts, plan.cases.len(), common);
-        match places.plan.cases[draft.case]
-            .1
-            .pool
-            .as_ref()
-            .filter(|_| outcome.answer.is_none())
-            .and_then(|pool| places.service(pool, edge))
-        {
+        let route = routes::route(draft, index, &outcome, drafts, plan.cases.len(), common)?;
+        match service {
             Some(service) => service.routes.push(route),
             None => edge.routes.push(route),
         }
     }
-    edge.requests.extend((0..plan.cases.len()).filter_map(|case| routes::expected(&plan.cases, case, common)));
+    edge.requests.extend((0..plan.cases.len()).flat_map(|case| routes::expected(&plan.cases, case, common)));
+    Ok(())
 }
 
 fn connections(group: &Group<'_>, places: &mut Places<'_, '_>, edge: &mut Edge) {
@@ -196,7 +204,7 @@ fn connections(group: &Group<'_>, places: &mut Places<'_, '_>, edge: &mut Edge) 
     for (index, plan) in group.plans.iter().enumerate() {
         let Some((_, outcome)) = plan.cases.first() else { continue };
         let protocol = if plan.listener.tls { "tls" } else { "tcp" };
-        let destination = json!({"ip": plan.address.ip().to_string(), "port": plan.address.port()});
+        let destination = json!({"ip": plan.listener.address.ip().to_string(), "port": plan.listener.address.port()});
         let mut members = vec![
             ("name", json!(format!("{name}-{}", index + 1))),
             ("protocols", json!([protocol])),

@@ -69,7 +69,8 @@ pub(super) fn sni(reader: &mut Reader<'_>, common: Common) -> Option<SniEntity> 
     Some(SniEntity { common, name: name?, certificate: certificate? })
 }
 
-fn server_name(text: &str) -> Option<String> {
+/// A name that clients ask for, in lower case.
+pub(crate) fn server_name(text: &str) -> Option<String> {
     let good = text == "*" || !text.contains(':') && HostPattern::parse(text).is_some();
     good.then(|| text.to_ascii_lowercase())
 }

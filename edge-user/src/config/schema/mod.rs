@@ -12,6 +12,7 @@ mod service;
 mod upstream;
 
 pub(super) use authority::AuthorityEntity;
+pub(crate) use certificate::server_name;
 pub(super) use certificate::{CertificateEntity, SniEntity};
 pub(super) use consumer::{AclEntity, ConsumerEntity, GroupEntity, MemberEntity};
 pub(super) use plugin::PluginEntity;

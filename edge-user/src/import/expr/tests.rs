@@ -1,7 +1,11 @@
 //! Expressions as decisions: conditions and answers in their order.
 
+use std::collections::BTreeMap;
+
 use super::super::bigip;
 use super::super::ledger::Ledger;
+use super::super::model::Model;
+use super::super::text::Side;
 use super::*;
 
 fn shown(text: &str) -> String {
@@ -13,8 +17,8 @@ fn shown(text: &str) -> String {
     model.add(bigip::parse(groups, file, &ledger), &ledger);
     let variables = BTreeMap::from([("host".to_owned(), Text::of(Part::Host)), ("on".to_owned(), Text::plain("1"))]);
     let statics = BTreeMap::from([("static::x".to_owned(), Text::plain("0"))]);
-    let mut scope =
-        Scope { model: &model, folder: "/Common", variables: &variables, statics: &statics, notes: Vec::new() };
+    let (folder, side) = ("/Common", Side::Request);
+    let mut scope = Scope { model: &model, folder, variables: &variables, statics: &statics, side, notes: Vec::new() };
     let show = |(when, is): &(Match, bool)| {
         let mut words: Vec<String> = when.hosts.iter().flatten().cloned().collect();
         words.extend(when.methods.iter().flatten().cloned());
@@ -33,7 +37,7 @@ trait PathTestText {
     fn text(&self) -> String;
 }
 
-impl PathTestText for super::super::matching::PathTest {
+impl PathTestText for super::super::paths::PathTest {
     fn text(&self) -> String {
         self.regex()
     }
@@ -62,8 +66,10 @@ fn expressions_become_decisions() {
         ("[string match -nocase \"*.PNG\" [HTTP::path]]", "/(?i).*\\.png$=1 =0"),
         ("[string match -nocase {/A*} [HTTP::path]]", "/(?i)a=1 =0"),
         ("[class match [HTTP::host] equals none]", "no: the data group none"),
-        ("[HTTP::cookie exists \"x\"]", "no: cookies"),
-        ("[SSL::cert count] > 0", "no: "),
+        ("[HTTP::cookie exists \"x\"]", "no: `HTTP::cookie`"),
+        ("[HTTP::status] == 404", "=1 =0"),
+        ("[SSL::cert count] > 0", "=1 =0"),
+        ("[SSL::cert count] > 3", "no: a count"),
         ("[active_members p] < 1", "no: "),
         ("[HTTP::path] eq [HTTP::host]", "no: two things"),
         ("(", "no: "),

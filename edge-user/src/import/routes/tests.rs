@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::matching::{PathKind, PathTest};
+use super::super::paths::{PathKind, PathTest};
 use super::*;
 use crate::http::head::{Head, Owner, Version};
 use crate::router::{self, Criteria, HeaderPattern, HostPattern, PathPattern, Pattern, Router, ValuePattern};
@@ -15,8 +15,9 @@ fn path(kind: PathKind, text: &str) -> PathTest {
 /// The route of a draft as the router takes it.
 fn criteria(draft: &Draft, drafts: &Drafts, count: usize) -> Criteria {
     let ledger = Ledger::default();
-    let common = Common { name: "r", https_only: None, response: &[], ledger: &ledger };
-    let entity = route(draft, 0, &Outcome::default(), drafts, count, &common);
+    let shape = Shape::default();
+    let common = Common { name: "r", https_only: None, tls: false, response: &[], shape: &shape, ledger: &ledger };
+    let entity = route(draft, 0, &Outcome::default(), drafts, count, &common).unwrap();
     let get = |key: &str| entity.members.iter().find(|(known, _)| *known == key).map(|(_, value)| value.clone());
     let strings = |key: &str| -> Vec<String> {
         get(key)
@@ -100,7 +101,7 @@ fn when() -> impl Strategy<Value = Match> {
         methods,
         paths,
         headers,
-        sources: Vec::new(),
+        ..Match::default()
     })
 }
 
