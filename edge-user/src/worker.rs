@@ -191,7 +191,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
     let view = View::of(store.load_full(), &settings);
     let worker = Rc::new(Worker {
         clock: Clock::new(),
-        pool: Pool::default(),
+        pool: Pool::new(settings.proxy.keepalive),
         buffers: Buffers::new(buffered_bytes),
         denied,
         penalties: tally.sentences().clone(),

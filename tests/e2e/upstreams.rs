@@ -58,6 +58,29 @@ fn only_what_may_be_repeated_is_sent_again() {
 }
 
 #[test]
+fn connections_are_kept_for_so_many_requests_and_so_long() {
+    for (keepalive, connections) in [
+        ("", 1),
+        ("upstream_keepalive_max_requests = 3", 2),
+        ("upstream_keepalive_pool_size = 0", 6),
+        ("upstream_keepalive_idle_timeout = 1", 2),
+        ("upstream_keepalive_max_age = 1", 2),
+    ] {
+        let upstream = Upstream::start();
+        let setup = Setup::new(entities(&upstream.url(), json!({}), json!({}))).workers(1);
+        let edge = setup.section(&format!("[proxy]\n{keepalive}")).start();
+        for request in 0..6 {
+            if request == 3 && keepalive.contains("= 1") {
+                // Once a second the pool is looked through.
+                std::thread::sleep(Duration::from_millis(2500));
+            }
+            assert_eq!(edge.ask(get("/", &[])).status(), 200);
+        }
+        assert_eq!(upstream.connections(), connections, "{keepalive}");
+    }
+}
+
+#[test]
 fn an_upstream_that_does_not_answer_is_given_up() {
     let upstream = Upstream::raw(|socket, seen| {
         let mut reader = Reader::new(socket);

@@ -27,6 +27,8 @@ pub(super) const FORWARDED: &str =
     "a client's own X-Forwarded-For is dropped unless `proxy.trusted_ips` has the client";
 /// What becomes of cookies that an F5 encrypted.
 pub(super) const SEALED: &str = "cookies that the F5 encrypted do not open: clients lose them once";
+/// What `unchunk` does not do.
+const UNCHUNKED: &str = "bodies over `limits.buffer_bytes`, event streams and gRPC stay in chunks";
 /// Where a fallback stands beside what the F5 has it for.
 pub(super) const FALLBACK: &str = "it also stands where a member gives no answer at all (502 to 504 of the edge)";
 
@@ -55,10 +57,10 @@ pub(super) fn http(options: &Options<'_>, ledger: &Ledger) -> Http {
             "accept-xff" if is_off(value) => ledger.translated(span),
             "accept-xff" => ledger.dropped(
                 span,
-                "whose X-Forwarded-For is believed has to be said: name the proxies in front in `proxy.trusted_ips`",
+                "whose X-Forwarded-For is believed has to be said: name the proxies in front in `proxy.trusted_ips`, and the field in `proxy.real_ip_header`",
             ),
             "xff-alternative-names" if is_off(value) => ledger.translated(span),
-            "xff-alternative-names" => ledger.dropped(span, "the client is read from X-Forwarded-For alone"),
+            "xff-alternative-names" => ledger.dropped(span, "the client is read from one field: `proxy.real_ip_header` names it"),
             "header-insert" | "header-erase" if is_off(value) => ledger.translated(span),
             "header-insert" => changed(inserted(value), &mut http.request, span, ledger),
             "header-erase" => {
@@ -69,11 +71,9 @@ pub(super) fn http(options: &Options<'_>, ledger: &Ledger) -> Http {
             "enforcement" => enforcement(options, &mut http, ledger),
             "oneconnect-transformations" | "oneconnect-status-reuse" => ledger.translated(span),
             "lws-width" | "lws-separator" => ledger.changed(span, "folded fields are refused with 400 (RFC 9112, 5.2)"),
-            "request-chunking" | "response-chunking" if matches!(value, "preserve" | "sustain" | "selective") => {
-                ledger.translated(span)
-            }
             "request-chunking" | "response-chunking" => {
-                ledger.changed(span, "bodies keep the length they come with, or are chunked where none is known")
+                let table = if key == "request-chunking" { Table::Request } else { Table::Response };
+                set(table, "chunking", value.into(), (value == "unchunk").then_some(UNCHUNKED));
             }
             "via-request" => set(Table::Request, "via", value.into(), None),
             "via-response" => set(Table::Response, "via", value.into(), None),

@@ -117,7 +117,7 @@ impl Link {
     /// stream that was never looked at.
     pub fn is_stale(&self) -> bool {
         match self {
-            Self::H1(conn) => conn.reused,
+            Self::H1(conn) => conn.exchanges > 0,
             Self::H2(stream) => stream.refused,
         }
     }

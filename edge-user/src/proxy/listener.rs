@@ -325,7 +325,7 @@ async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefi
                     Fault::Flood => (Reason::Http2Flood, ::h2::Reason::ENHANCE_YOUR_CALM),
                     Fault::Preface => (Reason::RequestMalformed, ::h2::Reason::PROTOCOL_ERROR),
                 };
-                worker.metrics.refused(reason, None);
+                refused(worker, &connection, Heads::default(), 0, reason);
                 tracing::debug!(client = %connection.peer, %fault, "HTTP/2 connection ended");
                 conn.abrupt_shutdown(code);
                 idle.progressed();
@@ -340,6 +340,9 @@ async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefi
                     spawn_stream(worker, &connection, request, respond, &active);
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    if let (false, Some(reason)) = (ended, fault_of(&error)) {
+                        refused(worker, &connection, Heads::default(), 0, reason);
+                    }
                     tracing::debug!(client = %connection.peer, %error, "HTTP/2 connection ended");
                     return Poll::Ready(());
                 }
@@ -372,6 +375,25 @@ async fn serve_h2(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, prefi
     .await;
 }
 
+/// Why the crate ended a connection; `None` where the client did.
+fn fault_of(error: &::h2::Error) -> Option<Reason> {
+    let is_ours = !error.is_io() && !error.is_remote();
+    is_ours.then(|| match error.reason() {
+        Some(::h2::Reason::ENHANCE_YOUR_CALM) => Reason::Http2Flood,
+        _ => Reason::RequestMalformed,
+    })
+}
+
+/// Counts and logs what was refused over HTTP/2 before it was a request; status 0 where a stream or all of the connection
+/// ended in place of an answer.
+fn refused(worker: &Rc<Worker>, connection: &Connection, mut heads: Heads, status: u16, reason: Reason) {
+    // Nothing of what could not be read is taken for a request's.
+    heads.request.start_request(b"", b"", Version::Http2);
+    let mut context = Request::new(worker, connection);
+    (context.status, context.reason) = (status, Some(reason));
+    worker.account(&context, &heads);
+}
+
 fn spawn_stream(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
@@ -383,16 +405,14 @@ fn spawn_stream(
     let framing = match h2::read_request(&request, &mut heads.request, worker.settings.limits.fields) {
         Ok(framing) => framing,
         Err(h2::Error::Malformed) => {
-            worker.metrics.request(Version::Http2, 0);
-            worker.metrics.refused(Reason::RequestMalformed, None);
+            refused(worker, connection, heads, 0, Reason::RequestMalformed);
             return respond.send_reset(::h2::Reason::PROTOCOL_ERROR);
         }
         Err(h2::Error::TooLarge) => {
             let mut response = http::Response::new(());
             *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             let _ = respond.send_response(response, true);
-            worker.metrics.request(Version::Http2, 431);
-            return worker.metrics.refused(Reason::HeadTooLarge, None);
+            return refused(worker, connection, heads, 431, Reason::HeadTooLarge);
         }
     };
     active.set(active.get() + 1);

@@ -22,18 +22,15 @@ use crate::http::h1::parse::split_port;
 use crate::http::h2_client::{self, Connection};
 use crate::http::io::{Io, Stream};
 use crate::reason::Reason;
+use crate::settings::Keepalive;
 use crate::worker::Worker;
 
-/// Idle connections kept per address and worker.
-const MAX_IDLE: usize = 512;
 /// HTTP/2 connections per address and worker; beyond their streams requests wait.
 const MAX_SHARED: usize = 16;
 /// Idle connections kept per worker for those who share them with nobody: clients choose how many there would be.
 const MAX_ISOLATED: usize = 1024;
 /// How long an idle HTTP/2 connection of theirs is kept.
 const ISOLATED_IDLE: Duration = Duration::from_secs(5);
-/// How long an idle one is kept; servers usually close at 60 s or later.
-const IDLE: Duration = Duration::from_secs(55);
 
 /// What makes connections interchangeable: `Service::endpoint`, the address, and whose they are.
 pub type Key = (u64, SocketAddr, Sharing);
@@ -92,8 +89,8 @@ struct Opening {
 }
 
 /// A worker's upstream connections.
-#[derive(Default)]
 pub struct Pool {
+    keepalive: Keepalive,
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
     /// How many of them are not everybody's.
     isolated: Cell<usize>,
@@ -101,6 +98,11 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// None yet; which are kept, `keepalive` says.
+    pub fn new(keepalive: Keepalive) -> Self {
+        Self { keepalive, idle: RefCell::default(), isolated: Cell::new(0), shared: RefCell::default() }
+    }
+
     /// The idle connection used last that its upstream still keeps.
     fn take(&self, key: Key) -> Option<UpstreamConn> {
         let mut idle = self.idle.borrow_mut();
@@ -118,13 +120,17 @@ impl Pool {
 
     /// Keeps a connection whose exchange ended in step.
     pub fn put(&self, key: Key, mut conn: UpstreamConn, now: Instant) {
+        let Keepalive { pool_size, max_requests, max_age, .. } = self.keepalive;
         let is_isolated = key.2 != Sharing::All;
-        if !conn.recycle() || is_isolated && self.isolated.get() >= MAX_ISOLATED {
+        let is_in_step = conn.recycle();
+        let is_spent = max_requests > 0 && conn.exchanges >= max_requests;
+        let is_old = max_age.is_some_and(|age| now.duration_since(conn.opened) >= age);
+        if !is_in_step || is_spent || is_old || is_isolated && self.isolated.get() >= MAX_ISOLATED {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let kept = idle.entry(key).or_default();
-        if kept.len() < MAX_IDLE {
+        if kept.len() < pool_size {
             if is_isolated {
                 self.isolated.set(self.isolated.get() + 1);
             }
@@ -134,15 +140,20 @@ impl Pool {
 
     /// Closes what has been idle for too long or was closed by the upstream. The worker calls this every second.
     pub fn sweep(&self, now: Instant) {
+        let Keepalive { idle_timeout, max_age, .. } = self.keepalive;
+        let is_fresh = |idle: &Idle| {
+            now.duration_since(idle.since) < idle_timeout
+                && max_age.is_none_or(|age| now.duration_since(idle.conn.opened) < age)
+        };
         self.idle.borrow_mut().retain(|_, kept| {
-            kept.retain(|idle| now.duration_since(idle.since) < IDLE && idle.conn.is_quiet());
+            kept.retain(|idle| is_fresh(idle) && idle.conn.is_quiet());
             !kept.is_empty()
         });
         let idle = self.idle.borrow();
         let isolated = idle.iter().filter(|((_, _, sharing), _)| *sharing != Sharing::All);
         self.isolated.set(isolated.map(|(_, kept)| kept.len()).sum());
         self.shared.borrow_mut().retain(|(_, _, sharing), shared| {
-            let limit = if *sharing == Sharing::All { IDLE } else { ISOLATED_IDLE };
+            let limit = if *sharing == Sharing::All { idle_timeout } else { ISOLATED_IDLE };
             let fresh = |since: Instant| now.duration_since(since) < limit;
             shared
                 .connections

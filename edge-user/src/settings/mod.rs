@@ -25,7 +25,7 @@ pub use identity::{Identity, IdentityClaim, IdentityClient, IdentityScope, Ident
 pub use key_sets::{KeySets, PrivateKeys};
 pub use penalty::{Penalty, PenaltyMode};
 pub use ports::PortRange;
-pub use proxy::{Proxy, UpstreamHost};
+pub use proxy::{Keepalive, Proxy, UpstreamHost};
 pub(crate) use read::read;
 pub use secrets::Secrets;
 pub use tls::Tls;

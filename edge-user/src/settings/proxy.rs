@@ -31,11 +31,26 @@ pub struct Proxy {
     pub upgrades: Vec<String>,
     /// `upstream_http2`: offer HTTP/2 to upstreams over TLS. Default false; gRPC services speak it always.
     pub upstream_http2: bool,
+    /// `upstream_keepalive_*`: which HTTP/1 connections to upstreams are kept.
+    pub keepalive: Keepalive,
     /// `cut_at_expiry`: end a WebSocket or other upgraded connection when its token expires (P8); responses that are
     /// under way come to their end. Default true.
     pub cut_at_expiry: bool,
     /// `max_over_exp`: how much longer than its token's `exp` it may live, in seconds. Default 0.
     pub max_over_exp: Duration,
+}
+
+/// Which connections to upstreams are kept for other requests, by kong.conf's names (F5: OneConnect).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// `upstream_keepalive_pool_size`: idle ones for each address and worker. Default 512.
+    pub pool_size: usize,
+    /// `upstream_keepalive_max_requests`: requests over one; 0 is no limit. Default 10000.
+    pub max_requests: u32,
+    /// `upstream_keepalive_idle_timeout`: seconds without a request. Default 55: servers usually close at 60 or later.
+    pub idle_timeout: Duration,
+    /// `upstream_keepalive_max_age`, not kong.conf's: seconds since it was opened. Default 0: no limit.
+    pub max_age: Option<Duration>,
 }
 
 /// `[[proxy.upstreams]]`: how the services of one `host` are spoken to.
@@ -70,8 +85,20 @@ pub(super) fn proxy(reader: &mut Reader<'_>, listeners: &[Listener]) -> Proxy {
             })
             .unwrap_or_else(|| vec!["websocket".to_owned()]),
         upstream_http2: reader.bool("upstream_http2").unwrap_or(false),
+        keepalive: keepalive(reader),
         cut_at_expiry: reader.bool("cut_at_expiry").unwrap_or(true),
         max_over_exp: Duration::from_secs(count(reader, "max_over_exp", 0..=MAX_MS, 0) as u64),
+    }
+}
+
+fn keepalive(reader: &mut Reader<'_>) -> Keepalive {
+    let seconds = |count: usize| Duration::from_secs(count as u64);
+    Keepalive {
+        pool_size: count(reader, "upstream_keepalive_pool_size", 0..=65_535, 512),
+        max_requests: count(reader, "upstream_keepalive_max_requests", 0..=i64::from(u32::MAX), 10_000) as u32,
+        idle_timeout: seconds(count(reader, "upstream_keepalive_idle_timeout", 1..=86_400, 55)),
+        max_age: Some(seconds(count(reader, "upstream_keepalive_max_age", 0..=86_400 * 365, 0)))
+            .filter(|age| !age.is_zero()),
     }
 }
 

@@ -60,6 +60,12 @@ fn every_value_has_its_default() {
             expose_reason: false,
             upgrades: vec!["websocket".into()],
             upstream_http2: false,
+            keepalive: Keepalive {
+                pool_size: 512,
+                max_requests: 10_000,
+                idle_timeout: Duration::from_secs(55),
+                max_age: None,
+            },
             cut_at_expiry: true,
             max_over_exp: Duration::ZERO,
         }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::body::{Decoder, Found};
 use super::conn::BODY_BUFFER_BYTES;
@@ -49,8 +49,10 @@ pub struct UpstreamConn {
     read_wait: Wait,
     write_wait: Wait,
     persistent: bool,
-    /// Whether an exchange ran over it before this one.
-    pub reused: bool,
+    /// How many exchanges ran over it before this one.
+    pub exchanges: u32,
+    /// When it was opened.
+    pub opened: Instant,
 }
 
 impl UpstreamConn {
@@ -67,7 +69,8 @@ impl UpstreamConn {
             read_wait: Wait::new(clock),
             write_wait: Wait::new(clock),
             persistent: false,
-            reused: false,
+            exchanges: 0,
+            opened: Instant::now(),
         }
     }
 
@@ -79,7 +82,7 @@ impl UpstreamConn {
     /// Makes ready for another exchange; false if this one left the connection out of step.
     pub fn recycle(&mut self) -> bool {
         let kept = self.persistent && self.decoder.is_end() && self.input.is_empty() && self.out.is_empty();
-        self.reused = true;
+        self.exchanges = self.exchanges.saturating_add(1);
         self.trailers.clear();
         self.out.shrink_to(BODY_BUFFER_BYTES);
         self.input.shrink();

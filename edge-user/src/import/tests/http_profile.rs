@@ -150,7 +150,9 @@ fn options_of_an_http_profile_are_settings_of_the_plugin() {
         ("hsts {\nmode enabled\nmaximum-age 5\n}", Translated, "max_age: 5"),
         ("hsts {\nmode enabled\nmaximum-age -1\n}", Dropped, ""),
         ("enforcement {\nmax-header-count 32\n}", Translated, "fields: 32"),
-        ("request-chunking rechunk", Changed, ""),
+        ("request-chunking rechunk", Translated, "chunking: rechunk"),
+        ("response-chunking unchunk", Changed, "chunking: unchunk"),
+        ("response-chunking shredded", Dropped, ""),
     ] {
         let translation = profiled(option);
         let verdict = translation.report.files[0].lines[2].as_ref().unwrap();

@@ -111,3 +111,14 @@ fn upstreams_that_want_a_header_are_judged() {
         assert_eq!(problems, [expected], "{text}");
     }
 }
+
+#[test]
+fn what_is_kept_of_connections_goes_by_kongs_names() {
+    let text = "upstream_keepalive_pool_size = 0\nupstream_keepalive_max_requests = 7\n\
+                upstream_keepalive_idle_timeout = 8\nupstream_keepalive_max_age = 9";
+    let seconds = Duration::from_secs;
+    let expected = Keepalive { pool_size: 0, max_requests: 7, idle_timeout: seconds(8), max_age: Some(seconds(9)) };
+    assert_eq!(good(&format!("{LISTENER}[proxy]\n{text}")).0.proxy.keepalive, expected);
+    let (_, problems, _dir) = read_text(&format!("{LISTENER}[proxy]\nupstream_keepalive_idle_timeout = 0"), &[]);
+    assert_eq!(problems, ["4: proxy.upstream_keepalive_idle_timeout: found 0, expected an integer from 1 to 86400"]);
+}
