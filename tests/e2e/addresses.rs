@@ -71,6 +71,7 @@ fn the_client_is_whom_nginx_finds() {
 
 #[test]
 fn one_field_counts_and_only_of_trusted_peers() {
+    // P3
     let all = ["X-Real-IP: 1.1.1.1", "X-Forwarded-For: 2.2.2.2", "True-Client-IP: 3.3.3.3", "Forwarded: for=4.4.4.4"];
     for (proxy, expected) in [
         ("", "127.0.0.1"),
@@ -128,6 +129,7 @@ fn forwarded(edge: &Edge, upstream: &Upstream, fields: &[&str]) -> Vec<String> {
 
 #[test]
 fn forwarded_of_strangers_is_replaced_and_of_trusted_peers_continued() {
+    // P3
     const OWN: &str = "for=127.0.0.1;host=test;proto=http";
     let upstream = Upstream::start();
     let on = edge(&upstream, "[proxy]\nforwarded = true");

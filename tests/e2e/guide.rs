@@ -81,7 +81,8 @@ rows! {
         ["SSL_CERT_FILE"];
     refused::id_token: "401, the token came with the login", 401 "id_token_used", ["FAIL id_token"],
         ["id_tokens_refused: false"];
-    refused::addresses: "403 for everybody behind", 403 "address_not_allowed", ["client"], ["trusted_ips"];
+    refused::addresses: "403 for everybody behind", 403 "address_not_allowed", ["client"],
+        ["trusted_ips", "real_ip_header = \"X-Forwarded-For\""];
     refused::scheme: "426 behind the F5", 426 "https_required", [], ["trusted_ips", "X-Forwarded-Proto"];
     refused::proof: "401 with DPoP behind", 401 "proof_invalid", ["FAIL proof_of_possession"], ["trusted_ips"];
     changing::revoked: "401 minutes after the logout", 401 "token_inactive",

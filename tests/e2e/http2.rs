@@ -163,6 +163,8 @@ fn malformed_field_sections_are_refused() {
         assert!(outcome.refused(), "{outcome:?} for {shown:?}");
         assert!(upstream.requests().is_empty(), "the upstream received {shown:?}");
     }
+    // Where the edge itself resets the stream.
+    edge.access(|line| line["reason"] == "request_malformed" && line["status"] == 0);
     for fields in [
         base(),
         extra(b"te", b"trailers"),
@@ -280,6 +282,7 @@ fn field_lists_above_the_limit_are_refused() {
     let mut raw = Raw::connect(edge.address());
     raw.request(1, &fields);
     assert!(raw.outcome(1).refused(), "200 fields are over limits.fields");
+    edge.access(|line| line["reason"] == "head_too_large" && line["status"] == 431);
     let mut raw = Raw::connect(edge.address());
     raw.request(1, &fields[..40]);
     assert_eq!(raw.outcome(1), Outcome::Response(200));

@@ -120,5 +120,8 @@ fn what_is_kept_of_connections_goes_by_kongs_names() {
     let expected = Keepalive { pool_size: 0, max_requests: 7, idle_timeout: seconds(8), max_age: Some(seconds(9)) };
     assert_eq!(good(&format!("{LISTENER}[proxy]\n{text}")).0.proxy.keepalive, expected);
     let (_, problems, _dir) = read_text(&format!("{LISTENER}[proxy]\nupstream_keepalive_idle_timeout = 0"), &[]);
-    assert_eq!(problems, ["4: proxy.upstream_keepalive_idle_timeout: found 0, expected an integer from 1 to 86400"]);
+    assert_eq!(
+        problems,
+        ["4: proxy.upstream_keepalive_idle_timeout: found 0, expected an integer between 1 and 86400"]
+    );
 }
