@@ -54,6 +54,7 @@ impl Parties {
         process::need("setpriv")?;
         process::need("ip")?;
         process::need("jq")?;
+        process::need("openssl")?;
         let nginx = process::need("nginx")?;
         let haproxy = process::need("haproxy")?;
         let redis = process::need("redis-server")?;
