@@ -20,6 +20,21 @@ macro_rules! known {
 }
 
 impl Known {
+    /// Whether proxies tell by it where a request came from.
+    pub fn tells_origin(self) -> bool {
+        matches!(
+            self,
+            Self::XForwardedFor
+                | Self::XForwardedProto
+                | Self::XForwardedHost
+                | Self::XForwardedPort
+                | Self::XForwardedPath
+                | Self::XForwardedPrefix
+                | Self::XRealIp
+                | Self::Forwarded
+        )
+    }
+
     /// The tag of a field name, compared without case (RFC 9110, 5.1).
     pub fn of(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };

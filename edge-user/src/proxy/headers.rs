@@ -86,14 +86,7 @@ pub fn clean_request(head: &mut Head, owned: &OwnedNames, credentials: &[Box<str
         | Known::Http2Settings
         | Known::ProxyAuthorization
         | Known::Expect => false,
-        Known::XForwardedFor
-        | Known::XForwardedProto
-        | Known::XForwardedHost
-        | Known::XForwardedPort
-        | Known::XForwardedPath
-        | Known::XForwardedPrefix
-        | Known::XRealIp
-        | Known::Forwarded => trusted,
+        known if known.tells_origin() => trusted,
         Known::XKongRequestId => false,
         Known::Other => !(named.contains(field.name) || is_owned(field.name) || imitates_known(field.name)),
         // What the edge knows by name is never dropped at a client's wish: it frames, routes or authenticates.

@@ -27,17 +27,10 @@ impl Allowed {
                         | Known::TransferEncoding
                         | Known::Trailer
                         | Known::ContentType
-                        // Of trusted peers alone by now, who tell of the way.
-                        | Known::XForwardedFor
-                        | Known::XForwardedProto
-                        | Known::XForwardedHost
-                        | Known::XForwardedPort
-                        | Known::XForwardedPath
-                        | Known::XForwardedPrefix
-                        | Known::XRealIp
-                        | Known::Forwarded
                         | Known::Via
                 )
+                // Of trusted peers alone by now.
+                || field.known.tells_origin()
                 || self.lists(&field)
         });
     }

@@ -4,7 +4,7 @@ use super::condition::{Side, When};
 use super::view::View;
 use crate::config::reader::Reader;
 use crate::http::head::{Head, Known, Owner, is_field_name, is_field_value};
-use crate::plugin::fields::is_same;
+use crate::plugin::fields::{is_of_hop, is_same};
 use crate::plugin::request_transformer::template::{Dialect, Template};
 use crate::proxy::owned;
 
@@ -227,17 +227,9 @@ pub(super) fn known(name: &str) -> Known {
 /// Whether rules may touch a field: framing, routing, credentials and the way are told by others.
 fn may_change(config: &Reader<'_>, side: Side, key: &str, name: &str, verb: Verb) {
     let expected = match (side, known(name)) {
-        (
-            _,
-            Known::ContentLength
-            | Known::TransferEncoding
-            | Known::Connection
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::Te
-            | Known::Trailer
-            | Known::Upgrade,
-        ) => "a field other than those of framing and hop, which the edge writes itself",
+        (_, known) if is_of_hop(known.spelling()) => {
+            "a field other than those of framing and hop, which the edge writes itself"
+        }
         (Side::Response, _) => return,
         (_, Known::Authorization) => {
             "another field: `Authorization` stays as authentication left it; openid-connect's `hide_credentials` takes it \
