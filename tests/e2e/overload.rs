@@ -1,6 +1,7 @@
 //! More than the edge, or an upstream, may take: who waits, who goes, and what they are told (security properties, 17).
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -308,6 +309,35 @@ fn what_is_held_for_slow_clients_has_a_bound_for_all() {
     let before = upstream.connections();
     let _held = slow();
     at_upstream(before);
+}
+
+/// Bytes that the kernel holds of what one end of a connection has sent (proc(5), `net/tcp`).
+fn queued(from: SocketAddr, to: SocketAddr) -> u64 {
+    let [from, to] = [from, to].map(|end| format!(":{:04X}", end.port()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|words| words[1].ends_with(&from) && words[2].ends_with(&to)).expect("the connection");
+    u64::from_str_radix(line[4].split(':').next().unwrap(), 16).unwrap()
+}
+
+#[test]
+fn the_kernel_holds_little_for_a_reader_that_does_not_read() {
+    // D2, D3
+    const LARGE: usize = 8 << 20;
+    let upstream = Upstream::with(|_| Reply::ok(&"x".repeat(LARGE)));
+    let limits = format!("[limits]\nbuffer_bytes = {LARGE}");
+    let edge = Setup::new(open(&upstream.url())).section(&limits).start();
+    let mut client = edge.connect();
+    client.send(get("/", &[]));
+    let end = client.socket().local_addr().unwrap();
+    // Until nothing moves any more.
+    let (mut last, mut held) = (0, queued(edge.address(), end));
+    while held == 0 || held != last {
+        thread::sleep(Duration::from_millis(300));
+        (last, held) = (held, queued(edge.address(), end));
+    }
+    assert!(held < 256 << 10, "{held} bytes");
+    assert_eq!(client.response().body.len(), LARGE);
 }
 
 #[test]

@@ -23,6 +23,15 @@ const BACKLOG: i32 = 4096;
 /// `kernel_reject`: until then a request that the kernel refuses costs userspace nothing at all.
 const DEFER_SECS: i32 = 5;
 
+/// Bytes of an answer that the kernel takes before they can be sent. Without a bound it takes megabytes for each client that
+/// does not read, and all of the machine's connections share what it has for that.
+const UNSENT_BYTES: u32 = 64 << 10;
+
+/// `TCP_NOTSENT_LOWAT` (tcp(7)), in bytes; accepted connections inherit it.
+#[derive(Clone)]
+struct NotSentLowat;
+setsockopt_impl!(NotSentLowat, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, u32, SetStruct<'_, u32>);
+
 /// `TCP_DEFER_ACCEPT` (tcp(7)), in seconds; 0 is off.
 #[derive(Clone)]
 struct DeferAccept;
@@ -113,6 +122,7 @@ impl Sockets {
             let defer_secs = if listener.kernel_reject == KernelReject::Off { 0 } else { DEFER_SECS };
             for socket in sockets.iter().chain(&entrance) {
                 setsockopt(socket, DeferAccept, &defer_secs).with_context(place)?;
+                setsockopt(socket, NotSentLowat, &UNSENT_BYTES).with_context(place)?;
             }
             listeners.push(Opened { address: bound, sockets, entrance });
         }
