@@ -40,6 +40,8 @@ use crate::token::cache::{LocalCache, VerdictCache};
 const CHORES: Duration = Duration::from_secs(1);
 /// How long a connection must have waited for a request before it gives way to others.
 pub const SETTLED: Duration = Duration::from_secs(1);
+/// How often idle connections are looked for at most.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the log is told of a crowd at most.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The part of all connections, one of so many, that gives way at once.
@@ -144,6 +146,8 @@ pub struct Worker {
     pub closes_idle: Cell<bool>,
     /// How many connections that wait for requests are to end, to make room for others.
     surplus: Cell<usize>,
+    /// When idle connections were looked for last, to make room.
+    looked: Cell<Option<Instant>>,
     /// When the log was told of a crowd last.
     told: Cell<Option<Instant>>,
     /// Client connections now, and what their end wakes.
@@ -206,6 +210,7 @@ async fn serve(parts: Parts) -> std::io::Result<()> {
         draining: Cell::new(false),
         closes_idle: Cell::new(false),
         surplus: Cell::new(0),
+        looked: Cell::new(None),
         told: Cell::new(None),
         connections: Cell::new(0),
         listeners: Cell::new(0),
@@ -269,6 +274,11 @@ impl Worker {
 
     /// All connections that the worker may hold are there, and there are more: some of those that wait for requests end.
     pub fn make_room(&self) {
+        // Each look wakes all that wait.
+        if self.looked.get().is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.looked.set(Some(Instant::now()));
         self.surplus.set(self.crowd());
         if self.told.get().is_none_or(|at| at.elapsed() >= TELL_EVERY) {
             self.told.set(Some(Instant::now()));
