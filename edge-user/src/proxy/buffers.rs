@@ -39,11 +39,16 @@ impl Part {
         }
         true
     }
+
+    /// Gives all of it back.
+    pub(crate) fn clear(&mut self) {
+        self.left.set(self.left.get() + std::mem::take(&mut self.bytes));
+    }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.left.set(self.left.get() + self.bytes);
+        self.clear();
     }
 }
 

@@ -157,6 +157,7 @@ impl<'a> Upload<'a> {
 
     /// There is no other try of this exchange: what is held is needed here no more.
     pub(super) fn forget(&mut self) -> Option<Box<Held>> {
+        self.part.clear();
         self.held.take()
     }
 
