@@ -202,16 +202,21 @@ fn http2_connections_are_shared_by_hosts_of_one_policy_alone() {
     assert_eq!(upstream.requests().len(), 3);
 }
 
+/// An edge for clients of this authority, whose list `ca.crl` has nobody yet.
+fn revoking(clients: &Authority, upstream: &Upstream) -> Edge {
+    let rules = "client_certificate = \"require\"\nclient_ca = \"ca.pem\"\nclient_crl = [\"ca.crl\"]";
+    Setup::new(open(&upstream.url()))
+        .tls_with(rules)
+        .file("ca.pem", &*clients.own().certificate)
+        .file("ca.crl", clients.revoked(&[], (-60, DAY)))
+        .start()
+}
+
 #[test]
 fn lists_and_authorities_are_read_anew() {
     // S3, S6: open connections go on, as far as their certificates are good.
     let (clients, upstream) = (Authority::new("clients"), Upstream::start());
-    let rules = "client_certificate = \"require\"\nclient_ca = \"ca.pem\"\nclient_crl = [\"ca.crl\"]";
-    let edge = Setup::new(open(&upstream.url()))
-        .tls_with(rules)
-        .file("ca.pem", &*clients.own().certificate)
-        .file("ca.crl", clients.revoked(&[], (-60, DAY)))
-        .start();
+    let edge = revoking(&clients, &upstream);
     let (leaver, stayer) = (clients.client("leaver", 7), clients.client("stayer", 8));
     let both = |pair: &Pair| [&TLS12, &TLS13].map(|version| certs::client_showing(pair, &[version]));
     let (leavers, stayers) = (both(&leaver), both(&stayer));
@@ -283,12 +288,7 @@ fn lists_and_authorities_are_read_anew() {
 fn a_certificate_that_is_revoked_ends_its_http2_connection() {
     // S3
     let (clients, upstream) = (Authority::new("clients"), Upstream::start());
-    let rules = "client_certificate = \"require\"\nclient_ca = \"ca.pem\"\nclient_crl = [\"ca.crl\"]";
-    let edge = Setup::new(open(&upstream.url()))
-        .tls_with(rules)
-        .file("ca.pem", &*clients.own().certificate)
-        .file("ca.crl", clients.revoked(&[], (-60, DAY)))
-        .start();
+    let edge = revoking(&clients, &upstream);
     let mut client = (*showing(&clients.client("leaver", 7))).clone();
     client.alpn_protocols = vec![b"h2".to_vec()];
     h2raw::block_on(async {
