@@ -20,6 +20,11 @@ use crate::table::median;
 
 /// Slow connections.
 const SLOW: u64 = 4000;
+/// The processes that they belong to. One that asks the kernel about all of them keeps good clients off its core for a
+/// millisecond each time: a kernel without preemption answers first.
+const ATTACKERS: u64 = 8;
+/// Where the services are (see `upstream.conf`).
+const ELSEWHERE: &str = "127.0.0.4";
 /// As long as slowhttptest takes to open them and the edge to come to rest, and those of them that the edge must hold by then.
 const OPENING: Duration = Duration::from_secs(30);
 const HELD: u64 = SLOW * 95 / 100;
@@ -74,7 +79,8 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
 /// An edge that waits for slow ones longer than a round takes.
 fn edge(folder: &Path, address: SocketAddr) -> Result<Running> {
     let routes = json!([{"name": "all", "paths": ["/"]}]);
-    let services = json!([{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]);
+    let port = UPSTREAM.parse::<SocketAddr>()?.port();
+    let services = json!([{"name": "up", "url": format!("http://{ELSEWHERE}:{port}"), "routes": routes}]);
     let entities = json!({"_format_version": "3.0", "services": services});
     bare_edge(folder, "slow", address, &entities, "[timeouts]\nrequest_head = 60000\n")
 }
@@ -90,21 +96,26 @@ fn good(address: SocketAddr) -> Result<f64> {
     answer["p99"].as_f64().context("no p99")
 }
 
-/// A running slowhttptest; it ends with this.
+/// Running slowhttptests; they end with this.
 struct Attack {
-    child: Child,
+    children: Vec<Child>,
     address: SocketAddr,
 }
 
 impl Attack {
     fn start(folder: &Path, address: SocketAddr, arguments: &[&str], path: &str) -> Result<Self> {
-        // Without real-time priority: it stands in for clients elsewhere.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "taskset", "-c", LOAD_CORE, "slowhttptest"]).args(arguments);
-        command.args(["-c", &SLOW.to_string(), "-r", "1000", "-l", "60", "-p", "5", "-u"]);
-        command.arg(format!("http://{address}/{path}")).current_dir(folder);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Self { child: command.spawn().context("start slowhttptest")?, address })
+        let mut attack = Self { children: Vec::new(), address };
+        for _ in 0..ATTACKERS {
+            // Without real-time priority: they stand in for clients elsewhere.
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "taskset", "-c", LOAD_CORE, "slowhttptest"]).args(arguments);
+            let [all, each_second] = [SLOW, 1000].map(|count| (count / ATTACKERS).to_string());
+            command.args(["-c", &all, "-r", &each_second, "-l", "60", "-p", "5", "-u"]);
+            command.arg(format!("http://{address}/{path}")).current_dir(folder);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            attack.children.push(command.spawn().context("start slowhttptest")?);
+        }
+        Ok(attack)
     }
 
     /// How many connections to the edge are open (proc(5), `net/tcp`).
@@ -140,7 +151,9 @@ impl Attack {
 
 impl Drop for Attack {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
