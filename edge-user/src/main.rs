@@ -129,6 +129,12 @@ enum ImportCommand {
         /// Do not look at the server's certificate.
         #[arg(long)]
         insecure: bool,
+        /// What to show where a certificate of clients is asked for: a PEM file with it and what it was issued by.
+        #[arg(long, value_name = "FILE", requires = "client_key_file")]
+        client_cert_file: Option<PathBuf>,
+        /// The PEM file of its private key.
+        #[arg(long, value_name = "FILE", requires = "client_cert_file")]
+        client_key_file: Option<PathBuf>,
     },
 }
 
@@ -307,8 +313,9 @@ fn import(command: ImportCommand) -> ExitCode {
                 anyhow::Error::from(error)
             }),
         ImportCommand::Kong { file, told } => app::import_kong(&file).map(|report| tell(&report, &told)),
-        ImportCommand::Verify { file, against, insecure } => {
-            return match import::verify::verify(&import::verify::Replay { file, against, insecure }) {
+        ImportCommand::Verify { file, against, insecure, client_cert_file, client_key_file } => {
+            let identity = client_cert_file.zip(client_key_file);
+            return match import::verify::verify(&import::verify::Replay { file, against, insecure, identity }) {
                 Ok(report) => {
                     print!("{report}");
                     report.exit_code().into()

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use edge_tests::certs;
+use edge_tests::certs::{self, Authority, Pair};
 use edge_tests::edge::{Edge, binary, free_address};
 use edge_tests::upstream::{Reply, Upstream};
 use edge_tests::wire::{Client, get};
 use nix::sys::signal::Signal;
+use rustls::{ClientConfig, DEFAULT_VERSIONS};
 use serde_json::{Map, Value, json};
 
 fn fixture(name: &str) -> PathBuf {
@@ -74,8 +76,12 @@ fn served(text: &str, files: &[(&str, String)]) -> Edge {
 }
 
 fn verify(edge: &Edge, against: &str) -> (i32, String) {
+    verify_as(edge, against, &[])
+}
+
+fn verify_as(edge: &Edge, against: &str, options: &[&str]) -> (i32, String) {
     let requests = edge.path("requests.json");
-    let (code, out, error) = import(&["verify", requests.to_str().unwrap(), "--against", against]);
+    let (code, out, error) = import(&[&["verify", requests.to_str().unwrap(), "--against", against], options].concat());
     (code, format!("{out}{error}"))
 }
 
@@ -283,6 +289,81 @@ fn a_policy_serves_and_so_does_a_connection() {
     let _edge = served(&text, &[]);
     assert_eq!(Client::connect(stream).ask(get("/through", &[])).status(), 200);
     assert_eq!(seen(&database), BTreeSet::from(["/through".to_owned()]));
+}
+
+#[test]
+fn profiles_of_one_virtual_server_ask_clients_for_certificates_by_name() {
+    // S3
+    let (staff, partners, upstream, address) =
+        (Authority::new("staff"), Authority::new("partners"), echo(), free_address());
+    let profile = |name: &str, asked: &str| {
+        format!(
+            "ltm profile client-ssl {name} {{\n cert {name}.crt\n key {name}.key\n server-name {name}.test\n {asked}\n}}\n"
+        )
+    };
+    let text = format!(
+        "ltm pool p {{ members {{ {} {{ address 127.0.0.1 }} }} }}\n{}{}{}ltm virtual v {{\n destination {address}\n pool p\n \
+         profiles {{ http {{ }} staff {{ }} partner {{ }} open {{ }} }}\n}}\n",
+        upstream.address(),
+        profile(
+            "staff",
+            "sni-default true\n peer-cert-mode require\n ca-file staff-ca.crt\n crl-file staff.crl\n authenticate-depth 1"
+        ),
+        profile("partner", "peer-cert-mode require\n ca-file partners-ca.crt"),
+        profile("open", "peer-cert-mode ignore\n ca-file staff-ca.crt\n crl-file other.crl"),
+    );
+    let pairs = ["staff", "partner", "open"].map(|name| (name, certs::pair(&[&format!("{name}.test"), "127.0.0.1"])));
+    let mut files: Vec<(String, String)> = vec![
+        ("staff-ca.crt".into(), staff.own().certificate.clone()),
+        ("staff.crl".into(), staff.revoked(&[2], (-60, 86_400))),
+        ("partners-ca.crt".into(), partners.own().certificate.clone()),
+    ];
+    for (name, pair) in pairs {
+        files.extend([(format!("{name}.crt"), pair.certificate), (format!("{name}.key"), pair.key)]);
+    }
+    let employee = staff.client("employee", 1);
+    files.extend([("me.crt".into(), employee.certificate.clone()), ("me.key".into(), employee.key.clone())]);
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    let edge = served(&text, &files);
+
+    let (employee, partner) = (shows(&employee), shows(&partners.client("partner", 1)));
+    let former = shows(&staff.client("former", 2));
+    let names = ["staff.test", "partner.test", "open.test"];
+    for (who, client, expected) in [
+        ("nobody", &certs::client(&["http/1.1"]), [0, 0, 200]),
+        ("an employee", &employee, [200, 0, 200]),
+        ("a former employee", &former, [0, 0, 200]),
+        ("a partner", &partner, [0, 200, 200]),
+    ] {
+        let found = names.map(|name| {
+            let asked = Client::tls(address, name, client.clone()).ok().and_then(|mut connection| {
+                connection.try_send(format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n")).ok()?;
+                connection.try_response("GET").ok()
+            });
+            asked.map_or(0, |answer| answer.status())
+        });
+        assert_eq!(found, expected, "{who}");
+    }
+
+    // Replayed with a certificate, and without.
+    let against = format!("https://{address}");
+    let [certificate, key] = ["me.crt", "me.key"].map(|name| edge.path(name).to_str().unwrap().to_owned());
+    let shown = ["--client-cert-file", &certificate, "--client-key-file", &key];
+    let (code, told) = verify_as(&edge, &against, &shown);
+    assert_eq!(code, 0, "{told}");
+    let (code, told) = verify(&edge, &against);
+    assert!(code == 1 && told.contains("CertificateRequired"), "{told}");
+    let (code, told) = verify_as(&edge, &against, &["--client-cert-file", &certificate]);
+    assert!(code == 2 && told.contains("--client-key-file"), "{told}");
+    let (code, told) = verify_as(&edge, &against, &["--client-cert-file", &key, "--client-key-file", &key]);
+    assert!(
+        code == 2 && told.contains("me.key: found") && told.contains("expected a certificate and its key"),
+        "{told}"
+    );
+}
+
+fn shows(pair: &Pair) -> Arc<ClientConfig> {
+    certs::client_showing(pair, DEFAULT_VERSIONS)
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::verify::Expected;
+use crate::settings::HostName;
 
 /// The file of the key that cookies are sealed under.
 pub(super) const KEY_FILE: &str = "cookies.key";
@@ -78,10 +79,34 @@ pub(super) struct Listener {
     pub(super) tls: bool,
     /// Files of the certificate and its key.
     pub(super) pair: Option<(String, String)>,
-    /// `require` or `request`.
-    pub(super) client_certificate: Option<&'static str>,
-    /// The file of the authorities.
-    pub(super) client_ca: Option<String>,
+    /// What it asks of clients.
+    pub(super) clients: Clients,
+    /// Hosts that ask for something else.
+    pub(super) hosts: Vec<Host>,
+}
+
+/// What is asked of clients.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Clients {
+    /// `client_certificate`: `require` or `request`; nothing is `off`.
+    pub(super) certificate: Option<&'static str>,
+    /// `client_ca`, with a question alone.
+    pub(super) ca: Option<String>,
+    /// `client_crl`, with authorities alone.
+    pub(super) crl: Option<String>,
+    /// `client_verify_depth`, with authorities alone.
+    pub(super) depth: Option<u8>,
+}
+
+/// A host with rules of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Host {
+    /// Where it comes from.
+    pub(super) comment: String,
+    /// Its name.
+    pub(super) name: HostName,
+    /// What it asks of clients.
+    pub(super) clients: Clients,
 }
 
 impl Listener {
@@ -93,8 +118,8 @@ impl Listener {
             stream: false,
             tls: false,
             pair: None,
-            client_certificate: None,
-            client_ca: None,
+            clients: Clients::default(),
+            hosts: Vec::new(),
         }
     }
 }
@@ -143,11 +168,13 @@ pub(super) fn settings(edge: &Edge, admin_port: u16) -> String {
         if let Some((certificate, key)) = &listener.pair {
             let _ = write!(out, "certificate = {}\nkey = {}\n", toml(certificate), toml(key));
         }
-        if let Some(word) = listener.client_certificate {
-            let _ = writeln!(out, "client_certificate = \"{word}\"");
+        if listener.clients.certificate.is_some() {
+            clients(&mut out, &listener.clients);
         }
-        if let Some(file) = &listener.client_ca {
-            let _ = writeln!(out, "client_ca = {}", toml(file));
+        for host in &listener.hosts {
+            let (comment, name) = (self::comment(&host.comment), toml(host.name.as_str()));
+            let _ = write!(out, "\n# {comment}\n[[listeners.hosts]]\nnames = [{name}]\n");
+            clients(&mut out, &host.clients);
         }
     }
     let _ = write!(out, "\n[entities]\nfile = \"kong.yaml\"\n\n[admin]\naddress = \"127.0.0.1:{admin_port}\"\n");
@@ -157,6 +184,20 @@ pub(super) fn settings(edge: &Edge, admin_port: u16) -> String {
     section(&mut out, "limits", &[("head_bytes", edge.head_bytes), ("fields", edge.fields)]);
     section(&mut out, "timeouts", &[("idle", edge.idle_ms), ("tunnel_idle", edge.tunnel_idle_ms)]);
     out
+}
+
+fn clients(out: &mut String, clients: &Clients) {
+    let Clients { certificate, ca, crl, depth } = clients;
+    let _ = writeln!(out, "client_certificate = \"{}\"", certificate.unwrap_or("off"));
+    if let Some(file) = ca {
+        let _ = writeln!(out, "client_ca = {}", toml(file));
+    }
+    if let Some(file) = crl {
+        let _ = writeln!(out, "client_crl = [{}]", toml(file));
+    }
+    if let Some(depth) = depth {
+        let _ = writeln!(out, "client_verify_depth = {depth}");
+    }
 }
 
 fn section(out: &mut String, name: &str, values: &[(&str, Option<u64>)]) {

@@ -7,7 +7,7 @@
 use super::bigip::Node;
 use super::ledger::{Ledger, Span};
 use super::model::Options;
-use super::output;
+use super::output::{self, Clients};
 use super::shape::{Shape, Table};
 use crate::config;
 
@@ -16,10 +16,8 @@ use crate::config;
 pub(super) struct ClientSsl {
     /// Files of the certificate and its key.
     pub(super) pair: (String, String),
-    /// `request` or `require`.
-    pub(super) client_certificate: Option<&'static str>,
-    /// The authorities' file.
-    pub(super) client_ca: Option<String>,
+    /// What it asks of clients.
+    pub(super) clients: Clients,
     /// The name it is for.
     pub(super) server_name: Option<String>,
     /// Whether it serves names that no other profile has.
@@ -102,6 +100,10 @@ pub(super) fn connection(kind: &str, options: &Options<'_>, shape: &mut Shape, l
     }
 }
 
+/// What becomes of responses that the F5 fetches and staples.
+const STAPLES: &str =
+    "the edge fetches no OCSP responses: have a timer fetch them, and name the files in `tls.ocsp_responses`";
+
 /// A file beside `edge.toml` for what a name on the F5 means; another one for each name.
 fn file(name: &str) -> String {
     const WRITTEN: [&str; 5] = ["edge.toml", "kong.yaml", "requests.json", "report.txt", output::KEY_FILE];
@@ -129,6 +131,8 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
         ledger.changed(span, format!("the file is not in bigip.conf: put it beside edge.toml, as {file}"));
     };
     // Of the two ways to say it the nearer one counts.
+    let asks = options.value("peer-cert-mode").is_some_and(|(mode, _)| matches!(mode, "require" | "request"));
+    let has_authorities = options.value("ca-file").is_some_and(|(file, _)| !is_off(file));
     let by_chain = options.distance("cert-key-chain") <= options.distance("cert");
     for option in options.nodes() {
         let (key, value, span) = (option.word(0), value_of(option), option.span);
@@ -158,7 +162,7 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
                             "passphrase" => {
                                 ledger.dropped(member.span, "keys are read without a passphrase: take it off")
                             }
-                            _ => ledger.dropped(member.span, "no OCSP responses are stapled"),
+                            _ => ledger.dropped(member.span, STAPLES),
                         }
                     }
                 }
@@ -181,28 +185,53 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
             }
             "peer-cert-mode" => match value {
                 "require" | "request" => {
-                    ssl.client_certificate = Some(if value == "require" { "require" } else { "request" });
+                    ssl.clients.certificate = Some(if value == "require" { "require" } else { "request" });
                     ledger.translated(span);
                 }
                 _ => ledger.translated(span),
             },
+            // Nobody is asked, on the F5 as little as here.
+            "ca-file" | "client-cert-ca" | "crl-file" | "crl" | "allow-expired-crl" | "authenticate-depth" if !asks => {
+                ledger.translated(span)
+            }
             "ca-file" | "client-cert-ca" if is_off(value) => ledger.translated(span),
             "ca-file" => {
                 let name = file(value);
                 put(span, &name);
-                ssl.client_ca = Some(name);
+                ssl.clients.ca = Some(name);
             }
             "client-cert-ca" => ledger.changed(span, "what clients are told of authorities is what `client_ca` has"),
-            "crl-file" | "crl" if is_off(value) => ledger.translated(span),
-            "crl-file" | "crl" => ledger.opened(
+            "crl-file" | "crl" | "allow-expired-crl" if is_off(value) => ledger.translated(span),
+            "crl-file" if has_authorities => {
+                let name = file(value);
+                put(span, &name);
+                ledger
+                    .changed(span, "an authority between a client's and that of `ca-file` needs a list in it as well");
+                ssl.clients.crl = Some(name);
+            }
+            "crl-file" => ledger.opened(
                 span,
-                "the edge reads no revocation lists: a client's certificate that was revoked is taken until it expires",
+                "without `ca-file` no list counts: a client's certificate that was revoked is taken until it expires",
             ),
+            "crl" => ledger.opened(
+                span,
+                "the edge fetches no revocation lists: have a timer fetch them, and name the files in `client_crl`",
+            ),
+            "allow-expired-crl" => {
+                ledger.changed(span, "a list that is past its `nextUpdate` refuses its certificates")
+            }
             "authenticate" if value == "once" => ledger.translated(span),
             "authenticate" => {
                 ledger.changed(span, "a certificate is verified at each handshake, resumed ones included")
             }
-            "authenticate-depth" => ledger.dropped(span, "the depth of clients' chains is the verifier's"),
+            "authenticate-depth" if !has_authorities => ledger.dropped(span, "without `ca-file` no chain is followed"),
+            "authenticate-depth" => match value.parse() {
+                Ok(depth @ 0..=100) => {
+                    ledger.changed(span, "it counts the certificates between a client's own and that of its authority");
+                    ssl.clients.depth = Some(depth);
+                }
+                _ => ledger.opened(span, format!("{value:?} is no depth of 0 to 100")),
+            },
             "server-name" if is_off(value) => ledger.translated(span),
             "server-name" => {
                 ssl.server_name = config::server_name(value);
@@ -223,17 +252,13 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
             "renegotiation" | "secure-renegotiation" | "renegotiate-period" | "renegotiate-size" => {
                 ledger.changed(span, "there is no renegotiation")
             }
-            "ocsp-stapling" => ledger.dropped(span, "no OCSP responses are stapled"),
+            "ocsp-stapling" => ledger.dropped(span, STAPLES),
             "cache-size" | "cache-timeout" | "session-ticket" | "session-mirroring" => {
                 ledger.changed(span, "sessions are resumed as the edge does")
             }
             "alert-timeout" | "handshake-timeout" => ledger.changed(span, "`timeouts.handshake`, 10 s unless set"),
             _ => {}
         }
-    }
-    if ssl.client_certificate.is_none() {
-        // Without a question to clients nobody needs the authorities.
-        ssl.client_ca = None;
     }
     ssl
 }

@@ -128,6 +128,8 @@ fn close(mut all: Vec<Draft>, count: usize, by_prefix: bool) -> Result<(Vec<Draf
 pub(super) struct Common<'a> {
     /// What its routes' names begin with.
     pub(super) name: &'a str,
+    /// The host of requests that may be for any.
+    pub(super) host: &'a str,
     /// Whether requests come in clear text alone to be sent on to https; with which status.
     pub(super) https_only: Option<u16>,
     /// Whether requests come over TLS alone.
@@ -301,7 +303,7 @@ pub(super) fn expected(cases: &Cases, case: usize, common: &Common<'_>) -> Vec<E
 /// One request, and what is expected; nothing where it depends on who asks, or another case answers.
 fn request(when: &Match, name: String, cases: &Cases, case: usize, common: &Common<'_>) -> Option<Expected> {
     let (_, outcome) = &cases[case];
-    let mut sample = when.sample()?;
+    let mut sample = when.sample(common.host)?;
     let is_its = |sample: &Sample| cases.iter().position(|(when, _)| when.holds(sample)) == Some(case);
     if !outcome.sources.is_empty() || !is_its(&sample) {
         return None;

@@ -5,13 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Url};
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -48,6 +51,14 @@ pub enum Error {
     #[error("--against: found {found}, expected a URL like https://192.0.2.1:8443, without a path")]
     Url {
         /// What was given.
+        found: String,
+    },
+    /// The certificate to be shown.
+    #[error("{}: found {found}, expected a certificate and its key, both PEM", .path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
         found: String,
     },
     /// The client or its runtime.
@@ -143,6 +154,8 @@ pub struct Replay {
     pub against: String,
     /// Whether the server's certificate is not looked at.
     pub insecure: bool,
+    /// The files of the certificate that is shown to a server that asks for one, and of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// One difference: of what, what was expected and found.
@@ -227,9 +240,10 @@ pub fn verify(replay: &Replay) -> Result<Report, Error> {
     if asked.is_empty() {
         return Err(Error::Nothing(base.scheme().to_owned()));
     }
+    let tls = tls_rules(replay)?;
     let mut outcomes = Vec::with_capacity(asked.len());
     for expected in asked {
-        outcomes.push(runtime.block_on(ask(expected, base.scheme(), address, replay.insecure))?);
+        outcomes.push(runtime.block_on(ask(expected, base.scheme(), address, &tls))?);
     }
     Ok(Report { outcomes, left_out: others.len() })
 }
@@ -241,19 +255,19 @@ fn read(path: &Path) -> Result<Vec<Expected>, Error> {
         requests: Vec<Expected>,
     }
     let unreadable = |error| Error::Unreadable { path: path.to_owned(), error };
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    let length = fs::metadata(path).map_err(unreadable)?.len();
     if length > MAX_FILE_BYTES {
         return Err(Error::Malformed {
             path: path.to_owned(),
             found: format!("{length} bytes, over {MAX_FILE_BYTES}"),
         });
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = fs::read_to_string(path).map_err(unreadable)?;
     let file: Result<File, _> = serde_json::from_str(&text);
     file.map(|file| file.requests).map_err(|error| Error::Malformed { path: path.to_owned(), found: error.to_string() })
 }
 
-async fn ask(expected: Expected, scheme: &str, address: SocketAddr, insecure: bool) -> Result<Outcome, Error> {
+async fn ask(expected: Expected, scheme: &str, address: SocketAddr, tls: &ClientConfig) -> Result<Outcome, Error> {
     let Sent { host, path, method, headers } = &expected.request;
     let url = format!("{scheme}://{host}:{}{path}", address.port());
     let mut outcome = Outcome { url: url.clone(), differences: Vec::new(), echoed: false, expected: expected.clone() };
@@ -266,7 +280,7 @@ async fn ask(expected: Expected, scheme: &str, address: SocketAddr, insecure: bo
         return Ok(outcome);
     };
     // The name leads to the address that was given, so that the certificate and `Host` are those of the request.
-    let mut request = client(host, address, insecure)?.request(method, url).header("host", host);
+    let mut request = client(host, address, tls)?.request(method, url).header("host", host);
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -297,11 +311,25 @@ async fn ask(expected: Expected, scheme: &str, address: SocketAddr, insecure: bo
     Ok(Outcome { differences, echoed, ..outcome })
 }
 
-fn client(host: &str, address: SocketAddr, insecure: bool) -> Result<Client, Error> {
-    let rules = ClientTls { verify: if insecure { Verify::Off } else { Verify::Full }, ..ClientTls::default() };
-    let rules = tls::client_config(&rules).map_err(|error| Error::Client(chain(&error)))?;
+fn tls_rules(replay: &Replay) -> Result<Arc<ClientConfig>, Error> {
+    let read = |path: &Path| {
+        fs::read(path).map_err(|error| Error::Identity { path: path.to_owned(), found: error.to_string() })
+    };
+    let identity = match &replay.identity {
+        Some((certificate, key)) => {
+            let unusable = |error: tls::Error| Error::Identity { path: certificate.clone(), found: error.to_string() };
+            Some(tls::pair(&read(certificate)?, &read(key)?).map_err(unusable)?)
+        }
+        None => None,
+    };
+    let verify = if replay.insecure { Verify::Off } else { Verify::Full };
+    let rules = ClientTls { verify, identity, ..ClientTls::default() };
+    tls::client_config(&rules).map_err(|error| Error::Client(chain(&error)))
+}
+
+fn client(host: &str, address: SocketAddr, tls: &ClientConfig) -> Result<Client, Error> {
     let builder = Client::builder()
-        .tls_backend_preconfigured((*rules).clone())
+        .tls_backend_preconfigured(tls.clone())
         .redirect(Policy::none())
         .no_proxy()
         .http1_only()
@@ -412,15 +440,15 @@ mod tests {
     fn files_of_requests_are_read_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("requests.json");
-        std::fs::write(&path, file(&[expected()])).unwrap();
+        fs::write(&path, file(&[expected()])).unwrap();
         assert_eq!(read(&path).unwrap(), [expected()]);
         for text in ["", "[]", "{\"requests\": [{\"name\": \"x\", \"oops\": 1}]}"] {
-            std::fs::write(&path, text).unwrap();
+            fs::write(&path, text).unwrap();
             assert!(matches!(read(&path), Err(Error::Malformed { .. })), "{text}");
         }
         let url = |against: &str| {
-            std::fs::write(&path, file(&[expected()])).unwrap();
-            verify(&Replay { file: path.clone(), against: against.into(), insecure: false })
+            fs::write(&path, file(&[expected()])).unwrap();
+            verify(&Replay { file: path.clone(), against: against.into(), insecure: false, identity: None })
                 .err()
                 .map(|error| error.to_string())
         };

@@ -9,13 +9,13 @@ use super::ledger::{Ledger, Span};
 use super::matching::{Match, Sources};
 use super::model::{Model, Object};
 use super::outcome::{Answer, Cases, Outcome, is_refusal_by_address, reachable, restrict};
-use super::output::{Certificate, Listener};
+use super::output::{Certificate, Clients, Host, Listener};
 use super::pool::{self, Persist};
 use super::profile::ClientSsl;
 use super::rule::Rules;
 use super::shape::Shape;
 use super::{attached, policy};
-use crate::settings::Cidr;
+use crate::settings::{Cidr, HostName};
 
 /// What a virtual server does.
 pub(super) struct Plan<'a> {
@@ -23,6 +23,8 @@ pub(super) struct Plan<'a> {
     pub(super) object: &'a Object,
     /// The listener it becomes.
     pub(super) listener: Listener,
+    /// The name for which it has its main certificate.
+    pub(super) host: Option<String>,
     /// Certificates for names of their own, each name once.
     pub(super) certificates: Vec<Certificate>,
     /// What its http profile sets for the node.
@@ -114,6 +116,7 @@ pub(super) fn translate<'a>(object: &'a Object, model: &'a Model, ledger: &Ledge
             stream: is_stream,
             ..Listener::at(address)
         },
+        host: None,
         certificates: Vec::new(),
         http: profiles.http.clone().unwrap_or_default(),
         idle_secs: profiles.idle_secs,
@@ -268,33 +271,47 @@ fn tls(plan: &mut Plan<'_>, mut profiles: Vec<(ClientSsl, Span)>, ledger: &Ledge
     let (main, span) = profiles.swap_remove(default);
     plan.listener.tls = true;
     plan.listener.pair = Some(main.pair);
-    if plan.listener.stream && main.client_certificate.is_some() {
-        ledger.opened(span, "connections are asked for no client certificate, requests alone are");
-    } else {
-        plan.listener.client_certificate = main.client_certificate;
-        plan.listener.client_ca = main.client_ca;
-        if main.client_certificate.is_some() && plan.listener.client_ca.is_none() {
-            ledger.changed(span, "without `ca-file` any certificate is taken whose key the client proves to hold");
-        }
-    }
+    plan.host = main.server_name.filter(|name| !name.contains('*'));
+    plan.listener.clients = clients(main.clients, plan.listener.stream, span, ledger);
     for (ssl, span) in profiles {
-        match ssl.server_name {
-            Some(name) => {
-                if ssl.client_certificate != main.client_certificate {
-                    ledger.opened(
-                        span,
-                        "a listener asks its clients for certificates by one rule, that of the default profile",
-                    );
-                }
-                if plan.certificates.iter().any(|certificate| certificate.name == name) {
-                    ledger.dropped(span, format!("another profile has the server name {name}"));
-                    continue;
-                }
-                plan.certificates.push(Certificate { comment: ssl.comment, pair: ssl.pair, name });
-            }
-            None => ledger.dropped(span, "a second certificate for all names: a listener has one"),
+        let Some(name) = ssl.server_name else {
+            ledger.dropped(span, "a second certificate for all names: a listener has one");
+            continue;
+        };
+        if plan.certificates.iter().any(|certificate| certificate.name == name) {
+            ledger.dropped(span, format!("another profile has the server name {name}"));
+            continue;
         }
+        let clients = clients(ssl.clients, plan.listener.stream, span, ledger);
+        if clients != plan.listener.clients {
+            match HostName::parse(&name) {
+                Some(name) => {
+                    ledger.changed(span, "a request for a host with other rules than its connection's is 421");
+                    plan.listener.hosts.push(Host { comment: ssl.comment.clone(), name, clients });
+                }
+                None => ledger.opened(
+                    span,
+                    format!("what is asked of clients goes by host names, or by all below one: {name} is neither"),
+                ),
+            }
+        }
+        plan.certificates.push(Certificate { comment: ssl.comment, pair: ssl.pair, name });
     }
+}
+
+/// What a listener can ask of what a profile does.
+fn clients(asked: Clients, is_stream: bool, span: Span, ledger: &Ledger) -> Clients {
+    if asked.certificate.is_none() {
+        return asked;
+    }
+    if is_stream {
+        ledger.opened(span, "connections are asked for no client certificate, requests alone are");
+        return Clients::default();
+    }
+    if asked.ca.is_none() {
+        ledger.changed(span, "without `ca-file` any certificate is taken whose key the client proves to hold");
+    }
+    asked
 }
 
 fn source(option: &Node, ledger: &Ledger) -> Option<Sources> {

@@ -131,6 +131,7 @@ fn edge(group: &Group<'_>, names: &mut HashSet<String>, model: &Model, ledger: &
     }
     let common = Common {
         name: &edge.name.clone(),
+        host: plan.host.as_deref().unwrap_or("www.example.com"),
         https_only: group.https_only,
         tls: plan.listener.tls,
         response: &plan.response,

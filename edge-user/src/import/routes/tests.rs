@@ -16,7 +16,15 @@ fn path(kind: PathKind, text: &str) -> PathTest {
 fn criteria(draft: &Draft, drafts: &Drafts, count: usize) -> Criteria {
     let ledger = Ledger::default();
     let shape = Shape::default();
-    let common = Common { name: "r", https_only: None, tls: false, response: &[], shape: &shape, ledger: &ledger };
+    let common = Common {
+        name: "r",
+        host: "www.example.com",
+        https_only: None,
+        tls: false,
+        response: &[],
+        shape: &shape,
+        ledger: &ledger,
+    };
     let entity = route(draft, 0, &Outcome::default(), drafts, count, &common).unwrap();
     let get = |key: &str| entity.members.iter().find(|(known, _)| *known == key).map(|(_, value)| value.clone());
     let strings = |key: &str| -> Vec<String> {
