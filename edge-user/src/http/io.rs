@@ -3,9 +3,11 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -101,6 +103,16 @@ impl Io {
     /// Ends our direction: close_notify where there is TLS, then FIN.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         with_stream!(self, stream => stream.poll_shutdown(cx))
+    }
+
+    /// Whether bytes of the peer's are there, even if they came so lately that the runtime has not been told.
+    pub fn has_unread(&self) -> bool {
+        let tcp = match &*self.stream.borrow() {
+            Stream::Tcp(tcp) => tcp.as_raw_fd(),
+            Stream::TlsServer(tls) => tls.get_ref().0.as_raw_fd(),
+            Stream::TlsClient(tls) => tls.get_ref().0.as_raw_fd(),
+        };
+        recv(tcp, &mut [0; 1], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Whether an idle connection can still be used: the peer has neither closed it nor sent anything unasked.

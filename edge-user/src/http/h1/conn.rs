@@ -148,9 +148,6 @@ impl Conn {
                 return Poll::Ready(found.map(Some).map_err(HeadFault::Refused));
             }
             let idle = self.input.is_empty();
-            if idle && ends(&self.read_wait) {
-                return Poll::Ready(Ok(None));
-            }
             match self.input.poll_fill(&self.io, self.limits.head_bytes + 1, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(n)) => {
@@ -159,6 +156,10 @@ impl Conn {
                     if idle {
                         self.read_wait.progressed();
                     }
+                }
+                // A request that has come is read, whoever else wants the place.
+                Poll::Pending if idle && ends(&self.read_wait) && !self.io.has_unread() => {
+                    return Poll::Ready(Ok(None));
                 }
                 Poll::Pending => {
                     let limit = if idle { self.timeouts.idle } else { self.timeouts.request_head };
