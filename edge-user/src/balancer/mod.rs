@@ -31,7 +31,7 @@ pub use self::queue::Room;
 pub use self::registry::Balancers;
 
 use self::addresses::Answer;
-use self::queue::Queue;
+use self::queue::{Line, Queue};
 use self::ring::{Ring, Rules};
 use self::settings::Upstream;
 use crate::config::snapshot::Host;
@@ -60,6 +60,7 @@ pub struct Balancer {
     /// Where slow work goes; without it nothing is looked up or probed.
     control: Option<Handle>,
     ring: ArcSwap<Ring>,
+    line: Line,
     /// Counts choices.
     turn: AtomicU64,
     /// When to look at the names again, by `now_ms`.
@@ -121,7 +122,7 @@ impl Pick {
     pub fn end(&mut self) {
         if std::mem::take(&mut self.under_way) {
             self.ring.places[self.index].peer.in_flight.fetch_sub(1, Ordering::SeqCst);
-            self.ring.rules.queue.freed();
+            self.ring.rules.queue.changed();
         }
     }
 
@@ -158,10 +159,7 @@ impl Balancer {
             old.or_else(|| addresses::literal(target))
         };
         let answers = rules.upstream.targets.iter().map(answer).collect();
-        // A state that other rules led to might never be left.
-        let checks = &rules.upstream.healthchecks;
-        let kept = previous.as_deref().filter(|ring| ring.rules.upstream.healthchecks == *checks);
-        let ring = Ring::new(&rules, answers, kept);
+        let ring = Ring::new(&rules, answers, previous.as_deref());
         let due_ms = if ring.has_names() { now_ms() } else { NEVER };
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -169,6 +167,7 @@ impl Balancer {
             admin,
             control,
             ring: ArcSwap::from_pointee(ring),
+            line: Line::default(),
             turn: AtomicU64::new(0),
             due_ms: AtomicU64::new(due_ms),
             looking: AtomicBool::new(false),
@@ -196,7 +195,7 @@ impl Balancer {
         match ring.rules.queue.limit() {
             0 => self.choose(&ring, affinity, tried),
             // Whoever waited chooses among the targets that are there by then.
-            _ => ring.rules.queue.pass(|| self.choose(&self.ring.load_full(), affinity, tried)).await,
+            _ => ring.rules.queue.pass(&self.line, || self.choose(&self.ring.load_full(), affinity, tried)).await,
         }
     }
 
@@ -261,6 +260,7 @@ impl Balancer {
         }
         if answers != old.answers {
             self.ring.store(Arc::new(Ring::new(&old.rules, answers, Some(&old))));
+            old.rules.queue.changed();
         }
         self.due_ms.store(now_ms() + LOOK_MS, Ordering::Relaxed);
     }

@@ -1,11 +1,11 @@
 //! Who waits for a target to have room: requests beyond what every target takes at a time (the connection limit and the
 //! request queue of an F5's pool member).
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, fence};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::reason::Reason;
 
@@ -25,13 +25,16 @@ impl Room {
     pub const ENDLESS: Self = Self { requests: 0, queue: 0, wait: Duration::ZERO };
 }
 
-/// Those who wait, the longest first. Every order of memory here is the strict one: a request that comes to wait while a
-/// place becomes free must see that, or be seen.
+/// Those who wait, over all configurations that a target outlives. Every order of memory here is the strict one: a request
+/// that comes to wait while a place becomes free must see that, or be seen.
 pub(super) struct Queue {
     room: Room,
     waiting: AtomicU32,
-    freed: Notify,
+    changed: Notify,
 }
+
+/// The order of those who wait for the targets of one configuration: the first tries, the others wait for it.
+pub(super) type Line = Mutex<()>;
 
 /// A place in the queue.
 struct Place<'a>(&'a Queue);
@@ -44,7 +47,7 @@ impl Drop for Place<'_> {
 
 impl Queue {
     pub(super) fn new(room: Room) -> Self {
-        Self { room, waiting: AtomicU32::new(0), freed: Notify::new() }
+        Self { room, waiting: AtomicU32::new(0), changed: Notify::new() }
     }
 
     /// How many requests one address takes at a time; 0 is no limit.
@@ -57,15 +60,18 @@ impl Queue {
         self.waiting.load(SeqCst)
     }
 
-    /// A place at a target has become free.
-    pub(super) fn freed(&self) {
-        if self.limit() > 0 && self.waiting() > 0 {
-            self.freed.notify_one();
+    /// A place at a target has become free, or there are other targets, or their health is another.
+    pub(super) fn changed(&self) {
+        if self.limit() > 0 {
+            fence(SeqCst);
+            if self.waiting() > 0 {
+                self.changed.notify_waiters();
+            }
         }
     }
 
     /// What `choose` gives once a target has room. `UpstreamBusy` where too many wait already, or it took too long.
-    pub(super) async fn pass<T>(&self, choose: impl Fn() -> Result<T, Reason>) -> Result<T, Reason> {
+    pub(super) async fn pass<T>(&self, line: &Line, choose: impl Fn() -> Result<T, Reason>) -> Result<T, Reason> {
         // Nobody goes before those who wait.
         if self.waiting() == 0 {
             let chosen = choose();
@@ -74,24 +80,22 @@ impl Queue {
             }
         }
         let enter = |waiting| (waiting < self.room.queue).then_some(waiting + 1);
-        let before = self.waiting.fetch_update(SeqCst, SeqCst, enter).map_err(|_| Reason::UpstreamBusy)?;
+        self.waiting.fetch_update(SeqCst, SeqCst, enter).map_err(|_| Reason::UpstreamBusy)?;
         let _place = Place(self);
-        let turn = tokio::time::timeout(self.room.wait, self.turn(before == 0, &choose));
+        fence(SeqCst);
+        let turn = tokio::time::timeout(self.room.wait, self.turn(line, choose));
         turn.await.unwrap_or(Err(Reason::UpstreamBusy))
     }
 
-    async fn turn<T>(&self, mut is_first: bool, choose: impl Fn() -> Result<T, Reason>) -> Result<T, Reason> {
+    async fn turn<T>(&self, line: &Line, choose: impl Fn() -> Result<T, Reason>) -> Result<T, Reason> {
+        let _first = line.lock().await;
         loop {
-            let mut freed = std::pin::pin!(self.freed.notified());
-            freed.as_mut().enable();
-            if std::mem::take(&mut is_first) {
-                match choose() {
-                    Err(Reason::UpstreamBusy) => {}
-                    chosen => return chosen,
-                }
+            // It is told of every change from here on.
+            let changed = self.changed.notified();
+            match choose() {
+                Err(Reason::UpstreamBusy) => changed.await,
+                chosen => return chosen,
             }
-            freed.await;
-            is_first = true;
         }
     }
 }
@@ -108,26 +112,31 @@ mod tests {
     /// A target that takes one at a time.
     struct Target {
         queue: Queue,
-        free: Cell<bool>,
+        line: Line,
+        free: Cell<u32>,
         served: RefCell<Vec<u32>>,
     }
 
     impl Target {
         fn new(queue: u32, wait: Duration) -> Rc<Self> {
             let queue = Queue::new(Room { requests: 1, queue, wait });
-            Rc::new(Self { queue, free: Cell::new(true), served: RefCell::default() })
+            Rc::new(Self { queue, line: Line::default(), free: Cell::new(1), served: RefCell::default() })
         }
 
         async fn ask(&self, name: u32) -> Result<(), Reason> {
-            let choose = || if self.free.replace(false) { Ok(()) } else { Err(Reason::UpstreamBusy) };
-            self.queue.pass(choose).await?;
+            let choose = || {
+                let left = self.free.get().checked_sub(1).ok_or(Reason::UpstreamBusy)?;
+                self.free.set(left);
+                Ok(())
+            };
+            self.queue.pass(&self.line, choose).await?;
             self.served.borrow_mut().push(name);
             Ok(())
         }
 
-        fn release(&self) {
-            self.free.set(true);
-            self.queue.freed();
+        fn release(&self, places: u32) {
+            self.free.set(self.free.get() + places);
+            self.queue.changed();
         }
     }
 
@@ -153,12 +162,14 @@ mod tests {
                 settled().await;
                 assert_eq!(target.queue.waiting(), 3);
                 assert_eq!(target.ask(4).await, Err(Reason::UpstreamBusy), "a fourth that waits");
-                for served in 2..=4 {
-                    target.release();
-                    settled().await;
-                    assert_eq!(target.served.borrow().len(), served);
-                }
-                target.release();
+                target.release(1);
+                settled().await;
+                assert_eq!(*target.served.borrow(), [0, 1]);
+                // As many as there is room for.
+                target.release(2);
+                settled().await;
+                assert_eq!(*target.served.borrow(), [0, 1, 2, 3]);
+                target.release(1);
                 target.ask(5).await.unwrap();
                 assert_eq!(*target.served.borrow(), [0, 1, 2, 3, 5]);
                 assert_eq!(target.queue.waiting(), 0);
@@ -186,7 +197,7 @@ mod tests {
                 let (gone, next) = (one(2), one(3));
                 settled().await;
                 // The first is told that a place is free in the moment its client goes.
-                target.release();
+                target.release(1);
                 gone.abort();
                 next.await.unwrap().unwrap();
                 assert_eq!((target.served.borrow().as_slice(), target.queue.waiting()), (&[0, 3][..], 0));
@@ -201,10 +212,10 @@ mod tests {
         let asked = Cell::new(0);
         let choose = || {
             asked.set(asked.get() + 1);
-            queue.freed();
+            queue.changed();
             Err::<(), _>(if asked.get() < 3 { Reason::UpstreamBusy } else { Reason::UpstreamUnhealthy })
         };
-        assert_eq!(queue.pass(choose).await, Err(Reason::UpstreamUnhealthy));
+        assert_eq!(queue.pass(&Line::default(), choose).await, Err(Reason::UpstreamUnhealthy));
         assert_eq!((asked.get(), queue.waiting()), (3, 0));
     }
 }

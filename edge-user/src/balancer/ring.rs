@@ -51,7 +51,7 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) health: Health,
     /// Tries under way.
-    pub(super) in_flight: AtomicU32,
+    pub(super) in_flight: Arc<AtomicU32>,
     latency: Latency,
 }
 
@@ -101,8 +101,11 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// A ring of these answers, one for each target. What `previous` knows of addresses that stay is kept.
+    /// A ring of these answers, one for each target. What `previous` knows of addresses that stay is kept; where other
+    /// checks led to it, what is under way alone: a state of theirs might never be left.
     pub(super) fn new(rules: &Arc<Rules>, answers: Box<[Answer]>, previous: Option<&Self>) -> Self {
+        let has_same_checks =
+            previous.is_some_and(|ring| ring.rules.upstream.healthchecks == rules.upstream.healthchecks);
         let mut known = HashMap::new();
         for (ring, place) in previous.into_iter().flat_map(|ring| ring.places.iter().map(move |place| (ring, place))) {
             let target = &ring.rules.upstream.targets[place.target];
@@ -116,11 +119,13 @@ impl Ring {
             };
             places.extend(found.iter().map(|found| {
                 let address = SocketAddr::new(found.address, found.port(target));
-                let fresh = || {
-                    let (health, latency) = (Health::default(), Latency::default());
-                    Arc::new(Peer { address, health, in_flight: AtomicU32::new(0), latency })
+                let peer = match known.get(&(&target.host, target.port, address)) {
+                    Some(peer) if has_same_checks => Arc::clone(peer),
+                    old => {
+                        let in_flight = old.map(|peer| peer.in_flight.clone()).unwrap_or_default();
+                        Arc::new(Peer { address, in_flight, health: Health::default(), latency: Latency::default() })
+                    }
                 };
-                let peer = known.get(&(&target.host, target.port, address)).map_or_else(fresh, |peer| Arc::clone(peer));
                 Place { peer, weight: found.weight(target), target: index, name: found.name.clone() }
             }));
         }
@@ -325,6 +330,7 @@ impl Ring {
             self.rules.changes[1].fetch_add(1, Relaxed);
             tracing::warn!(%upstream, %address, %target, ?check, "target is unhealthy: {why}");
         }
+        self.rules.queue.changed();
     }
 
     /// The names of its targets.
