@@ -7,11 +7,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edge_tests::edge::{Edge, Setup};
+use edge_tests::edge::{Edge, Setup, free_address};
 use edge_tests::h2raw::{Outcome, Raw};
 use edge_tests::upstream::{Reply, Upstream};
 use edge_tests::wire::{Client, get};
-use serde_json::json;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use super::{open, plus};
 
@@ -96,6 +97,25 @@ fn idle_connections_give_way_and_busy_ones_do_not() {
     assert_eq!(busy.response().status(), 200);
     // What answers for the edge's health is not among them.
     assert_eq!(edge.admin_get("/status").status(), 200);
+}
+
+#[test]
+fn a_request_that_comes_before_its_connection_gives_way_is_answered() {
+    // D2
+    let upstream = Upstream::start();
+    let edge = Setup::new(open(&upstream.url())).workers(1).section("[limits]\nconnections = 1").start();
+    let mut first = edge.connect();
+    served(&mut first);
+    // It has not waited for long when there is another, and has when its request comes.
+    let mut newcomer = edge.connect();
+    thread::sleep(Duration::from_millis(200));
+    edge.signal(Signal::SIGSTOP);
+    thread::sleep(Duration::from_millis(1300));
+    first.send(get("/", &[]));
+    edge.signal(Signal::SIGCONT);
+    assert_eq!(first.response().status(), 200);
+    served(&mut newcomer);
+    assert!(first.closes());
 }
 
 #[test]
@@ -210,11 +230,7 @@ fn requests_beyond_what_a_target_takes_wait_and_the_rest_is_told_to_come_again()
     // D3
     let gate = Gate::start();
     let edge = narrow(&gate, "[limits]\nupstream_requests = 2\nupstream_queue = 3");
-    let ask = || {
-        let mut client = edge.connect();
-        client.send(get("/", &[]));
-        client
-    };
+    let ask = || asking(&edge);
     let mut inside = [ask(), ask()];
     gate.holds(2);
     // Of eight more three wait.
@@ -345,20 +361,9 @@ fn a_full_target_leaves_its_turns_to_the_others() {
     let other = Upstream::with(|_| Reply::ok("other"));
     for more in [json!({}), json!({"algorithm": "least-connections"})] {
         let gate = Gate::start();
-        let targets = [gate.upstream.address(), other.address()].map(|address| json!({"target": address.to_string()}));
-        let entities = json!({
-            "_format_version": "3.0",
-            "upstreams": [plus(json!({"name": "pool", "targets": targets}), more)],
-            "services": [{"name": "up", "host": "pool", "retries": 0, "routes": [{"name": "all", "paths": ["/"]}]}],
-        });
-        let edge = Setup::new(entities.to_string()).section("[limits]\nupstream_requests = 1").start();
-        let mut held: Vec<Client> = (0..2)
-            .map(|_| {
-                let mut client = edge.connect();
-                client.send(get("/", &[]));
-                client
-            })
-            .collect();
+        let entities = pool(&[gate.upstream.address(), other.address()], more);
+        let edge = Setup::new(entities).section("[limits]\nupstream_requests = 1").start();
+        let mut held: Vec<Client> = (0..2).map(|_| asking(&edge)).collect();
         gate.holds(1);
         for _ in 0..20 {
             assert_eq!(edge.ask(get("/", &[])).text(), "other");
@@ -367,4 +372,91 @@ fn a_full_target_leaves_its_turns_to_the_others() {
         assert_eq!(waiting.count(), 1);
         gate.open();
     }
+}
+
+/// A service with these targets.
+fn pool(targets: &[SocketAddr], more: Value) -> String {
+    let targets: Vec<_> = targets.iter().map(|address| json!({"target": address.to_string()})).collect();
+    json!({
+        "_format_version": "3.0",
+        "upstreams": [plus(json!({"name": "pool", "targets": targets}), more)],
+        "services": [{"name": "up", "host": "pool", "retries": 0, "routes": [{"name": "all", "paths": ["/"]}]}],
+    })
+    .to_string()
+}
+
+/// A client whose request is on its way.
+fn asking(edge: &Edge) -> Client {
+    let mut client = edge.connect();
+    client.send(get("/", &[]));
+    client
+}
+
+#[test]
+fn a_target_that_comes_while_requests_wait_takes_more() {
+    // D3, E4
+    let (gate, other) = (Gate::start(), Upstream::with(|_| Reply::ok("other")));
+    let limits = "[limits]\nupstream_requests = 1";
+    let edge = Setup::new(pool(&[gate.upstream.address()], json!({}))).workers(1).section(limits).start();
+    let mut inside = asking(&edge);
+    gate.holds(1);
+    let mut waits = asking(&edge);
+    while edge.metric("edge_upstream_waiting") < 1.0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Who waits does so by the configuration that it came under, and holds up nobody of the next one.
+    let mark = edge.errors().mark();
+    let both = pool(&[gate.upstream.address(), other.address()], json!({}));
+    std::fs::write(edge.path("kong.yaml"), both).unwrap();
+    edge.signal(Signal::SIGHUP);
+    edge.logged_after(mark, "configuration loaded");
+    for _ in 0..3 {
+        assert_eq!(edge.ask(get("/", &[])).text(), "other");
+    }
+    assert!(waits.silent_for(Duration::from_millis(100)));
+    gate.open();
+    assert_eq!((inside.response().text(), waits.response().text()), ("ok".to_owned(), "ok".to_owned()));
+}
+
+#[test]
+fn a_target_that_recovers_takes_those_who_wait() {
+    // D3
+    let (gate, address) = (Gate::start(), free_address());
+    let often = |more: Value| plus(json!({"interval": 0.1}), more);
+    let active = json!({
+        "type": "tcp",
+        "healthy": often(json!({"successes": 1})),
+        "unhealthy": often(json!({"tcp_failures": 1})),
+    });
+    let entities = pool(&[gate.upstream.address(), address], json!({"healthchecks": {"active": active}}));
+    let edge = Setup::new(entities).workers(2).section("[limits]\nupstream_requests = 1").start();
+    edge.logged("target is unhealthy");
+    let mut inside = asking(&edge);
+    gate.holds(1);
+    let mut waiting: Vec<Client> = (0..4).map(|_| asking(&edge)).collect();
+    while edge.metric("edge_upstream_waiting") < 4.0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _recovered = Upstream::at(address, |_| Reply::ok("recovered"));
+    for client in &mut waiting {
+        assert_eq!(client.response().text(), "recovered");
+    }
+    gate.open();
+    assert_eq!(inside.response().text(), "ok");
+}
+
+#[test]
+fn a_slow_reader_keeps_no_place_at_a_target_that_is_done() {
+    // D2, D3
+    const LARGE: usize = 900_000;
+    let upstream = Upstream::with(|request| Reply::ok(&"x".repeat(if request.target() == "/" { 2 } else { LARGE })));
+    let limits = "[limits]\nupstream_requests = 1\nupstream_queue = 1";
+    let edge = Setup::new(open(&upstream.url())).workers(1).section(limits).start();
+    let mut slow = edge.connect();
+    slow.send(get("/large", &[]));
+    upstream.wait(1);
+    for _ in 0..3 {
+        assert_eq!(edge.ask(get("/", &[])).text(), "xx");
+    }
+    assert_eq!(slow.response().body.len(), LARGE);
 }

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 /// Bytes that are taken at once.
 const STEP: usize = 64 << 10;
+/// Bytes of each body that have room of their own.
+const AT_HAND: usize = 16 << 10;
 
 /// A worker's share of `limits.buffered_bytes`.
 pub struct Buffers {
@@ -32,10 +34,13 @@ impl Buffers {
 impl Part {
     /// Whether one more byte beside so many has room, here or in what is left.
     pub(crate) fn has_room(&mut self, bytes: usize) -> bool {
-        while bytes >= self.bytes {
-            let Some(left) = self.left.get().checked_sub(STEP) else { return false };
-            self.left.set(left);
-            self.bytes += STEP;
+        while bytes >= AT_HAND.max(self.bytes) {
+            let taken = STEP.min(self.left.get());
+            if taken == 0 {
+                return false;
+            }
+            self.left.set(self.left.get() - taken);
+            self.bytes += taken;
         }
         true
     }
@@ -60,13 +65,24 @@ mod tests {
     fn all_have_what_there_is_and_give_it_back() {
         let buffers = Buffers::new(3 * STEP);
         let (mut one, mut two) = (buffers.part(), buffers.part());
-        assert!(one.has_room(0) && one.has_room(STEP) && one.has_room(2 * STEP - 1));
+        assert!(one.has_room(AT_HAND) && one.has_room(STEP) && one.has_room(2 * STEP - 1));
         assert!(two.has_room(STEP - 1) && !two.has_room(STEP));
         // What it has stays its own.
-        assert!(two.has_room(0) && !one.has_room(2 * STEP));
+        assert!(two.has_room(AT_HAND) && !one.has_room(2 * STEP));
         drop(one);
-        assert!(two.has_room(2 * STEP) && !buffers.part().has_room(0));
+        assert!(two.has_room(2 * STEP) && !buffers.part().has_room(AT_HAND) && buffers.part().has_room(AT_HAND - 1));
+        two.clear();
+        assert_eq!(buffers.left.get(), 3 * STEP);
         drop(two);
         assert_eq!(buffers.left.get(), 3 * STEP);
+    }
+
+    #[test]
+    fn what_is_less_than_a_step_is_used_as_well() {
+        let buffers = Buffers::new(AT_HAND + 1);
+        let (mut one, mut two) = (buffers.part(), buffers.part());
+        assert!(one.has_room(AT_HAND) && !one.has_room(AT_HAND + 1) && !two.has_room(AT_HAND));
+        let none = Buffers::new(0);
+        assert!(none.part().has_room(AT_HAND - 1) && !none.part().has_room(AT_HAND));
     }
 }

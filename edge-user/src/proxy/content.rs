@@ -4,7 +4,7 @@
 
 use super::Stop;
 use super::context::Context;
-use super::forward::{Exchange, Failure};
+use super::forward::{Exchange, Failure, Room};
 use crate::http::downstream::{Downstream, ResponseShape};
 use crate::http::h1::parse::{Framing, ResponseMeta};
 use crate::http::head::{Head, Known, Version};
@@ -62,7 +62,7 @@ impl Content {
             let bytes = Box::pin(rewrite(exchange, &rewriters, limit)).await?;
             held = Some(Held { bytes, is_whole: true });
         } else if chunking == Chunking::Unchunk && is_chunked(meta.framing) && !is_endless(response) {
-            let (bytes, is_whole) = Box::pin(exchange.gather(limit)).await.map_err(Stop::Failed)?;
+            let (bytes, is_whole) = Box::pin(exchange.gather(limit, Room::Shared)).await.map_err(Stop::Failed)?;
             held = Some(Held { bytes, is_whole });
         }
         if let Some(Held { bytes, is_whole: true }) = &held {
@@ -84,9 +84,9 @@ impl Content {
     pub(super) async fn send<D: Downstream>(self, exchange: &mut Exchange<'_, D>) -> Result<(), Failure> {
         match self.held {
             None => exchange.transfer().await,
-            Some(Held { bytes, is_whole: true }) => exchange.send(&bytes).await,
+            Some(Held { bytes, is_whole: true }) => exchange.send(bytes).await,
             Some(Held { bytes, is_whole: false }) => {
-                exchange.put(&bytes);
+                exchange.put(bytes);
                 exchange.transfer().await
             }
         }
@@ -105,7 +105,7 @@ async fn rewrite<D: Downstream>(
     plugins: &[&Plugin],
     limit: usize,
 ) -> Result<Vec<u8>, Stop<'static>> {
-    let (mut body, is_whole) = exchange.gather(limit).await.map_err(Stop::Failed)?;
+    let (mut body, is_whole) = exchange.gather(limit, Room::Own).await.map_err(Stop::Failed)?;
     if !is_whole {
         return Err(Stop::Failed(Failure::Upstream(Reason::ResponseTooLarge)));
     }

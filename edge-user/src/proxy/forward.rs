@@ -24,10 +24,17 @@ use crate::http::head::{Head, Known};
 use crate::reason::Reason;
 use crate::worker::Worker;
 
-/// Response bytes for which every exchange has room.
-const AT_HAND: usize = 16 << 10;
 /// Interim responses of one exchange; more is an upstream gone mad.
 const MAX_INTERIM: u8 = 32;
+
+/// Where the room of what is read of a response comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// It has to be read, whatever there is.
+    Own,
+    /// `limits.buffered_bytes`.
+    Shared,
+}
 
 /// Why an exchange did not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,16 +176,18 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         response: &mut Head,
         to_head: bool,
     ) -> Result<ResponseMeta, Failure> {
-        let named = self.attempt.pick.srv_name().filter(|_| !outgoing.keeps_host).map(|name| {
-            let mut head = outgoing.head.clone();
+        let mut head = None;
+        if self.upload.drops_trailers && outgoing.head.has(Known::Trailer) {
+            head.get_or_insert_with(|| outgoing.head.clone()).remove(Known::Trailer);
+        }
+        if let Some(name) = self.attempt.pick.srv_name().filter(|_| !outgoing.keeps_host) {
             let port = self.attempt.pick.address.port();
             let own = port == self.service.scheme.default_port();
             let host = if own { name.to_owned() } else { format!("{name}:{port}") };
-            head.set_known(Known::Host, host.as_bytes());
-            head
-        });
-        let named = named.as_ref().map(|head| Outgoing { head, ..*outgoing });
-        if !self.upload.begin(&mut self.attempt.link, named.as_ref().unwrap_or(outgoing))? {
+            head.get_or_insert_with(|| outgoing.head.clone()).set_known(Known::Host, host.as_bytes());
+        }
+        let changed = head.as_ref().map(|head| Outgoing { head, ..*outgoing });
+        if !self.upload.begin(&mut self.attempt.link, changed.as_ref().unwrap_or(outgoing))? {
             return Err(Failure::Client(downstream::Fault::Malformed));
         }
         let upgrade = outgoing.upgrade.is_some();
@@ -270,23 +279,31 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                 }
             }
         }
+        self.leave();
         self.down.poll_flush(cx).map_err(Failure::Client)
+    }
+
+    /// The upstream has sent all it has: its target has a place for others, however slow the client is.
+    fn leave(&mut self) {
+        if self.upload.done {
+            self.attempt.pick.end();
+        }
     }
 
     /// Whether as much of the response waits for the client as may.
     fn is_ahead(&mut self) -> bool {
         let waiting = self.down.buffered();
-        waiting >= self.ahead_bytes || waiting >= AT_HAND && !self.part.has_room(waiting)
+        waiting >= self.ahead_bytes || !self.part.has_room(waiting)
     }
 
-    /// Reads the response's body until a little over `limit` bytes have come, and tells whether that is all of it. What is
-    /// not is left to `transfer`.
-    pub async fn gather(&mut self, limit: usize) -> Result<(Vec<u8>, bool), Failure> {
+    /// Reads the response's body until a little over `limit` bytes have come, or as many as have room, and tells whether
+    /// that is all of it. What is not is left to `transfer`.
+    pub async fn gather(&mut self, limit: usize, room: Room) -> Result<(Vec<u8>, bool), Failure> {
         self.upload.forget();
         let mut body = Vec::new();
         poll_fn(|cx| {
             self.drive_upload(cx)?;
-            while body.len() <= limit {
+            while body.len() <= limit && (room == Room::Own || self.part.has_room(body.len())) {
                 match ready!(self.attempt.link.poll_data(cx, true, self.service.read_timeout))? {
                     Found::Data(n) => {
                         body.extend_from_slice(self.attempt.link.data(n));
@@ -301,13 +318,14 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     }
 
     /// Appends what was gathered to the response, before `transfer`.
-    pub fn put(&mut self, body: &[u8]) {
-        self.down.write(body);
+    pub fn put(&mut self, body: Vec<u8>) {
+        self.down.write(&body);
         self.response_bytes += body.len() as u64;
     }
 
     /// Sends a body of the edge's own making after `Downstream::respond`.
-    pub async fn send(&mut self, body: &[u8]) -> Result<(), Failure> {
+    pub async fn send(&mut self, body: Vec<u8>) -> Result<(), Failure> {
+        self.leave();
         self.put(body);
         self.down.finish(&Head::default());
         poll_fn(|cx| self.down.poll_flush(cx)).await.map_err(Failure::Client)
@@ -335,7 +353,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         const SHORT: usize = 64 << 10;
         const SOON: Duration = Duration::from_millis(100);
         let held = self.upload.forget();
-        if self.upload.done && matches!(tokio::time::timeout(SOON, self.gather(SHORT)).await, Ok(Ok((_, true)))) {
+        if self.upload.done
+            && matches!(tokio::time::timeout(SOON, self.gather(SHORT, Room::Own)).await, Ok(Ok((_, true))))
+        {
             self.finish(Instant::now());
         }
         held

@@ -327,7 +327,7 @@ async fn proxy<'a, D: Downstream>(
     let profile = context.profile();
     let grpc = service.scheme.is_grpc();
     let chunking = profile.filter(|_| !grpc).map(HttpProfile::request_chunking).unwrap_or_default();
-    if chunking == Chunking::Unchunk || held.as_ref().is_some_and(|held| held.is_replaced) {
+    if held.as_ref().is_some_and(|held| held.is_replaced) {
         // None follow a length.
         request.remove(Known::Trailer);
     }

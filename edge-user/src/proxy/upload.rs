@@ -43,6 +43,8 @@ pub(super) struct Upload<'a> {
     held: Option<Box<Held>>,
     /// What is held has this much room.
     part: Part,
+    /// Its length is told in place of chunks, and none follow that.
+    pub drops_trailers: bool,
     /// All of it was given to the link.
     pub ended: bool,
     /// All of it is sent.
@@ -77,6 +79,7 @@ impl<'a> Upload<'a> {
             limit_bytes,
             held,
             part,
+            drops_trailers: false,
             ended,
             done: false,
             broken: false,
@@ -109,6 +112,7 @@ impl<'a> Upload<'a> {
             self.ended = held.data.is_empty();
             // HTTP/2 could send them, and is not to be another way than HTTP/1.
             held.trailers.clear();
+            self.drops_trailers = true;
         }
         self.held = Some(held);
         Ok(())
