@@ -9,6 +9,9 @@ use super::connection::Connection;
 use crate::http::h1::parse::is_authority;
 use crate::http::head::{Head, Known, is_token_byte};
 
+/// Parameters of one element; RFC 7239 has four, extensions are rare.
+const MAX_PARAMETERS: usize = 16;
+
 /// What the edge says in `Forwarded`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Forwarded {
@@ -119,7 +122,7 @@ pub fn normal<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> 
     Some(list)
 }
 
-/// Reads one element, of which each parameter may stand once (RFC 7239, 4), and tells what follows it.
+/// Reads one element, of which each parameter may stand once (RFC 7239, 4), a few at most, and tells what follows it.
 fn element<'a>(mut rest: &'a [u8], list: &mut Vec<u8>) -> Option<&'a [u8]> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     loop {
@@ -128,7 +131,7 @@ fn element<'a>(mut rest: &'a [u8], list: &mut Vec<u8>) -> Option<&'a [u8]> {
             let (name, after) = rest.split_at(length);
             let name = name.to_ascii_lowercase();
             let (value, after) = value(after.strip_prefix(b"=")?)?;
-            if name.is_empty() || names.contains(&name) || !is_valid(&name, &value) {
+            if name.is_empty() || names.len() == MAX_PARAMETERS || names.contains(&name) || !is_valid(&name, &value) {
                 return None;
             }
             let separator: &[u8] = match (names.is_empty(), list.is_empty()) {
