@@ -2,7 +2,6 @@
 //! A request never leaves the worker that accepted its connection, so nothing here is shared or locked.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -366,7 +365,7 @@ impl Worker {
         access.write(&Record {
             time: SystemTime::now(),
             request_id: context.request_id.as_str(),
-            client: SocketAddr::new(context.client, context.connection.peer.port()),
+            client: context.client_address(),
             listener: &context.connection.listener.label,
             via: context.connection.via,
             local: context.connection.virtual_address(),

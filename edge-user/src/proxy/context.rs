@@ -95,6 +95,11 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// The client, and its port, as far as that is known.
+    pub fn client_address(&self) -> SocketAddr {
+        SocketAddr::new(self.client, self.client_port)
+    }
+
     /// A request whose head was just read.
     pub fn new(worker: &'a Rc<Worker>, connection: &'a Connection) -> Self {
         Self {

@@ -182,7 +182,7 @@ async fn serve(worker: &Rc<Worker>, mut tcp: TcpStream, peer: SocketAddr, info: 
     let peer = arrival.client;
     if !info.tls {
         let connection = Rc::new(arrival.connection(worker, info, None, None));
-        return serve_h1(worker, connection, Io::new(Stream::Tcp(tcp))).await;
+        return serve_requests(worker, connection, Io::new(Stream::Tcp(tcp)), false).await;
     }
     let failed = |error: &dyn fmt::Display| {
         worker.metrics.failed_handshakes.add(1);
@@ -208,13 +208,18 @@ async fn serve(worker: &Rc<Worker>, mut tcp: TcpStream, peer: SocketAddr, info: 
     connection.policy = RefCell::new(Some(policy));
     connection.is_resumed = is_resumed;
     let connection = Rc::new(connection);
-    let io = Io::new(Stream::TlsServer(Box::new(stream)));
+    serve_requests(worker, connection, Io::new(Stream::TlsServer(Box::new(stream))), http2).await;
+}
+
+async fn serve_requests(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io, http2: bool) {
+    let serial = connection.serial;
     match http2 {
         true => serve_h2(worker, connection, io, Buffer::default()).await,
         false => serve_h1(worker, connection, io).await,
     }
 }
 
+    worker.pool.client_left(serial);
 /// The handshake, by the policy for the name that the client asks for.
 async fn shake_hands(
     worker: &Worker,

@@ -1,7 +1,7 @@
 //! A connection after 101 (Switching Protocols): what its end needs of the request it began with, for the snapshot that
 //! served the request is not kept for hours.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,7 +29,7 @@ pub struct Tunnel {
     websocket: bool,
     request_id: RequestId,
     started: Instant,
-    client: IpAddr,
+    client: SocketAddr,
     host: Vec<u8>,
     route: Option<Arc<str>>,
     service: Option<Arc<str>>,
@@ -54,7 +54,7 @@ impl Tunnel {
             websocket: protocol.eq_ignore_ascii_case(b"websocket"),
             request_id: context.request_id,
             started: context.started,
-            client: context.client,
+            client: context.client_address(),
             host: context.host.clone(),
             route: context.route.map(|route| route.label.clone()),
             service: service_of(context).map(|service| service.label.clone()),
@@ -92,7 +92,7 @@ impl Tunnel {
         worker.log(&Record {
             time: SystemTime::now(),
             request_id: self.request_id.as_str(),
-            client: SocketAddr::new(self.client, connection.peer.port()),
+            client: self.client,
             listener: &connection.listener.label,
             via: connection.via,
             local: connection.virtual_address(),

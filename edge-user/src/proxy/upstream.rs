@@ -65,6 +65,14 @@ impl Sharing {
         };
         Self::Client { serial, client, consumer }
     }
+
+    /// The connection of a client without which nobody will use it.
+    fn serial(self) -> Option<u64> {
+        match self {
+            Self::Connection(serial) | Self::Client { serial, .. } => Some(serial),
+            Self::All | Self::Consumer(_) => None,
+        }
+    }
 }
 
 struct Idle {
@@ -94,13 +102,21 @@ pub struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
     /// How many of them are not everybody's.
     isolated: Cell<usize>,
+    /// Where those are that end with a connection of a client's, by its serial number.
+    bound: RefCell<HashMap<u64, Vec<Key>>>,
     shared: RefCell<HashMap<Key, Shared>>,
 }
 
 impl Pool {
     /// None yet; which are kept, `keepalive` says.
     pub fn new(keepalive: Keepalive) -> Self {
-        Self { keepalive, idle: RefCell::default(), isolated: Cell::new(0), shared: RefCell::default() }
+        Self {
+            keepalive,
+            idle: RefCell::default(),
+            isolated: Cell::new(0),
+            bound: RefCell::default(),
+            shared: RefCell::default(),
+        }
     }
 
     /// The idle connection used last that its upstream still keeps.
@@ -134,7 +150,22 @@ impl Pool {
             if is_isolated {
                 self.isolated.set(self.isolated.get() + 1);
             }
+            if let Some(serial) = key.2.serial() {
+                let mut bound = self.bound.borrow_mut();
+                let keys = bound.entry(serial).or_default();
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
             kept.push(Idle { conn, since: now });
+        }
+    }
+
+    /// Closes what is idle for the sake of one connection of a client's, which has ended.
+    pub fn client_left(&self, serial: u64) {
+        for key in self.bound.borrow_mut().remove(&serial).unwrap_or_default() {
+            let kept = self.idle.borrow_mut().remove(&key).unwrap_or_default();
+            self.isolated.set(self.isolated.get().saturating_sub(kept.len()));
         }
     }
 
@@ -152,6 +183,7 @@ impl Pool {
         let idle = self.idle.borrow();
         let isolated = idle.iter().filter(|((_, _, sharing), _)| *sharing != Sharing::All);
         self.isolated.set(isolated.map(|(_, kept)| kept.len()).sum());
+        self.bound.borrow_mut().retain(|_, keys| keys.iter().any(|key| idle.contains_key(key)));
         self.shared.borrow_mut().retain(|(_, _, sharing), shared| {
             let limit = if *sharing == Sharing::All { idle_timeout } else { ISOLATED_IDLE };
             let fresh = |since: Instant| now.duration_since(since) < limit;

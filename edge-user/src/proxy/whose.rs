@@ -23,8 +23,7 @@ pub struct Whose<'a> {
 impl<'a> Whose<'a> {
     /// The client of this request.
     pub fn of(context: &Context<'a>, sends: Sends) -> Self {
-        let client = SocketAddr::new(context.client, context.client_port);
-        Self { sends, connection: context.connection, client, request_id: context.request_id }
+        Self { sends, connection: context.connection, client: context.client_address(), request_id: context.request_id }
     }
 
     /// Which connections its requests may use, of those that others than clients are told apart by.
