@@ -349,9 +349,66 @@ fn rules_follow_a_reload_of_the_settings() {
     }
     let answer = kept.ask(get("edge.test"));
     assert_eq!((answer.status(), edge.reason_of(&answer).as_str()), (421, "host_misdirected"));
-    assert_eq!(status(&edge, "edge.test", &showing(&clients.client("client", 1))), 200);
+    // The name it was made for is no use to it any more.
+    assert!(answer.says_close() && kept.closes());
+    let client = showing(&clients.client("client", 1));
+    assert_eq!(status(&edge, "edge.test", &client), 200);
     let after = edge.errors().text();
     assert!(!after.contains("take effect at the next start"), "{after}");
+
+    // So it is over HTTP/2. What the new settings are warned of is said, and is nothing that would have to wait.
+    let mut over_http2 = (*client).clone();
+    over_http2.alpn_protocols = vec![b"h2".to_vec()];
+    h2raw::block_on(async {
+        let sender = h2raw::connect_tls_as(Arc::new(over_http2), edge.address(), "edge.test").await;
+        let request = || http::Request::get("https://edge.test/").body(()).unwrap();
+        assert_eq!(h2raw::ask(&sender, request(), b"").await.unwrap().status, 200);
+        std::fs::write(&path, text.replace("tls = true", "tls = true\nclient_certificate = \"require\"")).unwrap();
+        let mark = edge.errors().mark();
+        reload(&edge);
+        edge.logged_after(mark, "without `client_ca` any certificate is taken");
+        assert_eq!(h2raw::ask(&sender, request(), b"").await.unwrap().status, 421);
+        let end = Instant::now() + READY;
+        while h2raw::ask(&sender, request(), b"").await.is_ok() {
+            assert!(Instant::now() < end, "the connection goes on");
+        }
+    });
+    let after = edge.errors().text();
+    assert!(!after.contains("take effect at the next start"), "{after}");
+
+    // A listener beside it waits for the next start; the rules of this one do not.
+    let rules = "tls = true\nclient_certificate = \"require\"\nclient_ca = \"ca.pem\"";
+    let more = "\n[[listeners]]\naddress = \"127.0.0.2:0\"\n";
+    std::fs::write(&path, format!("{}{more}", text.replace("tls = true", rules))).unwrap();
+    let mark = edge.errors().mark();
+    reload(&edge);
+    edge.logged_after(mark, "take effect at the next start");
+    assert_eq!(status(&edge, "edge.test", &showing(&certs::self_signed("client"))), 0);
+    assert_eq!(status(&edge, "edge.test", &client), 200);
+}
+
+#[test]
+fn a_list_that_ends_ends_connections() {
+    // S3
+    let (clients, upstream) = (Authority::new("clients"), Upstream::start());
+    let edge = revoking(&clients, &upstream);
+    std::fs::write(edge.path("ca.crl"), clients.revoked(&[], (-60, 3))).unwrap();
+    reload(&edge);
+    let client = showing(&clients.client("client", 1));
+    let (mut kept, answer) = connect(&edge, "edge.test", &client).expect("a connection");
+    assert_eq!(answer.status(), 200);
+    let end = Instant::now() + READY;
+    let last = loop {
+        let answer = kept.ask(get("edge.test"));
+        if answer.status() != 200 {
+            break answer;
+        }
+        assert!(Instant::now() < end, "the list never ends");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!((last.status(), edge.reason_of(&last).as_str()), (421, "client_certificate_refused"));
+    assert!(last.says_close());
+    assert_eq!(status(&edge, "edge.test", &client), 0);
 }
 
 #[test]

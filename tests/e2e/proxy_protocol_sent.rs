@@ -11,6 +11,7 @@ use edge_tests::parties::Nginx;
 use edge_tests::parties::front::Front;
 use edge_tests::upstream::Upstream;
 use edge_tests::wire::{Client, Reader, get};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{open, plus};
@@ -121,7 +122,26 @@ fn each_client_is_stated_and_shares_with_nobody() {
             assert_eq!(kinds, [0x05, 0x03]);
             assert!(ids.iter().any(|id| id.as_bytes() == vectors[0].1), "the id of the request it was opened for");
         }
+        // Nobody else will use them.
+        drop((one, other));
+        upstream.wait_closed();
     }
+}
+
+/// Upstreams learn of it when the edge starts anew, for they have to expect it.
+#[test]
+fn a_reload_does_not_begin_with_it() {
+    let upstream = Upstream::start();
+    let edge = Setup::new(open(&upstream.url())).section("[proxy]\n").workers(1).start();
+    let path = edge.path("edge.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("[proxy]\n", &sends("v1", ""))).unwrap();
+    let mark = edge.errors().mark();
+    edge.signal(Signal::SIGHUP);
+    edge.logged_after(mark, "take effect at the next start");
+    edge.logged_after(mark, "configuration loaded");
+    assert_eq!(edge.ask(get("/", &[])).status(), 200);
+    assert!(upstream.faults().is_empty());
 }
 
 /// Behind a trusted proxy one connection brings many clients.
@@ -150,6 +170,10 @@ fn clients_that_a_trusted_proxy_names_are_told_apart() {
             format!("PROXY TCP4 203.0.113.7 127.0.0.1 50000 {to}\r\n"),
         ]
     );
+    // The access log says the same.
+    for (client, port) in [("203.0.113.7", 50001), ("2001:db8::1", 0), ("203.0.113.7", 0)] {
+        edge.access(|line| line["client"] == client && line["client_port"] == port);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edge_tests::edge::{Edge, READY, Setup};
 use edge_tests::upstream::Upstream;
@@ -72,9 +72,10 @@ fn tickets_are_good_for_two_periods_at_most() {
         let resumed = resumes(&edge, version, file, false);
         assert!(resumed || made.elapsed().as_secs() >= 3, "{version}");
     }
+    // Over TLS 1.3 openssl itself offers it for as long as the edge said alone: a period.
     for (version, file) in [("-tls1_2", "12"), ("-tls1_3", "13")] {
         while resumes(&edge, version, file, false) {
-            assert!(made.elapsed() < READY, "the ticket is good for ever");
+            assert!(made.elapsed() < Duration::from_secs(10), "the ticket is good for more than two periods");
         }
     }
 }

@@ -107,7 +107,8 @@ pub fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     let room = Room { requests: limits.upstream_requests, queue: limits.upstream_queue, wait };
     let balancers = Balancers::new(resolver, Some(control.handle().clone()), admin, room);
     let tickets = tls::TicketKeys::rotated(settings.tls.ticket_period, control.handle());
-    let env = Env { plugins: plugin_env(&settings, &control, Some(state)), balancers, tickets };
+    let env =
+        Env { plugins: plugin_env(&settings, &control, Some(state)), balancers, tickets, clients: Arc::default() };
     let registry = Arc::new(Registry::new(VERSION, env.plugins.node().id));
     let snapshot = config::load(&settings, &env, 1)?;
     env.balancers.activate(snapshot.balancers());

@@ -51,11 +51,13 @@ impl Reloader {
         let loaded = Settings::load(&self.path).and_then(|settings| {
             let generation = self.publisher.next_generation();
             // Sockets keep their places: what is read for listeners has to be for those that are bound.
-            let effective = Settings { listeners: with_changed_tls(&self.settings, &settings), ..settings.clone() };
+            let mut effective = (*self.settings).clone();
+            effective.listeners = with_changed_tls(&self.settings.listeners, &settings.listeners);
+            effective.tls.ocsp_responses.clone_from(&settings.tls.ocsp_responses);
             let snapshot = config::load(&effective, &self.env, generation)?;
-            Ok((settings, effective.listeners, snapshot))
+            Ok((settings, effective, snapshot))
         });
-        let (settings, listeners, snapshot) = match loaded {
+        let (settings, mut in_force, snapshot) = match loaded {
             Ok(loaded) => loaded,
             Err(problems) => {
                 self.registry.configuration_refused();
@@ -65,7 +67,7 @@ impl Reloader {
                 return;
             }
         };
-        for warning in &snapshot.warnings {
+        for warning in settings.warnings.iter().chain(&snapshot.warnings) {
             tracing::warn!("{warning}");
         }
         let generation = snapshot.generation;
@@ -87,10 +89,8 @@ impl Reloader {
                 Err(error) => tracing::error!("kernel deny-list not changed: {:#}", anyhow::Error::from(error)),
             }
         }
-        let mut in_force = (*self.settings).clone();
         in_force.kernel.deny.clone_from(&settings.kernel.deny);
-        in_force.tls.ocsp_responses.clone_from(&settings.tls.ocsp_responses);
-        in_force.listeners = listeners;
+        in_force.warnings.clone_from(&settings.warnings);
         let before = in_force.listeners.clone();
         if can_take_vips(&in_force, &settings) {
             for (listener, changed) in in_force.listeners.iter_mut().zip(&settings.listeners) {
@@ -123,24 +123,24 @@ impl Reloader {
 
 /// The listeners that run, with what the new settings say about the TLS of the same ones: certificates, and what clients
 /// are asked for.
-fn with_changed_tls(current: &Settings, changed: &Settings) -> Vec<Listener> {
-    let is_same = |current: &Listener, changed: &Listener| {
-        (current.address, current.mode, current.tls) == (changed.address, changed.mode, changed.tls)
+fn with_changed_tls(current: &[Listener], changed: &[Listener]) -> Vec<Listener> {
+    let mut left: Vec<&Listener> = changed.iter().collect();
+    let taken = |current: &Listener| {
+        let is_same = |changed: &&Listener| {
+            (current.address, current.mode, current.tls) == (changed.address, changed.mode, changed.tls)
+        };
+        // Several may have one address: that of a port that the kernel chooses.
+        let Some(place) = left.iter().position(is_same) else { return current.clone() };
+        let changed = left.remove(place);
+        Listener {
+            line: changed.line,
+            pair: changed.pair.clone(),
+            clients: changed.clients.clone(),
+            hosts: changed.hosts.clone(),
+            ..current.clone()
+        }
     };
-    let pairs = || current.listeners.iter().zip(&changed.listeners);
-    if current.listeners.len() != changed.listeners.len()
-        || !pairs().all(|(current, changed)| is_same(current, changed))
-    {
-        return current.listeners.clone();
-    }
-    let taken = |(current, changed): (&Listener, &Listener)| Listener {
-        line: changed.line,
-        pair: changed.pair.clone(),
-        clients: changed.clients.clone(),
-        hosts: changed.hosts.clone(),
-        ..current.clone()
-    };
-    pairs().map(taken).collect()
+    current.iter().map(taken).collect()
 }
 
 /// Whether the listeners are the same but for virtual addresses, and those that get some have what leads there.

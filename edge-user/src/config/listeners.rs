@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::sign::CertifiedKey;
 
@@ -36,6 +36,27 @@ pub(super) fn pairs(settings: &Settings, sink: &Sink) -> Vec<Option<Arc<Certifie
     settings.listeners.iter().enumerate().map(read).collect()
 }
 
+/// What was read of the files of rules, for as long as anybody uses it: connections may outlive many configurations, and
+/// share what has not changed in them.
+#[derive(Default)]
+pub struct KnownClients(Mutex<HashMap<ClientRules, Weak<ClientAuth>>>);
+
+impl KnownClients {
+    /// What is known, where it says the same as what was `read` now; else that.
+    fn or(&self, rules: &ClientRules, read: ClientAuth) -> Arc<ClientAuth> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, clients| clients.strong_count() > 0);
+        match known.get(rules).and_then(Weak::upgrade) {
+            Some(same) if same.digest() == read.digest() => same,
+            _ => {
+                let read = Arc::new(read);
+                known.insert(rules.clone(), Arc::downgrade(&read));
+                read
+            }
+        }
+    }
+}
+
 /// What listeners ask of clients, read from the files that their settings name.
 pub(super) struct Asked(Vec<AskedAt>);
 
@@ -47,13 +68,14 @@ struct AskedAt {
 
 impl Asked {
     /// Reads the files, those of equal rules once.
-    pub(super) fn load(settings: &Settings, sink: &Sink) -> Self {
+    pub(super) fn load(settings: &Settings, known: &KnownClients, sink: &Sink) -> Self {
         let mut read: HashMap<&ClientRules, Option<Arc<ClientAuth>>> = HashMap::new();
         let mut all = Vec::with_capacity(settings.listeners.len());
         for (index, listener) in settings.listeners.iter().enumerate() {
             let place = format!("listeners[{index}]");
             let mut one = |rules, place: &str| {
-                read.entry(rules).or_insert_with(|| load(rules, place, listener.line, sink)).clone()
+                let read = read.entry(rules);
+                read.or_insert_with(|| Some(known.or(rules, load(rules, place, listener.line, sink)?))).clone()
             };
             let own = one(&listener.clients, &place);
             let hosts = listener.hosts.iter().enumerate();
@@ -64,7 +86,7 @@ impl Asked {
     }
 }
 
-fn load(rules: &ClientRules, place: &str, line: u32, sink: &Sink) -> Option<Arc<ClientAuth>> {
+fn load(rules: &ClientRules, place: &str, line: u32, sink: &Sink) -> Option<ClientAuth> {
     match ClientAuth::load(rules) {
         Ok(loaded) => {
             let loaded = loaded?;
@@ -73,7 +95,7 @@ fn load(rules: &ClientRules, place: &str, line: u32, sink: &Sink) -> Option<Arc<
                 sink.warn(line, &format!("{place}.client_crl"), &text);
             }
             remark(loaded.freshness(), &format!("{place}.client_crl"), line, sink);
-            Some(Arc::new(loaded))
+            Some(loaded)
         }
         Err((Part::Authorities, error)) => {
             let expected = "a PEM file with the certificates of authorities";

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use self::dump::{Format, Secrets};
 use self::listeners::Asked;
+pub use self::listeners::KnownClients;
 use self::problem::{Problem, Problems, Sink};
 use self::schema::Document;
 pub(crate) use self::schema::{parse_host, server_name};
@@ -53,6 +54,8 @@ pub struct Env {
     pub balancers: Arc<Balancers>,
     /// What TLS sessions of clients are resumed by.
     pub tickets: Arc<TicketKeys>,
+    /// What the files say by which certificates of clients are judged.
+    pub clients: Arc<KnownClients>,
 }
 
 /// One that asks nobody: for checks and tests.
@@ -63,6 +66,7 @@ impl Default for Env {
             plugins: PluginEnv::default(),
             balancers: Balancers::new(Resolver::idle(), None, None, Room::ENDLESS),
             tickets,
+            clients: Arc::default(),
         }
     }
 }
@@ -143,7 +147,7 @@ fn read_text(
     generation: u64,
 ) -> (Option<Snapshot>, Vec<Problem>) {
     let own = Sink::new(&settings.file);
-    let (pairs, asked) = (listeners::pairs(settings, &own), Asked::load(settings, &own));
+    let (pairs, asked) = (listeners::pairs(settings, &own), Asked::load(settings, &env.clients, &own));
     let sink = Sink::new(name);
     let mut hash = String::new();
     let value = match text {

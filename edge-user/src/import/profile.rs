@@ -226,11 +226,15 @@ pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
             }
             "authenticate-depth" if !has_authorities => ledger.dropped(span, "without `ca-file` no chain is followed"),
             "authenticate-depth" => match value.parse() {
-                Ok(depth @ 0..=100) => {
+                Ok(depth @ 0..=6) => {
                     ledger.changed(span, "it counts the certificates between a client's own and that of its authority");
                     ssl.clients.depth = Some(depth);
                 }
-                _ => ledger.opened(span, format!("{value:?} is no depth of 0 to 100")),
+                // The F5's own default is nine.
+                Ok(_) => {
+                    ledger.changed(span, "six certificates between a client's own and that of its authority at most")
+                }
+                Err(_) => ledger.opened(span, format!("{value:?} is no depth")),
             },
             "server-name" if is_off(value) => ledger.translated(span),
             "server-name" => {

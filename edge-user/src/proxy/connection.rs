@@ -91,6 +91,10 @@ pub struct Connection {
     /// What was asked of the client in it, by what files said when the certificate was last looked at; none where TLS
     /// does not end here.
     pub policy: RefCell<Option<Arc<Policy>>>,
+    /// When the certificate was judged by that last, in milliseconds since 1970.
+    pub judged_unix_ms: Cell<i64>,
+    /// Whether it was refused since.
+    pub is_refused: Cell<bool>,
     /// Whether its TLS session is an earlier connection's.
     pub is_resumed: bool,
 }
@@ -124,6 +128,8 @@ impl Connection {
             seat: None,
             client_certificate: None,
             policy: RefCell::default(),
+            judged_unix_ms: Cell::new(0),
+            is_refused: Cell::new(false),
             is_resumed: false,
         }
     }

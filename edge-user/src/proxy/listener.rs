@@ -36,6 +36,7 @@ use crate::reason::Reason;
 use crate::settings::Mode;
 use crate::stream;
 use crate::tls::Policy;
+use crate::token::Now;
 use crate::worker::{Phase, SETTLED, Worker};
 
 /// How long accepting rests after the process ran out of descriptors (D5).
@@ -206,6 +207,7 @@ async fn serve(worker: &Rc<Worker>, mut tcp: TcpStream, peer: SocketAddr, info: 
     let mut connection = arrival.connection(worker, info, Some(version), session.server_name());
     connection.client_certificate = client_certificate;
     connection.policy = RefCell::new(Some(policy));
+    connection.judged_unix_ms = Cell::new(Now::read().unix_ms);
     connection.is_resumed = is_resumed;
     let connection = Rc::new(connection);
     serve_requests(worker, connection, Io::new(Stream::TlsServer(Box::new(stream))), http2).await;
@@ -217,9 +219,9 @@ async fn serve_requests(worker: &Rc<Worker>, connection: Rc<Connection>, io: Io,
         true => serve_h2(worker, connection, io, Buffer::default()).await,
         false => serve_h1(worker, connection, io).await,
     }
+    worker.pool.client_left(serial);
 }
 
-    worker.pool.client_left(serial);
 /// The handshake, by the policy for the name that the client asks for.
 async fn shake_hands(
     worker: &Worker,

@@ -16,16 +16,26 @@ pub(super) fn check(view: &View, context: &Context<'_>, host: &[u8]) -> Result<(
     let connection = context.connection;
     let mut policy = connection.policy.borrow_mut();
     let Some(held) = policy.as_mut() else { return Ok(()) };
-    let wanted = view.listener(&connection.listener).map(|tls| tls.policy(Some(host)));
+    let tls = view.listener(&connection.listener);
+    let wanted = tls.map(|tls| tls.policy(Some(host)));
     let Some(wanted) = wanted.filter(|wanted| Arc::ptr_eq(wanted, held) || wanted.has_rules_of(held)) else {
-        return Err(Local::new(421, Reason::HostMisdirected, MESSAGE));
+        let refusal = Local::new(421, Reason::HostMisdirected, MESSAGE);
+        // Where its own name has other rules by now, no host can be asked for over it any more.
+        let own = tls.map(|tls| tls.policy(connection.sni.as_deref().map(str::as_bytes)));
+        let is_of_use = own.is_some_and(|own| own.has_rules_of(held));
+        connection.ends.set(connection.ends.get() || !is_of_use);
+        return Err(if is_of_use { refusal } else { refusal.close() });
     };
-    let shown = connection.client_certificate.as_deref();
-    let has_expired = shown.is_some_and(|shown| shown.ends_unix_ms() < context.now.unix_ms);
-    if has_expired || !Arc::ptr_eq(wanted, held) && !wanted.still_takes(shown, held) {
-        // No later request can be better; a new connection may bring another certificate.
-        connection.ends.set(true);
-        return Err(Local::new(421, Reason::ClientCertificateRefused, MESSAGE).close());
+    if let Some(shown) = connection.client_certificate.as_deref() {
+        let (now, judged) = (context.now.unix_ms, &connection.judged_unix_ms);
+        // Streams of HTTP/2 may go on to come: they are not worth another look.
+        let is_good = || shown.ends_unix_ms() >= now && wanted.still_takes(shown, held, judged, now);
+        if connection.is_refused.get() || !is_good() {
+            // No later request can be better; a new connection may bring another certificate.
+            connection.is_refused.set(true);
+            connection.ends.set(true);
+            return Err(Local::new(421, Reason::ClientCertificateRefused, MESSAGE).close());
+        }
     }
     if !Arc::ptr_eq(wanted, held) {
         *held = wanted.clone();

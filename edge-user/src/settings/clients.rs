@@ -8,8 +8,8 @@ use crate::config::reader::Reader;
 
 /// More lists in one place are a mistake: each is searched at every handshake.
 const MAX_LISTS: usize = 16;
-/// As deep as OpenSSL's default goes.
-const MAX_DEPTH: i64 = 100;
+/// As deep as the verifier goes in any case.
+const MAX_DEPTH: i64 = 6;
 
 /// What is asked of clients.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -201,8 +201,8 @@ mod tests {
                 "listeners[0].client_crl: found 0 files, expected 1 to 16 files",
             ),
             (
-                "client_certificate = \"require\"\nclient_ca = \"a\"\nclient_verify_depth = 101\n",
-                "listeners[0].client_verify_depth: found 101",
+                "client_certificate = \"require\"\nclient_ca = \"a\"\nclient_verify_depth = 7\n",
+                "listeners[0].client_verify_depth: found 7",
             ),
             (
                 &format!("{host}client_certificate = \"off\"\n"),

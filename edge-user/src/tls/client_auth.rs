@@ -122,7 +122,7 @@ impl ClientAuth {
     }
 
     fn new(rules: &ClientRules, ca_pem: Option<&[u8]>, lists: Lists) -> Result<Self, Error> {
-        let Lists { lists, issuers, digests, freshness } = lists;
+        let Lists { lists, issuers, digests, freshness, .. } = lists;
         let mandatory = rules.asks == ClientCertificates::Require;
         let (mut roots, mut ders) = (RootCertStore::empty(), Vec::new());
         for root in ca_pem.map(CertificateDer::pem_slice_iter).into_iter().flatten() {
@@ -156,7 +156,7 @@ impl ClientAuth {
     }
 
     /// Of everything that decides which certificates are taken.
-    pub(super) fn digest(&self) -> [u8; 32] {
+    pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
 
@@ -185,6 +185,17 @@ impl ClientAuth {
         }
         let read = ClientCertificate::read(own.clone()).ok_or(CertificateError::BadEncoding)?;
         Ok(Some(Arc::new(read.with_chain(between))))
+    }
+
+    /// Whether one of its lists has ended since, in milliseconds since 1970.
+    fn has_list_that_ended(&self, since_unix_ms: i64, now_unix_ms: i64) -> bool {
+        let mut ends = self.freshness.iter().map(|list| list.ends.saturating_mul(1000));
+        ends.any(|end| since_unix_ms < end && end <= now_unix_ms)
+    }
+
+    /// Whether what an earlier one took some time ago is as good by this one.
+    pub(super) fn still_says(&self, earlier: &Self, since_unix_ms: i64, now_unix_ms: i64) -> bool {
+        self.digest == earlier.digest && !self.has_list_that_ended(since_unix_ms, now_unix_ms)
     }
 
     /// Whether it takes a certificate that was shown before, as it takes one in a handshake.

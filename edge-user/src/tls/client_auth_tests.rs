@@ -1,8 +1,9 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, CrlScope, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+    RevokedCertParams, SerialNumber,
 };
 use rustls::client::ResolvesClientCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -187,7 +188,17 @@ fn a_certificate_is_valid_to_the_end_of_its_last_second() {
 }
 
 /// A list of this authority's, current between these seconds from now, with these certificates on it.
-fn list(authority: &Authority, (from, to): (i64, i64), revoked: &[&Arc<CertifiedKey>]) -> Vec<u8> {
+fn list(authority: &Authority, times: (i64, i64), revoked: &[&Arc<CertifiedKey>]) -> Vec<u8> {
+    list_of(authority, times, revoked, None)
+}
+
+/// A list that is about all certificates of an authority, or about these.
+fn list_of(
+    authority: &Authority,
+    (from, to): (i64, i64),
+    revoked: &[&Arc<CertifiedKey>],
+    scope: Option<CrlScope>,
+) -> Vec<u8> {
     let serial = |pair: &&Arc<CertifiedKey>| {
         let (_, parsed) = parse_x509_certificate(&pair.cert[0]).unwrap();
         RevokedCertParams {
@@ -201,7 +212,10 @@ fn list(authority: &Authority, (from, to): (i64, i64), revoked: &[&Arc<Certified
         this_update: after(from).into(),
         next_update: after(to).into(),
         crl_number: SerialNumber::from(1),
-        issuing_distribution_point: None,
+        issuing_distribution_point: scope.map(|scope| CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint { uris: vec!["http://lists.test/".to_owned()] },
+            scope: Some(scope),
+        }),
         revoked_certs: revoked.iter().map(serial).collect(),
         key_identifier_method: KeyIdMethod::Sha256,
     };
@@ -253,12 +267,53 @@ fn revoked_certificates_are_refused() {
     assert!(clients.uncovered()[0].contains("CN=good"), "{:?}", clients.uncovered());
     let clients = asking(&rules(ClientCertificates::Require), Some(&good), lists(std::slice::from_ref(&of_good)));
     assert!(clients.uncovered().is_empty());
-    for broken in [&b""[..], b"no list", &of_good[1..], b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"] {
+}
+
+#[test]
+fn lists_that_would_not_count_are_refused() {
+    // S3
+    let (one, other) = (Authority::new("one"), Authority::new("other"));
+    let now = (-60, DAY);
+    let whole = list(&one, now, &[]);
+    let [of_users, of_authorities] =
+        [CrlScope::UserCertsOnly, CrlScope::CaCertsOnly].map(|scope| list_of(&one, now, &[], Some(scope)));
+    let of_other = list_of(&other, now, &[], Some(CrlScope::UserCertsOnly));
+    let replaced = |from: &[u8], to: &[u8]| {
+        let at = of_other.windows(from.len()).position(|window| window == from).expect("what is replaced");
+        [&of_other[..at], to, &of_other[at + from.len()..]].concat()
+    };
+    // Its one extension beside key identifier and number becomes deltaCRLIndicator; onlyContainsUserCerts, indirectCRL
+    // (RFC 5280, 5.2.4 and 5.2.5).
+    let (delta, indirect) = (replaced(b"\x55\x1d\x1c", b"\x55\x1d\x1b"), replaced(b"\x81\x01\xff", b"\x84\x01\xff"));
+    let long = list(&other, now, &vec![&pair(Some(&other), (-DAY, DAY), &[]); 50_000]);
+    for (name, first, second, expected) in [
+        ("of two issuers", &whole, &of_other, None),
+        ("of one issuer, each of its own part", &of_users, &of_authorities, None),
+        ("again", &whole, &whole, Some("a second revocation list of CN=one")),
+        ("whole after part", &of_users, &whole, Some("a second revocation list of CN=one")),
+        ("part after whole", &whole, &of_users, Some("a second revocation list of CN=one")),
+        ("of changes alone", &whole, &delta, Some("unusable revocation list")),
+        ("of several issuers", &whole, &indirect, Some("unusable revocation list")),
+        ("too long", &whole, &long, Some("1048576 bytes")),
+        ("empty", &whole, &vec![], Some("no revocation list")),
+        ("no list", &whole, &b"no list".to_vec(), Some("no revocation list")),
+        ("cut", &whole, &of_other[1..].to_vec(), Some("no revocation list")),
+        (
+            "PEM of something else",
+            &whole,
+            &b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n".to_vec(),
+            Some("no revocation list"),
+        ),
+    ] {
         let dir = tempfile::tempdir().unwrap();
-        let (first, second) = (dir.path().join("a"), dir.path().join("b"));
-        std::fs::write(&first, &of_good).unwrap();
-        std::fs::write(&second, broken).unwrap();
-        assert_eq!(Lists::load(&[first, second]).map(drop).unwrap_err().0, 1);
+        let paths = [dir.path().join("a"), dir.path().join("b")];
+        std::fs::write(&paths[0], first).unwrap();
+        std::fs::write(&paths[1], second).unwrap();
+        match (Lists::load(&paths), expected) {
+            (Ok(lists), None) => assert_eq!(lists.issuers.len(), 2, "{name}"),
+            (Err((1, error)), Some(expected)) => assert!(error.to_string().contains(expected), "{name}: {error}"),
+            (found, _) => panic!("{name}: {found:?}"),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What issuers renew before it ends, and operators have to fetch: revocation lists and OCSP responses.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,8 +94,14 @@ fn collect(all: &[Freshness], to: &mut Exposition) {
         (Kind::OcspResponse, "edge_tls_ocsp_next_update_seconds", "When OCSP responses end, in seconds since 1970"),
     ] {
         to.family(name, Metric::Gauge, help);
+        // A file may hold several lists.
+        let mut ends = BTreeMap::new();
         for one in all.iter().filter(|one| one.kind == kind) {
-            to.sample(&[("file", &*one.file)], one.ends);
+            let first: &mut i64 = ends.entry(&*one.file).or_insert(one.ends);
+            *first = one.ends.min(*first);
+        }
+        for (file, end) in ends {
+            to.sample(&[("file", file)], end);
         }
     }
 }
@@ -123,5 +130,28 @@ mod tests {
         let refused = "the revocation list x ended 2 min ago: clients with certificates that it covers are refused";
         check(RevocationList, day, day + 120, Some(refused));
         check(RevocationList, day, -1, Some("the revocation list x begins in 1 min"));
+    }
+
+    #[test]
+    fn a_file_has_one_sample_that_of_its_first_end() {
+        let one = |kind, file: &str, ends| Freshness { kind, file: file.into(), begins: 0, ends };
+        let all = [
+            one(Kind::RevocationList, "a", 30),
+            one(Kind::OcspResponse, "a", 5),
+            one(Kind::RevocationList, "b", 40),
+            one(Kind::RevocationList, "a", 20),
+        ];
+        let mut to = Exposition::default();
+        collect(&all, &mut to);
+        let text = to.finish();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            samples,
+            [
+                "edge_tls_crl_next_update_seconds{file=\"a\"} 20",
+                "edge_tls_crl_next_update_seconds{file=\"b\"} 40",
+                "edge_tls_ocsp_next_update_seconds{file=\"a\"} 5",
+            ]
+        );
     }
 }

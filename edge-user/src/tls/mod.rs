@@ -60,6 +60,9 @@ pub enum Error {
     /// A revocation list with something in it that must be understood and is not.
     #[error("unusable revocation list ({0})")]
     UnusableList(#[source] webpki::Error),
+    /// A revocation list of an issuer that has one already.
+    #[error("a second revocation list of {0}, of which the first alone would count")]
+    SecondList(String),
     /// No OCSP response.
     #[error("no OCSP response in DER form")]
     Ocsp,

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::{self, PemObject};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
 use x509_parser::parse_x509_crl;
 
 use super::freshness::{Freshness, Kind};
 use super::{Error, files};
 
-/// A list of a million certificates is half as long.
-const MAX_BYTES: u64 = 64 << 20;
+/// Thirty thousand certificates. A list's signature covers all of it, and is verified at each handshake with a certificate
+/// that it is about: half a millisecond of hashing for one that is as long.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The lists of one set of rules.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(super) struct Lists {
     pub(super) digests: Vec<[u8; 32]>,
     /// Until when each counts.
     pub(super) freshness: Vec<Freshness>,
+    /// Whether each says of which certificates of its issuer it is.
+    are_partial: Vec<bool>,
 }
 
 impl Lists {
@@ -54,9 +58,17 @@ impl Lists {
         let (rest, parsed) = parse_x509_crl(der).map_err(|_| Error::List)?;
         // RFC 5280, 5.1.2.5 demands an end: without one nobody could tell an old list from a new one.
         let ends = parsed.next_update().filter(|_| rest.is_empty()).ok_or(Error::List)?;
+        let is_partial =
+            parsed.extensions().iter().any(|extension| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
+        let mut earlier = self.issuers.iter().zip(&self.are_partial);
+        // The verifier takes the first that is about a certificate: of two whole ones the second would never count.
+        if earlier.any(|(issuer, other)| **issuer == *parsed.issuer().as_raw() && !(*other && is_partial)) {
+            return Err(Error::SecondList(parsed.issuer().to_string()));
+        }
         let owned = OwnedCertRevocationList::from_der(der).map_err(Error::UnusableList)?;
         self.lists.push(CertRevocationList::from(owned));
         self.issuers.push(parsed.issuer().as_raw().into());
+        self.are_partial.push(is_partial);
         self.digests.push(crate::crypto::sha256(der));
         self.freshness.push(Freshness {
             kind: Kind::RevocationList,

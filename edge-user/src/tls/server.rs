@@ -6,6 +6,7 @@
 //! that a reload changes nothing for handshakes under way.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -145,11 +146,22 @@ impl Policy {
         self.rules == other.rules
     }
 
-    /// Whether what a client showed under an earlier policy with the same rules is good by what their files say now.
-    pub fn still_takes(&self, shown: Option<&ClientCertificate>, earlier: &Self) -> bool {
-        let (Some(clients), Some(shown)) = (&self.clients, shown) else { return true };
-        earlier.clients.as_ref().is_some_and(|earlier| earlier.digest() == clients.digest())
-            || clients.takes(shown, UnixTime::now())
+    /// Whether what a client showed under an earlier policy with the same rules is good by what their files say now. It was
+    /// looked at last `since`; both are in milliseconds since 1970.
+    pub fn still_takes(
+        &self,
+        shown: &ClientCertificate,
+        earlier: &Self,
+        since_unix_ms: &Cell<i64>,
+        now_unix_ms: i64,
+    ) -> bool {
+        let Some(clients) = &self.clients else { return true };
+        let is_known = |earlier: &Arc<ClientAuth>| clients.still_says(earlier, since_unix_ms.get(), now_unix_ms);
+        if earlier.clients.as_ref().is_some_and(is_known) {
+            return true;
+        }
+        since_unix_ms.set(now_unix_ms);
+        clients.takes(shown, UnixTime::now())
     }
 }
 
