@@ -458,5 +458,7 @@ fn a_slow_reader_keeps_no_place_at_a_target_that_is_done() {
     for _ in 0..3 {
         assert_eq!(edge.ask(get("/", &[])).text(), "xx");
     }
+    // Nor a connection.
+    assert_eq!(upstream.connections(), 1);
     assert_eq!(slow.response().body.len(), LARGE);
 }

@@ -80,16 +80,17 @@ impl Content {
         Ok(Self { shape, held })
     }
 
-    /// Sends it, after `Downstream::respond`.
+    /// Puts it behind `Downstream::respond`; what the client has not taken yet is to be flushed.
     pub(super) async fn send<D: Downstream>(self, exchange: &mut Exchange<'_, D>) -> Result<(), Failure> {
         match self.held {
-            None => exchange.transfer().await,
-            Some(Held { bytes, is_whole: true }) => exchange.send(bytes).await,
+            None => return exchange.transfer().await,
+            Some(Held { bytes, is_whole: true }) => exchange.send(bytes),
             Some(Held { bytes, is_whole: false }) => {
                 exchange.put(bytes);
-                exchange.transfer().await
+                return exchange.transfer().await;
             }
         }
+        Ok(())
     }
 }
 

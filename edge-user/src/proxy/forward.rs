@@ -240,7 +240,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         self.upload.drive(cx, self.down, &mut self.attempt.link, self.service.write_timeout)
     }
 
-    /// Sends the response's body, and what is left of the request's, after `Downstream::respond`.
+    /// Takes the response's body over, and sends what is left of the request's, after `Downstream::respond`. What the client
+    /// has not taken yet is to be flushed.
     pub async fn transfer(&mut self) -> Result<(), Failure> {
         self.upload.forget();
         let mut finished = false;
@@ -279,15 +280,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                 }
             }
         }
-        self.leave();
-        self.down.poll_flush(cx).map_err(Failure::Client)
-    }
-
-    /// The upstream has sent all it has: its target has a place for others, however slow the client is.
-    fn leave(&mut self) {
-        if self.upload.done {
-            self.attempt.pick.end();
-        }
+        // The upstream has done its part, however long the client takes for its own.
+        if self.upload.done { Poll::Ready(Ok(())) } else { self.down.poll_flush(cx).map_err(Failure::Client) }
     }
 
     /// Whether as much of the response waits for the client as may.
@@ -323,23 +317,22 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         self.response_bytes += body.len() as u64;
     }
 
-    /// Sends a body of the edge's own making after `Downstream::respond`.
-    pub async fn send(&mut self, body: Vec<u8>) -> Result<(), Failure> {
-        self.leave();
+    /// Puts a body of the edge's own making behind `Downstream::respond`.
+    pub fn send(&mut self, body: Vec<u8>) {
         self.put(body);
         self.down.finish(&Head::default());
-        poll_fn(|cx| self.down.poll_flush(cx)).await.map_err(Failure::Client)
     }
 
-    /// Ends the exchange: the connection is kept if request and response both came to their ends.
-    pub fn finish(self, now: Instant) {
+    /// Ends the exchange: the connection is kept if request and response both came to their ends. What is left is the
+    /// room of what the client has not taken yet.
+    pub(super) fn finish(self, now: Instant) -> Part {
         if !self.upload.done {
-            return self.down.abandon_body();
-        }
-        if let Link::H1(conn) = self.attempt.link {
+            self.down.abandon_body();
+        } else if let Link::H1(conn) = self.attempt.link {
             let key = (self.service.endpoint, self.attempt.pick.address, self.sharing);
             self.worker.pool.put(key, conn, now);
         }
+        self.part
     }
 
     /// Whether the request could be sent once more as it was, although its answer has begun: nothing of that was used.
@@ -356,7 +349,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         if self.upload.done
             && matches!(tokio::time::timeout(SOON, self.gather(SHORT, Room::Own)).await, Ok(Ok((_, true))))
         {
-            self.finish(Instant::now());
+            drop(self.finish(Instant::now()));
         }
         held
     }

@@ -452,7 +452,8 @@ async fn proxy<'a, D: Downstream>(
     context.request_bytes = exchange.request_bytes();
     context.response_bytes = exchange.response_bytes;
     transferred.map_err(Stop::Failed)?;
-    exchange.finish(answered);
+    let _room = exchange.finish(answered);
+    poll_fn(|cx| down.poll_flush(cx)).await.map_err(|fault| Stop::Failed(Failure::Client(fault)))?;
     Ok(After::Next)
 }
 
