@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Speak TLS and trust this certificate
     #[arg(long)]
     tls: Option<PathBuf>,
+    /// Exchange keys by X25519MLKEM768 (draft-ietf-tls-ecdhe-mlkem) alone; with the feature `aws-lc`
+    #[arg(long)]
+    post_quantum: bool,
     /// Ask for `/route-0/…` to so many in turn, and want `X-Route` to say which one answered
     #[arg(long, default_value_t = 0)]
     routes: usize,
@@ -114,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 impl<'a> Load<'a> {
     fn new(args: &'a Args) -> Result<Self> {
-        let tls = args.tls.as_deref().map(client).transpose()?;
+        let tls = args.tls.as_deref().map(|root| client(root, args.post_quantum)).transpose()?;
         let tokens = match &args.tokens {
             Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
             None => String::new(),
@@ -385,10 +389,12 @@ fn whole(bytes: &[u8]) -> Option<u16> {
     Some(status)
 }
 
-fn client(certificate: &Path) -> Result<Arc<rustls::ClientConfig>> {
+fn client(certificate: &Path, post_quantum: bool) -> Result<Arc<rustls::ClientConfig>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate)?)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = rustls::crypto::ring::default_provider();
+    let kx_groups = if post_quantum { post_quantum_groups()? } else { provider.kx_groups };
+    let provider = Arc::new(CryptoProvider { kx_groups, ..provider });
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
@@ -397,6 +403,16 @@ fn client(certificate: &Path) -> Result<Arc<rustls::ClientConfig>> {
     // Each handshake is a full one.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+#[cfg(feature = "aws-lc")]
+fn post_quantum_groups() -> Result<Vec<&'static dyn SupportedKxGroup>> {
+    Ok(vec![rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768])
+}
+
+#[cfg(not(feature = "aws-lc"))]
+fn post_quantum_groups() -> Result<Vec<&'static dyn SupportedKxGroup>> {
+    anyhow::bail!("--post-quantum is there with the feature aws-lc alone")
 }
 
 fn session(config: &Arc<rustls::ClientConfig>) -> rustls::ClientConnection {

@@ -17,25 +17,37 @@ pub(crate) struct Scenario {
     pub(crate) what: &'static str,
     endpoint: Endpoint,
     tokens: &'static str,
-    close: bool,
+    connections: Connections,
     refused: bool,
     /// Whom it makes sense for, beside those that lack the endpoint.
     peers: &'static [&'static str],
 }
 
+/// How requests share connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connections {
+    /// One after the other over the same ones.
+    Kept,
+    /// Each has its own.
+    New,
+    /// Each has its own, whose keys are exchanged by X25519MLKEM768 alone.
+    PostQuantum,
+}
+
 const VERIFIERS: &[&str] = &["edge", "edge-plugins", "edge-jwt-signer", "haproxy", "haproxy-cache", "envoy"];
 const BARE: &[&str] = &["edge", "edge-plugins", "edge-upstream-oauth", "haproxy", "nginx", "envoy"];
-const UNCACHED: &[&str] = &["edge-nocache", "haproxy"];
+const UNCACHED: &[&str] = &["edge-nocache", "edge-jwt-signer-nocache", "haproxy"];
+const POST_QUANTUM: &[&str] = &["edge-aws-lc"];
 const ASKING: &[&str] = &["edge", "nginx-lua"];
 
 macro_rules! scenario {
-    ($name:literal, $what:literal, $endpoint:ident, $tokens:literal, $close:literal, $refused:literal, $peers:ident) => {
+    ($name:literal, $what:literal, $endpoint:ident, $tokens:literal, $connections:ident, $refused:literal, $peers:ident) => {
         Scenario {
             name: $name,
             what: $what,
             endpoint: Endpoint::$endpoint,
             tokens: $tokens,
-            close: $close,
+            connections: Connections::$connections,
             refused: $refused,
             peers: $peers,
         }
@@ -43,25 +55,27 @@ macro_rules! scenario {
 }
 
 /// Every scenario, in the order of the table.
-pub(crate) static SCENARIOS: [Scenario; 13] = [
-    scenario!("plain", "forward alone, token ignored", Plain, "rs_hot", false, false, BARE),
-    scenario!("rs_hot", "one RS256 token", Jwt, "rs_hot", false, false, VERIFIERS),
-    scenario!("rs_5k", "5,000 RS256 tokens in turn", Jwt, "rs_5k", false, false, VERIFIERS),
-    scenario!("es_hot", "one ES256 token", Jwt, "es_hot", false, false, VERIFIERS),
-    scenario!("rs_new", "RS256, every token verified anew", Jwt, "rs_5k", false, false, UNCACHED),
-    scenario!("badsig", "bad signature, 401", Jwt, "badsig", false, true, VERIFIERS),
-    scenario!("expired", "expired, 401", Jwt, "expired", false, true, VERIFIERS),
-    scenario!("badsig_close", "bad signature, new connection each", Jwt, "badsig", true, true, VERIFIERS),
-    scenario!("expired_close", "expired, new connection each", Jwt, "expired", true, true, VERIFIERS),
-    scenario!("opaque_hot", "one opaque token, its answer kept", Opaque, "opaque_hot", false, false, ASKING),
-    scenario!("opaque_5k", "5,000 opaque tokens in turn", Opaque, "opaque_5k", false, false, ASKING),
-    scenario!("tls", "TLS 1.3, one RS256 token", Tls, "rs_hot", false, false, VERIFIERS),
-    scenario!("tls_hs", "TLS 1.3, full handshake each", Tls, "rs_hot", true, false, VERIFIERS),
+pub(crate) static SCENARIOS: [Scenario; 14] = [
+    scenario!("plain", "forward alone, token ignored", Plain, "rs_hot", Kept, false, BARE),
+    scenario!("rs_hot", "one RS256 token", Jwt, "rs_hot", Kept, false, VERIFIERS),
+    scenario!("rs_5k", "5,000 RS256 tokens in turn", Jwt, "rs_5k", Kept, false, VERIFIERS),
+    scenario!("es_hot", "one ES256 token", Jwt, "es_hot", Kept, false, VERIFIERS),
+    scenario!("rs_new", "RS256, every token verified anew", Jwt, "rs_5k", Kept, false, UNCACHED),
+    scenario!("badsig", "bad signature, 401", Jwt, "badsig", Kept, true, VERIFIERS),
+    scenario!("expired", "expired, 401", Jwt, "expired", Kept, true, VERIFIERS),
+    scenario!("badsig_close", "bad signature, new connection each", Jwt, "badsig", New, true, VERIFIERS),
+    scenario!("expired_close", "expired, new connection each", Jwt, "expired", New, true, VERIFIERS),
+    scenario!("opaque_hot", "one opaque token, its answer kept", Opaque, "opaque_hot", Kept, false, ASKING),
+    scenario!("opaque_5k", "5,000 opaque tokens in turn", Opaque, "opaque_5k", Kept, false, ASKING),
+    scenario!("tls", "TLS 1.3, one RS256 token", Tls, "rs_hot", Kept, false, VERIFIERS),
+    scenario!("tls_hs", "TLS 1.3, full handshake each", Tls, "rs_hot", New, false, VERIFIERS),
+    scenario!("tls_pq", "as tls_hs, by X25519MLKEM768", Tls, "rs_hot", PostQuantum, false, POST_QUANTUM),
 ];
 
 impl Scenario {
     fn suits(&self, peer: &Peer) -> bool {
-        self.peers.contains(&peer.name) && peer.endpoints.contains(&self.endpoint)
+        (self.peers.contains(&peer.name) || self.peers.contains(&peer.kind()))
+            && peer.endpoints.contains(&self.endpoint)
     }
 }
 
@@ -134,7 +148,7 @@ impl Bench {
             peer.name,
             scenario.name
         );
-        let latency = if scenario.endpoint == Endpoint::Tls || scenario.close || rate == 0 {
+        let latency = if scenario.endpoint == Endpoint::Tls || scenario.connections != Connections::Kept || rate == 0 {
             None
         } else {
             let answer = self.load(peer, scenario, seconds, 16, rate)?;
@@ -156,8 +170,11 @@ impl Bench {
         command.arg("load").arg(peer.address(scenario.endpoint).to_string());
         command.args(["--seconds", &seconds.to_string(), "--connections", &connections.to_string()]);
         command.args(["--rate", &rate.to_string()]).arg("--tokens").arg(self.folder.join(scenario.tokens));
-        if scenario.close {
+        if scenario.connections != Connections::Kept {
             command.arg("--close");
+        }
+        if scenario.connections == Connections::PostQuantum {
+            command.arg("--post-quantum");
         }
         if scenario.endpoint == Endpoint::Tls {
             command.arg("--tls").arg(self.folder.join("root.crt"));

@@ -40,18 +40,25 @@ pub(crate) struct Peer {
 
 use Endpoint::{Jwt, Opaque, Plain, Tls};
 
-static PEERS: [Peer; 10] = [
+static PEERS: [Peer; 14] = [
     Peer { name: "edge", port: 9810, endpoints: &[Plain, Jwt, Tls, Opaque] },
     Peer { name: "edge-plugins", port: 9870, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "edge-upstream-oauth", port: 9890, endpoints: &[Plain] },
     Peer { name: "edge-jwt-signer", port: 9900, endpoints: &[Jwt] },
     Peer { name: "edge-nocache", port: 9820, endpoints: &[Jwt] },
+    Peer { name: "edge-jwt-signer-nocache", port: 9930, endpoints: &[Jwt] },
+    Peer { name: "edge-aws-lc", port: 9910, endpoints: &[Plain, Jwt, Tls] },
+    Peer { name: "edge-nocache-aws-lc", port: 9920, endpoints: &[Jwt] },
+    Peer { name: "edge-jwt-signer-nocache-aws-lc", port: 9940, endpoints: &[Jwt] },
     Peer { name: "haproxy", port: 9830, endpoints: &[Plain, Jwt, Tls] },
     Peer { name: "haproxy-cache", port: 9840, endpoints: &[Jwt, Tls] },
     Peer { name: "nginx", port: 9850, endpoints: &[Plain] },
     Peer { name: "nginx-lua", port: 9880, endpoints: &[Opaque] },
     Peer { name: "envoy", port: 9860, endpoints: &[Plain, Jwt] },
 ];
+
+/// How the names of peers end that run the edge built on aws-lc-rs.
+const AWS_LC: &str = "-aws-lc";
 
 /// The peer of this name.
 pub(crate) fn peer(name: &str) -> Result<&'static Peer> {
@@ -63,6 +70,11 @@ impl Peer {
     /// Where it serves this.
     pub(crate) fn address(&self, endpoint: Endpoint) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port + endpoint as u16))
+    }
+
+    /// Its name but for the library that it is built on.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.name.strip_suffix(AWS_LC).unwrap_or(self.name)
     }
 
     /// Starts it on its core.
@@ -115,7 +127,7 @@ impl Peer {
             let plugins = match endpoint {
                 Plain if self.name == "edge-upstream-oauth" => own.clone(),
                 Plain => json!([]),
-                Jwt if self.name == "edge-jwt-signer" => signer.clone(),
+                Jwt if self.kind().starts_with("edge-jwt-signer") => signer.clone(),
                 Jwt | Tls => verify.clone(),
                 Opaque => ask.clone(),
             };
@@ -129,7 +141,7 @@ impl Peer {
         let services = json!([{"name": "up", "url": format!("http://{UPSTREAM}"), "routes": routes}]);
         let entities = format!("{}.kong.yaml", self.name);
         fs::write(folder.join(&entities), json!({"_format_version": "3.0", "services": services}).to_string())?;
-        let cache = if self.name == "edge-nocache" { 0 } else { 64 << 20 };
+        let cache = if self.kind().ends_with("-nocache") { 0 } else { 64 << 20 };
         let text = format!(
             "{listeners}[workers]\ncount = 1\n[entities]\nfile = \"{entities}\"\n[kernel]\nmode = \"off\"\n\
              [log]\naccess = \"off\"\n[verdicts]\ncache_bytes = {cache}\n[admin]\naddress = \"off\"\n\
@@ -137,7 +149,11 @@ impl Peer {
             self.name
         );
         fs::write(file, text)?;
-        let mut command = pinned(PROXY_CORE, edge_tests::edge::binary());
+        let binary = match self.name.ends_with(AWS_LC) {
+            true => std::env::var_os("EDGE_AWS_LC_BIN").context("EDGE_AWS_LC_BIN does not name a binary")?.into(),
+            false => edge_tests::edge::binary(),
+        };
+        let mut command = pinned(PROXY_CORE, binary);
         command.args(["run", "--config"]).arg(file);
         Ok(command)
     }

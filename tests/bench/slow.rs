@@ -30,6 +30,8 @@ const OPENING: Duration = Duration::from_secs(30);
 const HELD: u64 = SLOW * 95 / 100;
 /// What one of them may cost: a head as long as `limits.head_bytes` lets it be, what is on its way, and its task.
 const EACH_KIB: u64 = 64;
+/// How much longer good clients may wait beside them.
+const MOST_RATIO: f64 = 2.0;
 /// `limits.buffered_bytes`: what is held for all of them.
 const ALL_KIB: u64 = 256 << 10;
 
@@ -72,6 +74,7 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
             beside / alone
         ));
         ensure!(cost_kib <= bound_kib, "a slow connection costs more than {bound_kib} KiB");
+        ensure!(beside <= MOST_RATIO * alone, "good clients wait more than {MOST_RATIO} times as long");
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ pub(crate) struct Args {
     /// Only this: `compare` with other proxies, `grpc` beside nginx, `reload` or `kill` (a target) under load, `slow` clients, `tokens` in floods, `storm` of bad tokens with and without kernel programs (root)
     #[arg(value_parser = ["compare", "grpc", "kill", "reload", "slow", "storm", "tokens"], default_value = "compare")]
     what: String,
-    /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, haproxy, haproxy-cache, nginx, nginx-lua, envoy
-    #[arg(long, value_delimiter = ',', default_value = "edge,edge-nocache,haproxy,haproxy-cache,nginx,nginx-lua")]
+    /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, edge-jwt-signer, edge-upstream-oauth, haproxy, haproxy-cache, nginx, nginx-lua, envoy [default: edge,edge-nocache,haproxy,haproxy-cache,nginx,nginx-lua]
+    #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Only these scenarios of `compare` or `tokens`, by their names in the table [default: all]
     #[arg(long, value_delimiter = ',')]
@@ -22,13 +22,26 @@ pub(crate) struct Args {
     /// Rounds; the table has medians
     #[arg(short = 'n', long, default_value_t = 5)]
     rounds: usize,
-    /// Build the edge on aws-lc-rs in place of ring
+    /// Build a second edge on aws-lc-rs in place of ring, and compare the two; with --peers, `…-aws-lc` is the second
     #[arg(long)]
     aws_lc: bool,
     /// Write the table to this file too
     #[arg(long)]
     output: Option<PathBuf>,
 }
+
+/// Whom `compare` measures.
+const USUAL: [&str; 6] = ["edge", "edge-nocache", "haproxy", "haproxy-cache", "nginx", "nginx-lua"];
+
+/// And to tell aws-lc-rs from ring.
+const OF_AWS_LC: [&str; 6] = [
+    "edge",
+    "edge-aws-lc",
+    "edge-nocache",
+    "edge-nocache-aws-lc",
+    "edge-jwt-signer-nocache",
+    "edge-jwt-signer-nocache-aws-lc",
+];
 
 /// The module by which nginx runs Lua.
 const LUA: &str = "/usr/lib/nginx/modules/ngx_http_lua_module.so";
@@ -49,21 +62,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.what == "storm" {
         process::need("gnuplot")?;
     }
-    if args.peers.iter().any(|peer| peer.starts_with("haproxy")) {
+    let peers: Vec<&str> = match (args.peers.as_slice(), args.aws_lc) {
+        ([], false) => USUAL.to_vec(),
+        ([], true) => OF_AWS_LC.to_vec(),
+        (named, _) => named.iter().map(String::as_str).collect(),
+    };
+    if peers.iter().any(|peer| peer.starts_with("haproxy")) {
         process::need("haproxy")?;
     }
-    if args.peers.iter().any(|peer| peer == "nginx-lua") && !Path::new(LUA).exists() {
+    if peers.contains(&"nginx-lua") && !Path::new(LUA).exists() {
         process::apt_install(&["libnginx-mod-http-lua", "lua-cjson"])?;
     }
-    let mut bench = process::command(process::target().join("dist/bench"));
-    if args.peers.iter().any(|peer| peer == "envoy") {
+    let second = process::target().join("aws-lc");
+    let folder = if args.aws_lc { second.clone() } else { process::target() };
+    let mut bench = process::command(folder.join("dist/bench"));
+    if peers.contains(&"envoy") {
         bench.env("ENVOY", envoy()?);
     }
     ebpf::build()?;
     let mut build = process::cargo();
     build.args(["build", "--profile", "dist", "--bin", "edge", "--bin", "bench"]);
     if args.aws_lc {
-        build.args(["--features", "edge-user/aws-lc"]);
+        let mut build = process::cargo();
+        build.args(["build", "--profile", "dist", "--bin", "edge", "--bin", "bench"]);
+        build.args(["--features", "edge-user/aws-lc,edge-tests/aws-lc"]).env("CARGO_TARGET_DIR", &second);
+        process::run("building an edge on aws-lc-rs (some minutes)", &mut build)?;
+        bench.env("EDGE_AWS_LC_BIN", second.join("dist/edge"));
     }
     process::run("building the edge as it ships (some minutes)", &mut build)?;
     bench.arg(&args.what).env("EDGE_BIN", process::target().join("dist/edge"));
@@ -74,7 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bench.args(["--scenarios", &args.scenarios.join(",")]);
     }
     if args.what == "compare" {
-        bench.args(["--peers", &args.peers.join(","), "--rounds", &args.rounds.to_string()]);
+        bench.args(["--peers", &peers.join(","), "--rounds", &args.rounds.to_string()]);
         if let Some(output) = &args.output {
             bench.arg("--output").arg(output);
         }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{ebpf, kernel, process, test};
+use crate::{ebpf, kernel, process, setup, test};
 
 /// Run every check: format, lints, the other crypto library, all tests, other kernels
 #[derive(clap::Args)]
@@ -23,6 +23,13 @@ pub(crate) fn run(_: &Args) -> Result<()> {
             .args(["--", "-D", "warnings"]),
     )?;
     test::run(&test::Args::default())?;
+    // What the feature replaces, and what is built on that; unoptimized, for it is compiled once more.
+    let mut tests = process::command(setup::nextest()?);
+    process::forget_ourselves(&mut tests);
+    tests.args(["nextest", "run", "--release", "--package", "edge-user", "--features", "aws-lc"]);
+    tests.args(["--config", "profile.release.package.edge-user.opt-level=0"]);
+    tests.args(["--filterset", "test(crypto::) | test(tls::) | test(oauth::) | test(token::)"]);
+    process::run("testing the feature aws-lc", &mut tests)?;
     if process::am_root() {
         return kernel::run_matrix();
     }
