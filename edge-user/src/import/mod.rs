@@ -15,6 +15,7 @@ mod bigip;
 mod change;
 mod decisions;
 mod expr;
+mod files;
 mod gaps;
 mod guarded;
 mod http;

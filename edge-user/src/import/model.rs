@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::bigip::Node;
+use super::files::Files;
 use super::ledger::{Ledger, Span};
 
 /// One object.
@@ -44,6 +45,8 @@ impl Object {
 pub(super) struct Model {
     /// In the order of the files.
     pub(super) objects: Vec<Object>,
+    /// What is to be copied.
+    pub(super) files: Files,
     by_name: HashMap<(String, String), usize>,
 }
 

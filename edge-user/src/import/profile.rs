@@ -5,9 +5,10 @@
 //! reason.
 
 use super::bigip::Node;
+use super::files::Files;
 use super::ledger::{Ledger, Span};
 use super::model::Options;
-use super::output::{self, Clients};
+use super::output::Clients;
 use super::shape::{Shape, Table};
 use crate::config;
 
@@ -104,23 +105,9 @@ pub(super) fn connection(kind: &str, options: &Options<'_>, shape: &mut Shape, l
 const STAPLES: &str =
     "the edge fetches no OCSP responses: have a timer fetch them, and name the files in `tls.ocsp_responses`";
 
-/// A file beside `edge.toml` for what a name on the F5 means; another one for each name.
-fn file(name: &str) -> String {
-    const WRITTEN: [&str; 5] = ["edge.toml", "kong.yaml", "requests.json", "report.txt", output::KEY_FILE];
-    let short = name.strip_prefix("/Common/").unwrap_or(name);
-    let plain: String = short
-        .chars()
-        .map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' })
-        .collect();
-    match plain.trim_matches(['.', '-']) {
-        "" => "unnamed.pem".to_owned(),
-        taken if WRITTEN.contains(&taken) => format!("f5-{taken}"),
-        plain => plain.to_owned(),
-    }
-}
-
 /// Reads a client-SSL profile.
-pub(super) fn client_ssl(options: &Options<'_>, ledger: &Ledger) -> ClientSsl {
+pub(super) fn client_ssl(options: &Options<'_>, files: &Files, ledger: &Ledger) -> ClientSsl {
+    let file = |name: &str| files.beside(name);
     let object = options.chain[0];
     let mut ssl = ClientSsl {
         pair: ("default.crt".into(), "default.key".into()),
