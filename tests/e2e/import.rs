@@ -362,6 +362,40 @@ fn profiles_of_one_virtual_server_ask_clients_for_certificates_by_name() {
     );
 }
 
+#[test]
+fn rules_on_certificates_tell_clients_with_one_from_those_without() {
+    // S3
+    let (staff, upstream, address) = (Authority::new("staff"), echo(), free_address());
+    let text = format!(
+        "ltm pool p {{ members {{ {} {{ address 127.0.0.1 }} }} }}\n\
+         ltm profile client-ssl s {{\n cert s.crt\n key s.key\n peer-cert-mode request\n ca-file ca.crt\n}}\n\
+         ltm rule r {{\nwhen CLIENTSSL_CLIENTCERT {{\n if {{[SSL::cert count] > 0}} {{ set who [X509::subject [SSL::cert 0]] }}\n set ok 1\n}}\n\
+         when HTTP_REQUEST {{\n HTTP::header remove X-Who\n if {{[info exists who]}} {{ HTTP::header insert X-Who $who }} \
+         else {{ HTTP::header insert X-Who nobody }}\n if {{![info exists ok]}} {{ reject }}\n}}\n\
+         when HTTP_RESPONSE {{\n HTTP::cookie secure session enable\n HTTP::cookie httponly session enable\n}}\n}}\n\
+         ltm virtual v {{\n destination {address}\n pool p\n profiles {{ http {{ }} s {{ }} }}\n rules {{ r }}\n}}\n",
+        upstream.address(),
+    );
+    let pair = certs::pair(&["edge.test", "127.0.0.1"]);
+    let files = [("s.crt", pair.certificate), ("s.key", pair.key), ("ca.crt", staff.own().certificate.clone())];
+    let edge = served(&text, &files);
+    // The refusal that could not be had is told, and nobody is turned away by it.
+    let report = std::fs::read_to_string(edge.path("report.txt")).unwrap();
+    assert!(report.contains("whether the variable ok is set"), "{report}");
+    for (client, who) in
+        [(shows(&staff.client("employee", 1)), "CN=employee"), (certs::client(&["http/1.1"]), "nobody")]
+    {
+        let mut client = Client::tls(address, "edge.test", client).unwrap();
+        let answer = client.ask(get("/login", &["X-Who: CN=root"]));
+        assert_eq!(answer.json()["headers"]["X-Who"], who);
+        let cookie = answer.field("set-cookie").unwrap().to_owned();
+        assert!(
+            cookie.starts_with("session=abc") && cookie.contains("Secure") && cookie.contains("HttpOnly"),
+            "{cookie}"
+        );
+    }
+}
+
 fn shows(pair: &Pair) -> Arc<ClientConfig> {
     certs::client_showing(pair, DEFAULT_VERSIONS)
 }

@@ -84,7 +84,10 @@ impl Field {
             Self::Change(change) => {
                 let notes = change.notes().map(str::to_owned).collect();
                 match side {
-                    Side::Request => outcome.request.push(*change),
+                    Side::Request => {
+                        outcome.field_changed(change.name());
+                        outcome.request.push(*change);
+                    }
                     Side::Answer => answers.push(*change),
                 }
                 Ok(notes)
@@ -96,6 +99,7 @@ impl Field {
                 // One that is inserted where none is left is the only one.
                 let word = if (before, word) == (Some("off"), "insert") { "replace" } else { word };
                 outcome.shape.set(Table::Request, "xforwarded_for", word)?;
+                outcome.field_changed("x-forwarded-for");
                 Ok(vec![FORWARDED.to_owned()])
             }
         }
@@ -129,7 +133,7 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
             let mut cases = cases.clone();
             let mut unknown = None;
             for (_, outcome) in going(&mut cases) {
-                let text = rules.scope(&outcome.variables).text(&command.words[2])?;
+                let text = rules.settable(rules.scope(outcome).text(&command.words[2]));
                 if let Some(Part::Other(why)) = text.parts.iter().find(|part| matches!(part, Part::Other(_))) {
                     unknown = Some(why.clone());
                 }
@@ -161,6 +165,14 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
             cases.clone()
         }
         ["HTTP::header", "insert" | "replace" | "remove", ..] => header(rules, command, cases, &mut notes)?,
+        ["HTTP::cookie", ..]
+            if !rules.in_response
+                && (rules.is_conditional() || cases.iter().any(|(_, case)| case.ended && case.answer.is_none())) =>
+        {
+            return Err(
+                "cookies that are opened for some requests alone: those of a name are sealed, or are not".to_owned()
+            );
+        }
         ["HTTP::cookie", ..] => {
             notes.extend(answers::cookie(rules, command, None)?.map(str::to_owned));
             cases.clone()
@@ -227,7 +239,7 @@ fn each(
 ) -> Result<Cases, Unfit> {
     let mut cases = cases.clone();
     for (_, outcome) in going(&mut cases) {
-        let text = rules.scope(&outcome.variables).text(word)?;
+        let text = rules.scope(outcome).text(word)?;
         with(outcome, text)?;
     }
     Ok(cases)
@@ -275,7 +287,7 @@ pub(super) fn fields(
     if words.is_empty() || words.len() % step != 0 {
         return Err(format!("`HTTP::header {operation}` with words that the importer does not know"));
     }
-    let scope = rules.scope(&outcome.variables);
+    let scope = rules.scope(outcome);
     let mut fields = Vec::new();
     for pair in words.chunks(step) {
         let name = scope.text(&pair[0])?.constant().ok_or("a field whose name depends on the request")?;
@@ -336,7 +348,7 @@ pub(super) fn said(
     outcome: &Outcome,
     notes: &mut Vec<String>,
 ) -> Result<Said, Unfit> {
-    let scope = rules.scope(&outcome.variables);
+    let scope = rules.scope(outcome);
     let constant = |word: &Word| -> Result<String, Unfit> {
         scope.text(word)?.constant().ok_or_else(|| "an answer made of parts of the request".to_owned())
     };
@@ -384,7 +396,12 @@ fn respond(rules: &Rules<'_>, words: &[Word], cases: &Cases, notes: &mut Vec<Str
                 fields.extend(more);
                 Answer::fixed(status, body, fields)?
             }
-            Some(to_https) => to_https,
+            Some(to_https) => {
+                if body.is_some() || !fields.is_empty() {
+                    notes.push("the redirect to https has no body, and no other fields".to_owned());
+                }
+                to_https
+            }
             None => Answer::fixed(status, body, fields)?,
         };
         answer(outcome, found);
@@ -400,7 +417,7 @@ fn pool(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> Result<Cases
             all.push((when.clone(), outcome.clone()));
             continue;
         }
-        let mut scope = rules.scope(&outcome.variables);
+        let mut scope = rules.scope(outcome);
         let text = scope.text(&command.words[1])?;
         let choices: Vec<(Decisions, String)> = match (text.constant(), text.parts.as_slice()) {
             (Some(name), _) => vec![(vec![(Default::default(), true)], name)],
@@ -423,6 +440,9 @@ fn pool(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> Result<Cases
                 return Err(format!("the pool {name:?} is in none of the files"));
             };
             for (condition, _) in decisions.into_iter().filter(|(_, is)| *is) {
+                if outcome.has_changed(&condition) {
+                    return Err(gaps::CHANGED.to_owned());
+                }
                 let Some(both) = when.and(&condition)? else { continue };
                 let mut outcome = outcome.clone();
                 outcome.pool = Some(pool.name.clone());

@@ -76,7 +76,7 @@ pub(super) fn all_cookies(rules: &mut Rules<'_>, command: &Command) -> Result<()
 /// `HTTP::header sanitize`: what is different, or why not.
 pub(super) fn sanitize(rules: &mut Rules<'_>, command: &Command, cases: &mut Cases) -> Result<&'static str, Unfit> {
     let names = |rules: &Rules<'_>, outcome: &Outcome| -> Result<Value, Unfit> {
-        let scope = rules.scope(&outcome.variables);
+        let scope = rules.scope(outcome);
         let name = |word: &tcl::Word| {
             scope.text(word)?.constant().ok_or_else(|| "a field whose name depends on the request".to_owned())
         };
@@ -85,14 +85,31 @@ pub(super) fn sanitize(rules: &mut Rules<'_>, command: &Command, cases: &mut Cas
     };
     if rules.in_response {
         let names = names(rules, &Outcome::default())?;
+        let names = left_of(rules.shape.value(Table::Response, "allow"), names);
         rules.shape.set(Table::Response, "allow", names)?;
         return Ok("Location, Date, WWW-Authenticate and Retry-After pass as well, and so does what rules insert");
     }
     for (_, outcome) in cases.iter_mut().filter(|(_, outcome)| !outcome.ended) {
-        let names = names(rules, outcome)?;
+        let names = left_of(outcome.shape.value(Table::Request, "allow"), names(rules, outcome)?);
         outcome.shape.set(Table::Request, "allow", names)?;
     }
     Ok("Authorization, DPoP, Host and the fields of the way pass as well, and so does what rules insert")
+}
+
+/// What a second list leaves of a first one.
+fn left_of(before: Option<&Value>, names: Value) -> Value {
+    match (before, names) {
+        (Some(Value::Array(before)), Value::Array(names)) => {
+            let is_left = |name: &Value| {
+                let is_it = |one: &Value| {
+                    one.as_str().zip(name.as_str()).is_some_and(|(one, name)| one.eq_ignore_ascii_case(name))
+                };
+                before.iter().any(is_it)
+            };
+            names.into_iter().filter(is_left).collect()
+        }
+        (_, names) => names,
+    }
 }
 
 /// `HTTP::header replace Location [string map {http:// https://} [HTTP::header Location]]`
@@ -134,40 +151,60 @@ pub(super) fn conditional(
     if !is_answer && !secures_location(command) {
         return Ok(None);
     }
-    let Some((_, outcome)) = cases.iter().find(|(_, outcome)| !outcome.ended) else { return Ok(None) };
-    let chain = guarded::chain(rules, branches, outcome, &mut Vec::new())?;
-    let asked = match chain.as_slice() {
-        [(when, Some(_)), (_, None)] => when,
-        _ => return Err("an answer in place of a member's, for more than a status".to_owned()),
-    };
-    let others = Match { statuses: None, headers: Default::default(), ..asked.clone() };
-    let only = |name: &str| asked.headers.keys().all(|known| known == name);
-    if !is_answer {
-        // Redirects alone have it.
-        if !others.is_any() || !only("location") {
-            return Err("`Location` under a condition that is not of redirects".to_owned());
+    let (mut all, mut notes) = (Vec::new(), Vec::new());
+    for (_, outcome) in cases.iter().filter(|(_, outcome)| !outcome.ended) {
+        let chain = guarded::chain(rules, branches, outcome, &mut notes)?;
+        let asked = match chain.as_slice() {
+            [(when, Some(_)), (_, None)] => when,
+            _ => return Err("an answer in place of a member's, for more than a status".to_owned()),
+        };
+        let others = Match { statuses: None, headers: Default::default(), ..asked.clone() };
+        if !is_answer {
+            // Redirects alone have it.
+            if !others.is_any() || !asked.headers.keys().all(|name| name == "location") {
+                return Err("`Location` under a condition that is not of redirects".to_owned());
+            }
+            all.push(Value::Null);
+            continue;
         }
+        let statuses = asked.statuses.as_ref().filter(|_| others.is_any() && asked.headers.is_empty());
+        let statuses = statuses.ok_or("an answer in place of a member's, for more than a status")?;
+        let mut fallback = instead(rules, command, outcome, &mut notes)?;
+        fallback["statuses"] = json!(statuses);
+        all.push(fallback);
+    }
+    let Some(first) = all.pop() else { return Ok(None) };
+    if all.iter().any(|other| *other != first) {
+        return Err("an answer in place of a member's that depends on what the request was".to_owned());
+    }
+    let note = if is_answer { FALLBACK } else { SECURED };
+    if !is_answer {
         rules.shape.set(Table::Response, "location", "all")?;
-        return Ok(Some(SECURED));
-    }
-    let statuses = asked.statuses.as_ref().filter(|_| others.is_any() && asked.headers.is_empty());
-    let statuses = statuses.ok_or("an answer in place of a member's, for more than a status")?;
-    if rules.shape.value(Table::Response, "fallback").is_some() {
+    } else if rules.shape.value(Table::Response, "fallback").is_some() {
         return Err("a second answer in place of members': there is one (`fallback`)".to_owned());
+    } else {
+        rules.shape.set(Table::Response, "fallback", first)?;
     }
-    let mut fallback = instead(rules, command, outcome)?;
-    fallback["statuses"] = json!(statuses);
-    rules.shape.set(Table::Response, "fallback", fallback)?;
-    Ok(Some(FALLBACK))
+    for (line, note) in notes {
+        rules.ledger.changed(rules.span(line, line), note);
+    }
+    Ok(Some(note))
 }
 
-fn instead(rules: &Rules<'_>, command: &Command, outcome: &Outcome) -> Result<Value, Unfit> {
+fn instead(
+    rules: &Rules<'_>,
+    command: &Command,
+    outcome: &Outcome,
+    notes: &mut Vec<(u32, String)>,
+) -> Result<Value, Unfit> {
     if command.word(0) == "HTTP::redirect" {
-        let scope = rules.scope(&outcome.variables);
+        let scope = rules.scope(outcome);
         let url = command.words.get(1).map_or(Ok(Text::default()), |word| scope.text(word))?;
         return Ok(json!({"redirect": url.constant().ok_or("a redirect to parts of the request")?}));
     }
-    let said = actions::said(rules, &command.words[1..], outcome, &mut Vec::new())?;
+    let mut more = Vec::new();
+    let said = actions::said(rules, &command.words[1..], outcome, &mut more)?;
+    notes.extend(more.into_iter().map(|note| (command.first, note)));
     if !said.fields.is_empty() || said.location.is_some() {
         return Err("fields of an answer in place of a member's".to_owned());
     }

@@ -6,6 +6,7 @@
 use super::accepted;
 use super::atoms::Operator;
 use super::decisions::{Decisions, exists, join, not, pruned, whether};
+use super::gaps;
 use super::matching::{Match, Unfit};
 use super::scope::Scope;
 use super::tcl::{self, Command, Kind, Piece, Word};
@@ -203,6 +204,9 @@ impl Reader<'_, '_, '_> {
             ["HTTP::header", "exists", _] => {
                 let name = text(scope, 2)?.constant().ok_or("a header whose name depends on the request")?;
                 accepted::field_name(&name)?;
+                if !scope.passes(&name) {
+                    return Err(gaps::SANITIZED.to_owned());
+                }
                 whether(exists(&name))
             }
             ["HTTP::is_redirect"] | ["HTTP::header", "is_redirect"] => {
@@ -213,7 +217,8 @@ impl Reader<'_, '_, '_> {
             ["info", "exists", name] => match scope.known(name).map(|text| text.parts.as_slice()) {
                 // Set where there is a certificate.
                 Some([Part::Certificate(_)]) => whether(Match { certificate: Some(true), ..Match::default() }),
-                found => vec![(Match::default(), found.is_some())],
+                // It may have been set by a statement that was given up.
+                _ => return Err(format!("whether the variable {name} is set: the importer runs nothing")),
             },
             ["class", "match", ..] | ["matchclass", ..] => {
                 let is_option = |word: &&&str| word.starts_with('-');

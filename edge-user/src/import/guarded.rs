@@ -10,7 +10,7 @@ use super::matching::{Match, Unfit};
 use super::outcome::{Cases, Outcome};
 use super::rule::{Branches, Rules};
 use super::tcl::{self, Command};
-use super::text::Part;
+use super::text::{Part, Text};
 
 /// What one statement comes to for one case.
 #[derive(PartialEq, Default)]
@@ -20,12 +20,25 @@ struct Guarded {
     notes: Vec<(u32, String)>,
 }
 
+/// An `if` that only sets variables to what a certificate says; nothing where it does something else.
+pub(super) fn of_certificate(rules: &Rules<'_>, command: &Command, cases: &Cases) -> Result<Option<Cases>, Unfit> {
+    let branches = rules.branches(command)?;
+    let next = certificate_variables(rules, &branches, &bodies(&branches)?, cases)?;
+    if next.is_some() {
+        rules.ledger.translated(rules.span(command.first, command.last));
+    }
+    Ok(next)
+}
+
+fn bodies(branches: &Branches) -> Result<Vec<Vec<Command>>, Unfit> {
+    let read = |body: &tcl::Word| tcl::parse(&body.text, body.line).map_err(|error| error.to_string());
+    branches.iter().map(|(_, body)| body.as_ref().map_or(Ok(Vec::new()), read)).collect()
+}
+
 /// Does a statement to every case that goes on; an error where it does more than change fields, or asks too much.
 pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> Result<Cases, Unfit> {
     let branches = rules.branches(command)?;
-    let read = |body: &tcl::Word| tcl::parse(&body.text, body.line).map_err(|error| error.to_string());
-    let bodies = branches.iter().map(|(_, body)| body.as_ref().map_or(Ok(Vec::new()), read));
-    let bodies: Vec<Vec<Command>> = bodies.collect::<Result<_, _>>()?;
+    let bodies = bodies(&branches)?;
     let span = rules.span(command.first, command.last);
     if let Some(next) = certificate_variables(rules, &branches, &bodies, cases)? {
         rules.ledger.translated(span);
@@ -48,7 +61,10 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
     let mut all: Vec<Guarded> = Vec::new();
     for (_, outcome) in next.iter_mut().filter(|(_, outcome)| !outcome.ended) {
         let guarded = one(rules, &branches, &bodies, outcome)?;
-        outcome.request.extend(guarded.changes.iter().filter(|_| !rules.in_response).cloned());
+        if !rules.in_response {
+            guarded.changes.iter().for_each(|change| outcome.field_changed(change.name()));
+            outcome.request.extend(guarded.changes.iter().cloned());
+        }
         all.push(guarded);
     }
     if rules.in_response {
@@ -155,8 +171,11 @@ fn certificate_variables(
             return Ok(None);
         }
         for command in body {
-            let text = rules.scope(&outcome.variables).text(&command.words[2])?;
-            if !matches!(text.parts.as_slice(), [Part::Certificate(_)]) {
+            let scope = rules.scope(outcome);
+            let text = scope.text(&command.words[2])?;
+            // Another value stays where there is no certificate.
+            let was = scope.known(command.word(1)).map_or(Some(String::new()), Text::constant);
+            if !matches!(text.parts.as_slice(), [Part::Certificate(_)]) || was.is_none_or(|was| !was.is_empty()) {
                 return Ok(None);
             }
             outcome.variables.insert(command.word(1).to_owned(), text);

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::accepted;
 use super::change::Change;
+use super::gaps;
 use super::ledger::Span;
 use super::matching::{Match, Sources, Unfit};
 use super::shape::Shape;
-use super::text::Text;
+use super::text::{Part, Text};
 use crate::plugin::request_termination;
 
 /// Cases of one virtual server at most.
@@ -40,6 +41,22 @@ pub(super) struct Outcome {
     pub(super) sources: Vec<Sources>,
     /// The lines that decided.
     pub(super) spans: Vec<Span>,
+}
+
+impl Outcome {
+    /// A field of the request is another from here on. What was read of it before is not to be had any more: rules of
+    /// http-profile read a field when they need it.
+    pub(super) fn field_changed(&mut self, name: &str) {
+        for text in self.variables.values_mut().filter(|text| text.reads(name)) {
+            *text = Text::of(Part::Other(gaps::CHANGED.to_owned()));
+        }
+    }
+
+    /// Whether a condition is on a field that is another by now, and routes would see as it came.
+    pub(super) fn has_changed(&self, condition: &Match) -> bool {
+        let is_changed = |name: &String| self.request.iter().any(|change| change.name().eq_ignore_ascii_case(name));
+        condition.headers.keys().any(is_changed)
+    }
 }
 
 /// An answer of the edge's own.

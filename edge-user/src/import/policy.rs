@@ -45,13 +45,10 @@ pub(super) fn translate(policy: &Object, model: &Model, ledger: &Ledger) -> Poli
                     translated.cases.push((when, outcome));
                 }
             }
-            Err((span, why)) => {
-                let text = format!("{rule:?}");
-                match ["reset", "drop"].iter().any(|word| text.contains(word)) {
-                    true => ledger.opened(rule.span, why),
-                    false => ledger.dropped(if span == rule.span { span } else { rule.span }, why),
-                }
-            }
+            Err((span, why)) => match refuses(rule) {
+                true => ledger.opened(rule.span, why),
+                false => ledger.dropped(if span == rule.span { span } else { rule.span }, why),
+            },
         }
         if translated.cases.len() > MAX_CASES {
             ledger.dropped(rule.span, format!("more than {MAX_CASES} cases"));
@@ -116,6 +113,7 @@ fn one(
         match acted(action, chain, policy, model, &mut found, &mut notes) {
             Ok(()) if notes.is_empty() => ledger.translated(action.span),
             Ok(()) => notes.into_iter().for_each(|note| ledger.changed(action.span, note)),
+            Err(why) if refuses(action) => ledger.opened(action.span, why),
             Err(why) => ledger.dropped(action.span, why),
         }
     }
@@ -124,6 +122,12 @@ fn one(
     }
     ledger.rest(rule.span.head(), Bin::Translated, "");
     Ok(found)
+}
+
+/// Whether something within turns requests away.
+fn refuses(node: &Node) -> bool {
+    let text = format!("{node:?}");
+    ["reset", "reject", "drop", "shutdown"].iter().any(|word| text.contains(word))
 }
 
 /// The words of a condition or action in any order, and the values of those that have one.
@@ -206,6 +210,13 @@ fn acted(
     let side = if has("response") { Side::Answer } else { Side::Request };
     if side == Side::Request && rule.when.statuses.is_some() {
         return Err("an action on the request, for the status of its answer".to_owned());
+    }
+    if side == Side::Answer
+        && ["forward", "shutdown", "drop", "http-reply", "redirect", "http-host", "http-uri"]
+            .iter()
+            .any(|word| has(word))
+    {
+        return Err("an action on an answer, other than on its fields".to_owned());
     }
     let value = |key: &str| -> Result<Text, Unfit> {
         let (text, _) = action.value(key).ok_or_else(|| format!("an action without its `{key}`"))?;

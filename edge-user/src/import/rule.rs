@@ -16,7 +16,7 @@ use super::matching::Unfit;
 use super::model::{Model, Object};
 use super::outcome::{Cases, MAX_CASES, Outcome};
 use super::scope::Scope;
-use super::shape::Shape;
+use super::shape::{Shape, Table};
 use super::tcl::{self, Command, Word};
 use super::text::{Part, Side, Text};
 
@@ -43,6 +43,10 @@ pub(super) struct Rules<'a> {
     pub(super) shape: Shape,
     /// Whether answers are looked at now, not requests.
     pub(super) in_response: bool,
+    /// Whether clients use TLS.
+    tls: bool,
+    /// The event whose statements are walked.
+    event: &'static str,
     depth: usize,
 }
 
@@ -53,15 +57,17 @@ struct Handler<'o> {
     body: Word,
 }
 
+/// The event that may come or not, by the client.
+const CERTIFICATE_EVENT: &str = "CLIENTSSL_CLIENTCERT";
 /// Events whose statements are those of a request.
 const REQUEST_EVENTS: [&str; 5] =
-    ["CLIENT_ACCEPTED", "CLIENTSSL_HANDSHAKE", "CLIENTSSL_CLIENTCERT", "HTTP_REQUEST", "HTTP_REQUEST_SEND"];
+    ["CLIENT_ACCEPTED", "CLIENTSSL_HANDSHAKE", CERTIFICATE_EVENT, "HTTP_REQUEST", "HTTP_REQUEST_SEND"];
 /// Events whose statements are those of an answer.
 const RESPONSE_EVENTS: [&str; 2] = ["HTTP_RESPONSE", "HTTP_RESPONSE_RELEASE"];
 
 impl<'a> Rules<'a> {
     /// For one virtual server, with what its profiles have for http-profile.
-    pub(super) fn new(model: &'a Model, ledger: &'a Ledger, shape: Shape) -> Self {
+    pub(super) fn new(model: &'a Model, ledger: &'a Ledger, shape: Shape, tls: bool) -> Self {
         Self {
             model,
             ledger,
@@ -71,6 +77,8 @@ impl<'a> Rules<'a> {
             response: Vec::new(),
             shape,
             in_response: false,
+            tls,
+            event: "",
             depth: 0,
         }
     }
@@ -84,16 +92,19 @@ impl<'a> Rules<'a> {
         }
         // Stable: rules of one priority stay in the order of the virtual server.
         handlers.sort_by_key(|handler| handler.priority);
-        for event in ["RULE_INIT"].iter().chain(&REQUEST_EVENTS).chain(&RESPONSE_EVENTS) {
-            self.in_response = RESPONSE_EVENTS.contains(event);
-            for handler in handlers.iter().filter(|handler| handler.event == *event) {
+        for event in ["RULE_INIT"].into_iter().chain(REQUEST_EVENTS).chain(RESPONSE_EVENTS) {
+            self.in_response = RESPONSE_EVENTS.contains(&event);
+            self.event = event;
+            // In clear text they never come.
+            let comes = self.tls || !event.starts_with("CLIENTSSL_");
+            for handler in handlers.iter().filter(|handler| comes && handler.event == event) {
                 self.folder = handler.rule.folder().to_owned();
                 self.file = handler.rule.node.span.file;
                 // What one event ended, the next begins.
                 for (_, outcome) in &mut cases {
                     outcome.ended = outcome.answer.is_some();
                 }
-                if *event == "RULE_INIT" {
+                if event == "RULE_INIT" {
                     self.statics(&handler.body);
                 } else {
                     match self.script(&handler.body, cases.clone()) {
@@ -163,7 +174,7 @@ impl<'a> Rules<'a> {
             let span = self.span(command.first, command.last);
             let value = match command.words.as_slice() {
                 [set, name, value] if set.text == "set" => {
-                    self.scope(&BTreeMap::new()).text(value).ok().map(|text| (name.text.clone(), text))
+                    self.scope(&Outcome::default()).text(value).ok().map(|text| (name.text.clone(), text))
                 }
                 _ => None,
             };
@@ -183,9 +194,35 @@ impl<'a> Rules<'a> {
     }
 
     /// What names mean here.
-    pub(super) fn scope<'s>(&'s self, variables: &'s BTreeMap<String, Text>) -> Scope<'s> {
-        let side = if self.in_response { Side::Answer } else { Side::Request };
-        Scope { model: self.model, folder: &self.folder, variables, statics: &self.statics, side, notes: Vec::new() }
+    pub(super) fn scope<'s>(&'s self, outcome: &'s Outcome) -> Scope<'s> {
+        Scope {
+            model: self.model,
+            folder: &self.folder,
+            variables: &outcome.variables,
+            statics: &self.statics,
+            passing: outcome.shape.value(Table::Request, "allow"),
+            side: if self.in_response { Side::Answer } else { Side::Request },
+            notes: Vec::new(),
+        }
+    }
+
+    /// What a variable holds once it is set to something.
+    pub(super) fn settable(&self, text: Result<Text, Unfit>) -> Text {
+        let is_of_certificate = |text: &Text| match text.parts.as_slice() {
+            [Part::Certificate(_)] => true,
+            // What it is before there is one.
+            _ => text.constant().is_some_and(|text| text.is_empty()),
+        };
+        match text {
+            Ok(text) if self.event != CERTIFICATE_EVENT || is_of_certificate(&text) => text,
+            Ok(_) => Text::of(Part::Other(gaps::CERTIFICATE_EVENT.to_owned())),
+            Err(why) => Text::of(Part::Other(why)),
+        }
+    }
+
+    /// Whether a statement stands under a condition.
+    pub(super) fn is_conditional(&self) -> bool {
+        self.depth > 0
     }
 
     /// Gives a statement up.
@@ -202,16 +239,36 @@ impl<'a> Rules<'a> {
         let commands =
             tcl::parse(&body.text, body.line).map_err(|error| format!("no Tcl ({error}, line {})", error.line))?;
         for command in &commands {
-            match self.statement(command, &cases) {
-                Ok(next) if next.len() <= MAX_CASES => cases = next,
-                Ok(_) => self.lost(command, self.file, &format!("more than {MAX_CASES} cases")),
-                Err(why) => self.lost(command, self.file, &why),
+            let lost = match self.statement(command, &cases) {
+                Ok(next) if next.len() <= MAX_CASES => {
+                    cases = next;
+                    continue;
+                }
+                Ok(_) => format!("more than {MAX_CASES} cases"),
+                Err(why) => why,
+            };
+            self.lost(command, self.file, &lost);
+            for name in tcl::sets(command) {
+                let why = format!("the variable {name}, set by a statement that was given up");
+                let unknown = Text::of(Part::Other(why));
+                for (_, outcome) in &mut cases {
+                    outcome.variables.insert(name.clone(), unknown.clone());
+                }
             }
         }
         Ok(cases)
     }
 
     fn statement(&mut self, command: &Command, cases: &Cases) -> Result<Cases, Unfit> {
+        if self.event == CERTIFICATE_EVENT {
+            return match command.word(0) {
+                "set" | "log" => actions::take(self, command, cases),
+                "if" => {
+                    guarded::of_certificate(self, command, cases)?.ok_or_else(|| gaps::CERTIFICATE_EVENT.to_owned())
+                }
+                _ => Err(gaps::CERTIFICATE_EVENT.to_owned()),
+            };
+        }
         if matches!(command.word(0), "if" | "switch") {
             match guarded::take(self, command, cases) {
                 Err(why) if self.in_response => return Err(why),
@@ -335,6 +392,9 @@ impl<'a> Rules<'a> {
             if let Some(why) = condition.beyond_routes() {
                 return Err(why.to_owned());
             }
+            if outcome.has_changed(&condition) {
+                return Err(gaps::CHANGED.to_owned());
+            }
             let Some(both) = when.and(&condition)? else { continue };
             let mut outcome = outcome.clone();
             if is {
@@ -356,7 +416,7 @@ impl<'a> Rules<'a> {
         question: &Question,
         outcome: &Outcome,
     ) -> Result<(Decisions, Vec<String>, u32), Unfit> {
-        let mut scope = self.scope(&outcome.variables);
+        let mut scope = self.scope(outcome);
         let (decisions, line) = match question {
             Question::Always => (vec![(Default::default(), true)], 0),
             Question::Expression(word) => (scope.decide(&word.text, word.line)?, word.line),
@@ -417,7 +477,10 @@ fn refuses(text: &str) -> bool {
 fn unknown_event(event: &str) -> String {
     match event {
         "CLIENT_DATA" | "SERVER_CONNECTED" | "SERVER_DATA" => {
-            format!("{event}: bytes of a connection are not for rules here; the edge reads no PROXY protocol")
+            format!(
+                "{event}: bytes of a connection are not for rules here; PROXY headers are read by a listener's \
+                 `proxy_protocol`, and sent by `[[proxy.upstreams]]`"
+            )
         }
         "LB_FAILED" | "LB_SELECTED" => format!("{event}: `retries` of the service decide about other members"),
         _ => format!("{event}: an event that the edge has no phase for"),

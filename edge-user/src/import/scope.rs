@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::accepted;
 use super::atoms::{Operator, atom};
-use super::decisions::{Decisions, MAX_DECISIONS, exists, not, whether};
+use super::decisions::{Decisions, MAX_DECISIONS, filled, not, whether};
 use super::expr::operator;
 use super::gaps;
 use super::matching::{Match, Sources, Unfit};
@@ -14,6 +16,9 @@ use super::text::{Fact, Part, Side, Text};
 
 /// Deepest nesting of commands in a word.
 const MAX_DEPTH: usize = 24;
+/// A text that is longer, or of more parts, is no value of a field: variables that are made of themselves grow fast.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+const MAX_PARTS: usize = 256;
 
 /// What names in an expression may mean.
 pub(super) struct Scope<'a> {
@@ -25,6 +30,8 @@ pub(super) struct Scope<'a> {
     pub(super) variables: &'a BTreeMap<String, Text>,
     /// Those of `RULE_INIT`.
     pub(super) statics: &'a BTreeMap<String, Text>,
+    /// The only fields of the request that are left, where some were taken out.
+    pub(super) passing: Option<&'a Value>,
     /// Whether a request is looked at, or its answer.
     pub(super) side: Side,
     /// What is meant a little differently.
@@ -36,7 +43,16 @@ impl Scope<'_> {
     pub(super) fn read(text: &str, side: Side) -> Result<Text, Unfit> {
         let word = Word { kind: Kind::Quoted, text: text.to_owned(), line: 1 };
         let (model, nothing) = (Model::default(), BTreeMap::new());
-        Scope { model: &model, folder: "", variables: &nothing, statics: &nothing, side, notes: Vec::new() }.text(&word)
+        Scope {
+            model: &model,
+            folder: "",
+            variables: &nothing,
+            statics: &nothing,
+            passing: None,
+            side,
+            notes: Vec::new(),
+        }
+        .text(&word)
     }
 
     /// A word as a text.
@@ -54,6 +70,11 @@ impl Scope<'_> {
                 Piece::Variable(name) => self.variable(name),
                 Piece::Command(command) => self.command(command, depth + 1)?,
             });
+        }
+        let count: usize = texts.iter().map(|text| text.parts.len()).sum();
+        let bytes: usize = texts.iter().filter_map(Text::constant).map(|text| text.len()).sum();
+        if count > MAX_PARTS || bytes > MAX_TEXT_BYTES {
+            return Err(format!("a text of more than {MAX_PARTS} parts, or of {MAX_TEXT_BYTES} bytes"));
         }
         if let [_] = texts.as_slice() {
             return Ok(texts.remove(0));
@@ -129,9 +150,16 @@ impl Scope<'_> {
         })
     }
 
+    /// Whether a field of this name is still what the client sent, or none.
+    pub(super) fn passes(&self, name: &str) -> bool {
+        let is_it = |one: &Value| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case(name));
+        self.side == Side::Answer || self.passing.and_then(Value::as_array).is_none_or(|names| names.iter().any(is_it))
+    }
+
     fn header(&self, name: &Text) -> Text {
         Text::of(match (name.constant(), self.side) {
             (Some(name), Side::Request) if name.eq_ignore_ascii_case("host") => Part::Host,
+            (Some(name), Side::Request) if !self.passes(&name) => Part::Other(gaps::SANITIZED.to_owned()),
             (Some(name), Side::Request) => Part::Header(name.to_ascii_lowercase()),
             (Some(name), Side::Answer) => Part::AnswerHeader(name.to_ascii_lowercase()),
             (None, _) => Part::Other("a header whose name depends on the request".to_owned()),
@@ -220,7 +248,7 @@ impl Scope<'_> {
         if let ([Part::Header(name) | Part::AnswerHeader(name)], true) = (subject.parts.as_slice(), is_empty)
             && accepted::field_name(name).is_ok()
         {
-            return Ok(vec![(exists(name), false), (Match::default(), true)]);
+            return Ok(not(whether(filled(name))));
         }
         if let ([Part::Certificate(_)], true) = (subject.parts.as_slice(), is_empty) {
             return Ok(not(whether(Match { certificate: Some(true), ..Match::default() })));

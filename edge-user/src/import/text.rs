@@ -79,6 +79,15 @@ impl Text {
         Self { parts: vec![part], lower: false }
     }
 
+    /// Whether a field of the request is part of it.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Header(read) => read.eq_ignore_ascii_case(name),
+            Part::Lookup(of, ..) => of.reads(name),
+            _ => false,
+        })
+    }
+
     /// The text, where it is the same for each request.
     pub(super) fn constant(&self) -> Option<String> {
         let texts: Option<Vec<&str>> = self

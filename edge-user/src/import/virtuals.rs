@@ -207,7 +207,7 @@ fn behaviour(plan: &mut Plan<'_>, model: &Model, ledger: &Ledger) {
         }
     }
     if !rules.is_empty() {
-        let mut walk = Rules::new(model, ledger, std::mem::take(&mut plan.shape));
+        let mut walk = Rules::new(model, ledger, std::mem::take(&mut plan.shape), plan.listener.tls);
         plan.cases = walk.walk(&rules, std::mem::take(&mut plan.cases));
         plan.response.extend(walk.response);
         plan.shape = walk.shape;

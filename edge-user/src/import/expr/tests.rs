@@ -18,7 +18,15 @@ fn shown(text: &str) -> String {
     let variables = BTreeMap::from([("host".to_owned(), Text::of(Part::Host)), ("on".to_owned(), Text::plain("1"))]);
     let statics = BTreeMap::from([("static::x".to_owned(), Text::plain("0"))]);
     let (folder, side) = ("/Common", Side::Request);
-    let mut scope = Scope { model: &model, folder, variables: &variables, statics: &statics, side, notes: Vec::new() };
+    let mut scope = Scope {
+        model: &model,
+        folder,
+        variables: &variables,
+        statics: &statics,
+        passing: None,
+        side,
+        notes: Vec::new(),
+    };
     let show = |(when, is): &(Match, bool)| {
         let mut words: Vec<String> = when.hosts.iter().flatten().cloned().collect();
         words.extend(when.methods.iter().flatten().cloned());
