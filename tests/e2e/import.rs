@@ -363,37 +363,47 @@ fn profiles_of_one_virtual_server_ask_clients_for_certificates_by_name() {
 }
 
 #[test]
-fn rules_on_certificates_tell_clients_with_one_from_those_without() {
-    // S3
+fn rules_on_certificates_tell_of_clients_that_show_one() {
     let (staff, upstream, address) = (Authority::new("staff"), echo(), free_address());
+    let rule = "when CLIENTSSL_CLIENTCERT {\n if {[SSL::cert count] > 0} { set dn [X509::subject [SSL::cert 0]] }\n set ok 1\n}\n\
+                when HTTP_REQUEST {\n HTTP::header remove X-DN\n HTTP::header remove X-Shown\n \
+                if {[SSL::cert count] > 0} { HTTP::header insert X-Shown yes }\n \
+                if {[info exists dn]} { HTTP::header insert X-DN $dn }\n \
+                if {![info exists dn]} { reject }\n if {![info exists ok]} { reject }\n}\n\
+                when HTTP_RESPONSE {\n foreach c [HTTP::cookie names] {\n HTTP::cookie secure $c enable\n \
+                HTTP::cookie httponly $c enable\n }\n}";
     let text = format!(
         "ltm pool p {{ members {{ {} {{ address 127.0.0.1 }} }} }}\n\
-         ltm profile client-ssl s {{\n cert s.crt\n key s.key\n peer-cert-mode request\n ca-file ca.crt\n}}\n\
-         ltm rule r {{\nwhen CLIENTSSL_CLIENTCERT {{\n if {{[SSL::cert count] > 0}} {{ set who [X509::subject [SSL::cert 0]] }}\n set ok 1\n}}\n\
-         when HTTP_REQUEST {{\n HTTP::header remove X-Who\n if {{[info exists who]}} {{ HTTP::header insert X-Who $who }} \
-         else {{ HTTP::header insert X-Who nobody }}\n if {{![info exists ok]}} {{ reject }}\n}}\n\
-         when HTTP_RESPONSE {{\n HTTP::cookie secure session enable\n HTTP::cookie httponly session enable\n}}\n}}\n\
+         ltm profile client-ssl s {{\n cert s.crt\n key s.key\n server-name s.test\n peer-cert-mode request\n \
+         ca-file ca.crt\n}}\nltm rule r {{\n{rule}\n}}\n\
          ltm virtual v {{\n destination {address}\n pool p\n profiles {{ http {{ }} s {{ }} }}\n rules {{ r }}\n}}\n",
-        upstream.address(),
+        upstream.address()
     );
-    let pair = certs::pair(&["edge.test", "127.0.0.1"]);
+    let pair = certs::pair(&["s.test", "127.0.0.1"]);
     let files = [("s.crt", pair.certificate), ("s.key", pair.key), ("ca.crt", staff.own().certificate.clone())];
     let edge = served(&text, &files);
-    // The refusal that could not be had is told, and nobody is turned away by it.
-    let report = std::fs::read_to_string(edge.path("report.txt")).unwrap();
-    assert!(report.contains("whether the variable ok is set"), "{report}");
-    for (client, who) in
-        [(shows(&staff.client("employee", 1)), "CN=employee"), (certs::client(&["http/1.1"]), "nobody")]
-    {
-        let mut client = Client::tls(address, "edge.test", client).unwrap();
-        let answer = client.ask(get("/login", &["X-Who: CN=root"]));
-        assert_eq!(answer.json()["headers"]["X-Who"], who);
-        let cookie = answer.field("set-cookie").unwrap().to_owned();
-        assert!(
-            cookie.starts_with("session=abc") && cookie.contains("Secure") && cookie.contains("HttpOnly"),
-            "{cookie}"
-        );
+
+    let employee = shows(&staff.client("employee", 1));
+    for (client, shown) in [(employee, true), (certs::client(&["http/1.1"]), false)] {
+        let mut connection = Client::tls(address, "s.test", client).unwrap();
+        let answer = connection.ask("GET /login HTTP/1.1\r\nHost: s.test\r\nX-DN: CN=root\r\nX-Shown: yes\r\n\r\n");
+        let sent = &answer.json()["headers"];
+        assert_eq!((answer.status(), sent["X-Shown"] == "yes"), (200, shown), "{sent}");
+        let name = sent["X-DN"].as_str();
+        assert_eq!(name.map(|name| name.contains("CN=employee")), shown.then_some(true), "{sent}");
+        let cookie = answer.field("set-cookie").unwrap().to_lowercase();
+        assert!(cookie.contains("; secure") && cookie.contains("; httponly"), "{cookie}");
     }
+    // Who shows none comes in, which the report says of both refusals.
+    let report = std::fs::read_to_string(edge.path("report.txt")).unwrap();
+    let (_, refused) = report.split_once("REFUSED REQUESTS").unwrap();
+    let lost: Vec<&str> = refused.lines().skip(1).take_while(|line| line.starts_with("  - ")).collect();
+    assert!(
+        lost.len() == 2 && lost[0].contains("client's certificate") && lost[1].contains("`info exists`"),
+        "{report}"
+    );
+    let (code, told) = verify(&edge, &format!("https://{address}"));
+    assert_eq!(code, 0, "{told}");
 }
 
 fn shows(pair: &Pair) -> Arc<ClientConfig> {

@@ -21,6 +21,9 @@ pub(super) const REJECTED: &str = "the F5 resets the connection; the edge answer
 /// What a rejection becomes.
 pub(super) const REJECTION: Answer = Answer::bare(403);
 
+/// Why a statement about clients with a certificate is given up.
+const OF_CERTIFICATE: &str = "of an event for clients with a certificate there are values of that certificate alone";
+
 /// Why a `log` is given up.
 pub(super) const LOG: &str = "`log`: the access log has a line for each request";
 
@@ -84,10 +87,7 @@ impl Field {
             Self::Change(change) => {
                 let notes = change.notes().map(str::to_owned).collect();
                 match side {
-                    Side::Request => {
-                        outcome.field_changed(change.name());
-                        outcome.request.push(*change);
-                    }
+                    Side::Request => outcome.request.push(*change),
                     Side::Answer => answers.push(*change),
                 }
                 Ok(notes)
@@ -99,7 +99,6 @@ impl Field {
                 // One that is inserted where none is left is the only one.
                 let word = if (before, word) == (Some("off"), "insert") { "replace" } else { word };
                 outcome.shape.set(Table::Request, "xforwarded_for", word)?;
-                outcome.field_changed("x-forwarded-for");
                 Ok(vec![FORWARDED.to_owned()])
             }
         }
@@ -128,12 +127,22 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
     let span = rules.span(command.first, command.last);
     let mut notes = Vec::new();
     let words: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
+    if rules.of_certificate && !matches!(words.as_slice(), ["set", _, _] | ["HTTP::header", "insert", ..] | ["log", ..])
+    {
+        return Err(OF_CERTIFICATE.to_owned());
+    }
     let mut next = match words.as_slice() {
         ["set", name, _] => {
             let mut cases = cases.clone();
             let mut unknown = None;
             for (_, outcome) in going(&mut cases) {
-                let text = rules.settable(rules.scope(outcome).text(&command.words[2]));
+                let mut text = rules.scope(outcome).text(&command.words[2])?;
+                if rules.of_certificate && !text.is_of_certificate() {
+                    return Err(OF_CERTIFICATE.to_owned());
+                }
+                if rules.unsure.contains(*name) {
+                    text = Text::of(Part::Other("a variable that an event sets as well which is not read".to_owned()));
+                }
                 if let Some(Part::Other(why)) = text.parts.iter().find(|part| matches!(part, Part::Other(_))) {
                     unknown = Some(why.clone());
                 }
@@ -148,36 +157,39 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
             }
         }
         ["log", ..] => return Err(LOG.to_owned()),
-        ["unset", ..] | ["COMPRESS::disable" | "CACHE::disable" | "ASM::disable"] => cases.clone(),
+        ["unset", names @ ..] => {
+            let mut cases = cases.clone();
+            going(&mut cases).for_each(|(_, outcome)| outcome.variables.retain(|name, _| !names.contains(&&**name)));
+            cases
+        }
+        ["COMPRESS::disable" | "CACHE::disable" | "ASM::disable"] => cases.clone(),
         ["return", ..] | ["event", "disable"] => {
             let mut cases = cases.clone();
             going(&mut cases).for_each(|(_, outcome)| outcome.ended = true);
             cases
         }
         ["HTTP::header", "sanitize", ..] => {
+            if rules.in_response {
+                settles(rules, cases)?;
+            }
             let mut cases = cases.clone();
             notes.push(answers::sanitize(rules, command, &mut cases)?.to_owned());
             cases
         }
         ["HTTP::header", "replace", ..] if rules.in_response && answers::secures_location(command) => {
+            settles(rules, cases)?;
             rules.shape.set(Table::Response, "location", "all")?;
             notes.push(answers::SECURED.to_owned());
             cases.clone()
         }
         ["HTTP::header", "insert" | "replace" | "remove", ..] => header(rules, command, cases, &mut notes)?,
-        ["HTTP::cookie", ..]
-            if !rules.in_response
-                && (rules.is_conditional() || cases.iter().any(|(_, case)| case.ended && case.answer.is_none())) =>
-        {
-            return Err(
-                "cookies that are opened for some requests alone: those of a name are sealed, or are not".to_owned()
-            );
-        }
         ["HTTP::cookie", ..] => {
+            settles(rules, cases)?;
             notes.extend(answers::cookie(rules, command, None)?.map(str::to_owned));
             cases.clone()
         }
         ["foreach", ..] if rules.in_response => {
+            settles(rules, cases)?;
             answers::all_cookies(rules, command)?;
             cases.clone()
         }
@@ -217,6 +229,15 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
         outcome.spans.push(span);
     }
     Ok(next)
+}
+
+/// Whether a statement can set what holds for every request: it has to be one of every request.
+fn settles(rules: &Rules<'_>, cases: &Cases) -> Result<(), Unfit> {
+    let is_passed = cases.iter().any(|(_, outcome)| outcome.ended && outcome.answer.is_none());
+    match is_passed || !rules.is_unconditional() {
+        true => Err("it would be done to every answer, where some requests alone come to the line".to_owned()),
+        false => Ok(()),
+    }
 }
 
 fn in_response(name: &str) -> String {
@@ -267,13 +288,13 @@ pub(super) fn path(text: &Text) -> Result<String, Unfit> {
     }
 }
 
-/// What `HTTP::header insert`, `replace` and `remove` come to for one case.
+/// What `HTTP::header insert`, `replace` and `remove` come to for one case, by the names of fields.
 pub(super) fn fields(
     rules: &Rules<'_>,
     command: &Command,
     outcome: &Outcome,
     guard: &Guard,
-) -> Result<Vec<Field>, Unfit> {
+) -> Result<Vec<(String, Field)>, Unfit> {
     let operation = command.word(1);
     let words = match command.words.get(2..).unwrap_or_default() {
         [first, rest @ ..] if first.text == "lws" => rest,
@@ -288,14 +309,24 @@ pub(super) fn fields(
         return Err(format!("`HTTP::header {operation}` with words that the importer does not know"));
     }
     let scope = rules.scope(outcome);
-    let mut fields = Vec::new();
+    let mut fields: Vec<(String, Field)> = Vec::new();
     for pair in words.chunks(step) {
         let name = scope.text(&pair[0])?.constant().ok_or("a field whose name depends on the request")?;
         let value = pair.get(1).map_or(Ok(Text::default()), |word| scope.text(word))?;
-        fields.push(Field::new(scope.side, kind, name.trim().trim_end_matches(':'), value, guard)?);
-    }
-    if kind == Kind::Set {
-        fields.push(Field::Note("of several fields of the name the F5 changes the last; one is left here".to_owned()));
+        if rules.of_certificate && !value.is_of_certificate() {
+            return Err(OF_CERTIFICATE.to_owned());
+        }
+        // All values are there on the F5 before the first field is written.
+        if fields.iter().any(|(written, _)| value.reads(&Part::field(scope.side, written))) {
+            return Err(gaps::ANOTHER.to_owned());
+        }
+        let name = name.trim().trim_end_matches(':');
+        let field = Field::new(scope.side, kind, name, value, guard)?;
+        fields.push((name.to_owned(), field));
+        if kind == Kind::Set {
+            let note = "of several fields of the name the F5 changes the last; one is left here";
+            fields.push((name.to_owned(), Field::Note(note.to_owned())));
+        }
     }
     Ok(fields)
 }
@@ -303,11 +334,12 @@ pub(super) fn fields(
 fn header(rules: &mut Rules<'_>, command: &Command, cases: &Cases, notes: &mut Vec<String>) -> Result<Cases, Unfit> {
     let mut cases = cases.clone();
     let mut all = Vec::new();
-    let side = rules.scope(&Default::default()).side;
+    let side = rules.scope(&Outcome::default()).side;
     for (_, outcome) in going(&mut cases) {
         let mut of_answer = Vec::new();
-        for field in fields(rules, command, outcome, &Guard::default())? {
+        for (name, field) in fields(rules, command, outcome, &Guard::default())? {
             notes.extend(field.apply(outcome, &mut of_answer, side)?);
+            outcome.change(side, &name)?;
         }
         all.push(of_answer);
     }
@@ -398,7 +430,7 @@ fn respond(rules: &Rules<'_>, words: &[Word], cases: &Cases, notes: &mut Vec<Str
             }
             Some(to_https) => {
                 if body.is_some() || !fields.is_empty() {
-                    notes.push("the redirect to https has no body, and no other fields".to_owned());
+                    notes.push("the redirect has the edge's own body, and no other fields than Location".to_owned());
                 }
                 to_https
             }
@@ -440,9 +472,7 @@ fn pool(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> Result<Cases
                 return Err(format!("the pool {name:?} is in none of the files"));
             };
             for (condition, _) in decisions.into_iter().filter(|(_, is)| *is) {
-                if outcome.has_changed(&condition) {
-                    return Err(gaps::CHANGED.to_owned());
-                }
+                outcome.is_asked_in_time(&condition)?;
                 let Some(both) = when.and(&condition)? else { continue };
                 let mut outcome = outcome.clone();
                 outcome.pool = Some(pool.name.clone());

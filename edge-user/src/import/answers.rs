@@ -1,6 +1,8 @@
 //! What commands of iRules do to answers beside their fields: cookies that members set, lists of fields that pass, redirects
 //! into clear text, and answers in place of those of members.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::actions;
@@ -10,7 +12,7 @@ use super::http::{FALLBACK, SEALED};
 use super::matching::{Match, Unfit};
 use super::outcome::{Cases, Outcome};
 use super::rule::{Branches, Rules};
-use super::shape::Table;
+use super::shape::{Shape, Table};
 use super::tcl::{self, Command, Piece};
 use super::text::Text;
 
@@ -22,7 +24,7 @@ pub(super) fn cookie(
 ) -> Result<Option<&'static str>, Unfit> {
     let constant = |rules: &Rules<'_>, index: usize| -> Result<String, Unfit> {
         let word = command.words.get(index).ok_or("`HTTP::cookie` without its arguments")?;
-        let text = rules.scope(&Default::default()).text(word)?.constant();
+        let text = rules.scope(&Outcome::default()).text(word)?.constant();
         text.ok_or_else(|| "a cookie whose name or value depends on the request".to_owned())
     };
     let name = match each {
@@ -75,7 +77,7 @@ pub(super) fn all_cookies(rules: &mut Rules<'_>, command: &Command) -> Result<()
 
 /// `HTTP::header sanitize`: what is different, or why not.
 pub(super) fn sanitize(rules: &mut Rules<'_>, command: &Command, cases: &mut Cases) -> Result<&'static str, Unfit> {
-    let names = |rules: &Rules<'_>, outcome: &Outcome| -> Result<Value, Unfit> {
+    let names = |rules: &Rules<'_>, outcome: &Outcome| -> Result<BTreeSet<String>, Unfit> {
         let scope = rules.scope(outcome);
         let name = |word: &tcl::Word| {
             scope.text(word)?.constant().ok_or_else(|| "a field whose name depends on the request".to_owned())
@@ -83,33 +85,25 @@ pub(super) fn sanitize(rules: &mut Rules<'_>, command: &Command, cases: &mut Cas
         let names = command.words[2..].iter().map(name).collect::<Result<Vec<String>, Unfit>>()?;
         Ok(names.iter().flat_map(|names| names.split_whitespace()).map(str::to_lowercase).collect())
     };
+    // What an earlier list or that of the profile took out does not come back.
+    let set = |shape: &mut Shape, table, mut names: BTreeSet<String>| {
+        if let Some(before) = shape.value(table, "allow").and_then(Value::as_array) {
+            let is_left =
+                |name: &String| before.iter().filter_map(Value::as_str).any(|left| left.eq_ignore_ascii_case(name));
+            names.retain(is_left);
+        }
+        shape.set(table, "allow", json!(names)).map(|()| Some(names))
+    };
     if rules.in_response {
         let names = names(rules, &Outcome::default())?;
-        let names = left_of(rules.shape.value(Table::Response, "allow"), names);
-        rules.shape.set(Table::Response, "allow", names)?;
+        rules.left = set(&mut rules.shape, Table::Response, names)?;
         return Ok("Location, Date, WWW-Authenticate and Retry-After pass as well, and so does what rules insert");
     }
     for (_, outcome) in cases.iter_mut().filter(|(_, outcome)| !outcome.ended) {
-        let names = left_of(outcome.shape.value(Table::Request, "allow"), names(rules, outcome)?);
-        outcome.shape.set(Table::Request, "allow", names)?;
+        let names = names(rules, outcome)?;
+        outcome.left = set(&mut outcome.shape, Table::Request, names)?;
     }
     Ok("Authorization, DPoP, Host and the fields of the way pass as well, and so does what rules insert")
-}
-
-/// What a second list leaves of a first one.
-fn left_of(before: Option<&Value>, names: Value) -> Value {
-    match (before, names) {
-        (Some(Value::Array(before)), Value::Array(names)) => {
-            let is_left = |name: &Value| {
-                let is_it = |one: &Value| {
-                    one.as_str().zip(name.as_str()).is_some_and(|(one, name)| one.eq_ignore_ascii_case(name))
-                };
-                before.iter().any(is_it)
-            };
-            names.into_iter().filter(is_left).collect()
-        }
-        (_, names) => names,
-    }
 }
 
 /// `HTTP::header replace Location [string map {http:// https://} [HTTP::header Location]]`
@@ -137,59 +131,57 @@ pub(super) fn secures_location(command: &Command) -> bool {
 pub(super) const SECURED: &str =
     "redirects in clear text become https for clients that use TLS, and their port 80 goes";
 
-/// An `if` whose body answers in place of a member, or turns its redirect to https: what is different. Nothing where it
-/// does something else.
+/// An `if` whose body answers in place of a member, or turns its redirect to https: what is different, as a whole and by
+/// line. Nothing where it does something else.
 pub(super) fn conditional(
     rules: &mut Rules<'_>,
     branches: &Branches,
     bodies: &[Vec<Command>],
     cases: &Cases,
-) -> Result<Option<&'static str>, Unfit> {
+) -> Result<Option<Different>, Unfit> {
     let [body] = bodies else { return Ok(None) };
     let [command] = body.as_slice() else { return Ok(None) };
     let is_answer = matches!(command.word(0), "HTTP::respond" | "HTTP::redirect");
     if !is_answer && !secures_location(command) {
         return Ok(None);
     }
-    let (mut all, mut notes) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
     for (_, outcome) in cases.iter().filter(|(_, outcome)| !outcome.ended) {
+        let mut notes = Vec::new();
         let chain = guarded::chain(rules, branches, outcome, &mut notes)?;
         let asked = match chain.as_slice() {
-            [(when, Some(_)), (_, None)] => when,
+            [(when, Some(_)), (_, None)] => when.clone(),
             _ => return Err("an answer in place of a member's, for more than a status".to_owned()),
         };
-        let others = Match { statuses: None, headers: Default::default(), ..asked.clone() };
-        if !is_answer {
-            // Redirects alone have it.
-            if !others.is_any() || !asked.headers.keys().all(|name| name == "location") {
-                return Err("`Location` under a condition that is not of redirects".to_owned());
-            }
-            all.push(Value::Null);
-            continue;
-        }
-        let statuses = asked.statuses.as_ref().filter(|_| others.is_any() && asked.headers.is_empty());
-        let statuses = statuses.ok_or("an answer in place of a member's, for more than a status")?;
-        let mut fallback = instead(rules, command, outcome, &mut notes)?;
-        fallback["statuses"] = json!(statuses);
-        all.push(fallback);
+        let said = if is_answer { instead(rules, command, outcome, &mut notes)? } else { Value::Null };
+        all.push((asked, said, notes));
     }
-    let Some(first) = all.pop() else { return Ok(None) };
-    if all.iter().any(|other| *other != first) {
+    let Some((asked, mut fallback, notes)) = all.pop() else { return Ok(None) };
+    if all.iter().any(|(when, said, _)| *when != asked || *said != fallback) {
         return Err("an answer in place of a member's that depends on what the request was".to_owned());
     }
-    let note = if is_answer { FALLBACK } else { SECURED };
+    let others = Match { statuses: None, headers: Default::default(), ..asked.clone() };
+    let only = |name: &str| asked.headers.keys().all(|known| known == name);
     if !is_answer {
+        // Redirects alone have it.
+        if !others.is_any() || !only("location") {
+            return Err("`Location` under a condition that is not of redirects".to_owned());
+        }
         rules.shape.set(Table::Response, "location", "all")?;
-    } else if rules.shape.value(Table::Response, "fallback").is_some() {
+        return Ok(Some((SECURED, notes)));
+    }
+    let statuses = asked.statuses.as_ref().filter(|_| others.is_any() && asked.headers.is_empty());
+    let statuses = statuses.ok_or("an answer in place of a member's, for more than a status")?;
+    if rules.shape.value(Table::Response, "fallback").is_some() {
         return Err("a second answer in place of members': there is one (`fallback`)".to_owned());
-    } else {
-        rules.shape.set(Table::Response, "fallback", first)?;
     }
-    for (line, note) in notes {
-        rules.ledger.changed(rules.span(line, line), note);
-    }
-    Ok(Some(note))
+    fallback["statuses"] = json!(statuses);
+    rules.shape.set(Table::Response, "fallback", fallback)?;
+    Ok(Some((FALLBACK, notes)))
 }
+
+/// What is different about all of a statement, and about lines of it.
+pub(super) type Different = (&'static str, Vec<(u32, String)>);
 
 fn instead(
     rules: &Rules<'_>,
@@ -202,9 +194,9 @@ fn instead(
         let url = command.words.get(1).map_or(Ok(Text::default()), |word| scope.text(word))?;
         return Ok(json!({"redirect": url.constant().ok_or("a redirect to parts of the request")?}));
     }
-    let mut more = Vec::new();
-    let said = actions::said(rules, &command.words[1..], outcome, &mut more)?;
-    notes.extend(more.into_iter().map(|note| (command.first, note)));
+    let mut told = Vec::new();
+    let said = actions::said(rules, &command.words[1..], outcome, &mut told)?;
+    notes.extend(told.into_iter().map(|note| (command.first, note)));
     if !said.fields.is_empty() || said.location.is_some() {
         return Err("fields of an answer in place of a member's".to_owned());
     }

@@ -61,7 +61,11 @@ pub(super) fn atom(
                     "the edge compares values without regard to case, and any of several fields of the name".to_owned(),
                 );
             }
-            found.headers.insert(name.clone(), header(operator, texts)?);
+            let test = header(operator, texts)?;
+            if test.holds("") {
+                return Err("a comparison that a field which is not there fits as well".to_owned());
+            }
+            found.headers.insert(name.clone(), test);
         }
         [Part::Status] => {
             let test = header(operator, texts)?;

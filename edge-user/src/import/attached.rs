@@ -47,7 +47,7 @@ pub(super) fn profiles(object: &Object, model: &Model, ledger: &Ledger) -> Profi
                 .iter()
                 .flat_map(|options| &options.chain)
                 .for_each(|object| ledger.translated(object.node.span.head()));
-            one_profile(&kind, context, options, entry.span, &mut found, (model, ledger));
+            one_profile(&kind, context, options, entry.span, &mut found, model, ledger);
         }
     }
     found
@@ -59,7 +59,8 @@ fn one_profile(
     options: Option<Options<'_>>,
     span: Span,
     found: &mut Profiles,
-    (model, ledger): (&Model, &Ledger),
+    model: &Model,
+    ledger: &Ledger,
 ) {
     match kind {
         "http" => {
@@ -75,7 +76,7 @@ fn one_profile(
         }
         "client-ssl" => {
             let ssl = match &options {
-                Some(options) => profile::client_ssl(options, &model.files, ledger),
+                Some(options) => profile::client_ssl(options, model, ledger),
                 None => ClientSsl { pair: ("default.crt".into(), "default.key".into()), ..ClientSsl::default() },
             };
             match options.is_some() {

@@ -24,13 +24,6 @@ pub(super) fn exists(name: &str) -> Match {
     found
 }
 
-/// The condition that a field is there, and not empty.
-pub(super) fn filled(name: &str) -> Match {
-    let mut found = Match::default();
-    found.headers.insert(name.to_ascii_lowercase(), HeaderTest::Regex(".".to_owned()));
-    found
-}
-
 /// The opposite.
 pub(super) fn not(decisions: Decisions) -> Decisions {
     decisions.into_iter().map(|(when, is)| (when, !is)).collect()

@@ -6,7 +6,6 @@
 use super::accepted;
 use super::atoms::Operator;
 use super::decisions::{Decisions, exists, join, not, pruned, whether};
-use super::gaps;
 use super::matching::{Match, Unfit};
 use super::scope::Scope;
 use super::tcl::{self, Command, Kind, Piece, Word};
@@ -204,9 +203,7 @@ impl Reader<'_, '_, '_> {
             ["HTTP::header", "exists", _] => {
                 let name = text(scope, 2)?.constant().ok_or("a header whose name depends on the request")?;
                 accepted::field_name(&name)?;
-                if !scope.passes(&name) {
-                    return Err(gaps::SANITIZED.to_owned());
-                }
+                scope.is_in_time(&name)?;
                 whether(exists(&name))
             }
             ["HTTP::is_redirect"] | ["HTTP::header", "is_redirect"] => {
@@ -217,8 +214,11 @@ impl Reader<'_, '_, '_> {
             ["info", "exists", name] => match scope.known(name).map(|text| text.parts.as_slice()) {
                 // Set where there is a certificate.
                 Some([Part::Certificate(_)]) => whether(Match { certificate: Some(true), ..Match::default() }),
-                // It may have been set by a statement that was given up.
-                _ => return Err(format!("whether the variable {name} is set: the importer runs nothing")),
+                _ => {
+                    return Err(
+                        "`info exists`: only of a certificate's values is it known whether they are there".to_owned()
+                    );
+                }
             },
             ["class", "match", ..] | ["matchclass", ..] => {
                 let is_option = |word: &&&str| word.starts_with('-');

@@ -9,14 +9,8 @@ pub(super) const GONE: &str =
 pub(super) const COOKIES: &str = "single cookies of a request, or new ones: attributes of those that members set can \
     change (`response.cookies` of http-profile)";
 
-/// What depends on an event that not every client brings.
-pub(super) const CERTIFICATE_EVENT: &str =
-    "CLIENTSSL_CLIENTCERT: of it the edge knows what the client's certificate says, and whether there is one";
-/// A field that is read when it is no longer what it was, or the other way round.
-pub(super) const CHANGED: &str =
-    "a field that another statement changes: routes see it as it came, rules as it is by then";
-/// A field that is not there any more.
-pub(super) const SANITIZED: &str = "a field that `HTTP::header sanitize` has taken out";
+/// Templates and conditions are read when a request is there, not where the F5 comes to the line.
+pub(super) const ANOTHER: &str = "a field that is another by then: the line before it changes it";
 
 /// Why a command of iRules has no counterpart.
 pub(super) fn command(name: &str) -> String {

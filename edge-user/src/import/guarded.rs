@@ -1,6 +1,8 @@
 //! `if` and `switch` that only change fields: rules of http-profile with a condition, where no route has to be of its own
 //! and, for answers, none could be.
 
+use std::collections::BTreeSet;
+
 use super::actions::{self, Field};
 use super::answers;
 use super::change::{Change, Guard};
@@ -10,44 +12,34 @@ use super::matching::{Match, Unfit};
 use super::outcome::{Cases, Outcome};
 use super::rule::{Branches, Rules};
 use super::tcl::{self, Command};
-use super::text::{Part, Text};
+use super::text::Side;
 
 /// What one statement comes to for one case.
 #[derive(PartialEq, Default)]
 struct Guarded {
     changes: Vec<Change>,
+    /// Of the fields that are others behind it.
+    names: BTreeSet<String>,
     /// By line.
     notes: Vec<(u32, String)>,
-}
-
-/// An `if` that only sets variables to what a certificate says; nothing where it does something else.
-pub(super) fn of_certificate(rules: &Rules<'_>, command: &Command, cases: &Cases) -> Result<Option<Cases>, Unfit> {
-    let branches = rules.branches(command)?;
-    let next = certificate_variables(rules, &branches, &bodies(&branches)?, cases)?;
-    if next.is_some() {
-        rules.ledger.translated(rules.span(command.first, command.last));
-    }
-    Ok(next)
-}
-
-fn bodies(branches: &Branches) -> Result<Vec<Vec<Command>>, Unfit> {
-    let read = |body: &tcl::Word| tcl::parse(&body.text, body.line).map_err(|error| error.to_string());
-    branches.iter().map(|(_, body)| body.as_ref().map_or(Ok(Vec::new()), read)).collect()
 }
 
 /// Does a statement to every case that goes on; an error where it does more than change fields, or asks too much.
 pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> Result<Cases, Unfit> {
     let branches = rules.branches(command)?;
-    let bodies = bodies(&branches)?;
+    let read = |body: &tcl::Word| tcl::parse(&body.text, body.line).map_err(|error| error.to_string());
+    let bodies = branches.iter().map(|(_, body)| body.as_ref().map_or(Ok(Vec::new()), read));
+    let bodies: Vec<Vec<Command>> = bodies.collect::<Result<_, _>>()?;
     let span = rules.span(command.first, command.last);
     if let Some(next) = certificate_variables(rules, &branches, &bodies, cases)? {
         rules.ledger.translated(span);
         return Ok(next);
     }
     if rules.in_response
-        && let Some(note) = answers::conditional(rules, &branches, &bodies, cases)?
+        && let Some((note, others)) = answers::conditional(rules, &branches, &bodies, cases)?
     {
         rules.ledger.changed(span, note);
+        others.into_iter().for_each(|(line, note)| rules.ledger.changed(rules.span(line, line), note));
         return Ok(cases.clone());
     }
     let other = bodies.iter().flatten().find(|command| !is_change(command));
@@ -59,12 +51,11 @@ pub(super) fn take(rules: &mut Rules<'_>, command: &Command, cases: &Cases) -> R
     }
     let mut next = cases.clone();
     let mut all: Vec<Guarded> = Vec::new();
+    let side = if rules.in_response { Side::Answer } else { Side::Request };
     for (_, outcome) in next.iter_mut().filter(|(_, outcome)| !outcome.ended) {
         let guarded = one(rules, &branches, &bodies, outcome)?;
-        if !rules.in_response {
-            guarded.changes.iter().for_each(|change| outcome.field_changed(change.name()));
-            outcome.request.extend(guarded.changes.iter().cloned());
-        }
+        outcome.request.extend(guarded.changes.iter().filter(|_| !rules.in_response).cloned());
+        guarded.names.iter().try_for_each(|name| outcome.change(side, name))?;
         all.push(guarded);
     }
     if rules.in_response {
@@ -88,12 +79,16 @@ fn is_change(command: &Command) -> bool {
 fn one(rules: &Rules<'_>, branches: &Branches, bodies: &[Vec<Command>], outcome: &Outcome) -> Result<Guarded, Unfit> {
     let mut guarded = Guarded::default();
     let chain = chain(rules, branches, outcome, &mut guarded.notes)?;
+    let side = if rules.in_response { Side::Answer } else { Side::Request };
     let mut written: Vec<String> = Vec::new();
     for (index, (_, body)) in chain.iter().enumerate() {
         let Some(body) = body else { continue };
         let Some(guard) = Guard::nth(&chain, index)? else { continue };
+        let mut outcome = outcome.clone();
         for command in bodies[*body].iter().filter(|command| command.word(0) != "log") {
-            for field in actions::fields(rules, command, outcome, &guard)? {
+            for (name, field) in actions::fields(rules, command, &outcome, &guard)? {
+                outcome.change(side, &name)?;
+                guarded.names.insert(name);
                 match field {
                     Field::Change(change) => {
                         if written.iter().any(|name| guard.looks_at(name)) {
@@ -173,9 +168,9 @@ fn certificate_variables(
         for command in body {
             let scope = rules.scope(outcome);
             let text = scope.text(&command.words[2])?;
-            // Another value stays where there is no certificate.
-            let was = scope.known(command.word(1)).map_or(Some(String::new()), Text::constant);
-            if !matches!(text.parts.as_slice(), [Part::Certificate(_)]) || was.is_none_or(|was| !was.is_empty()) {
+            // What it held before it would hold without a certificate.
+            let is_other = scope.known(command.word(1)).is_some_and(|before| *before != text);
+            if is_other || !text.is_of_certificate() {
                 return Ok(None);
             }
             outcome.variables.insert(command.word(1).to_owned(), text);

@@ -216,6 +216,9 @@ fn host_and(a: &str, b: &str) -> Option<String> {
 }
 
 impl HeaderTest {
+    /// The expression for a value that is not empty.
+    pub(super) const FILLED: &str = ".";
+
     fn and(&self, other: &Self) -> Result<Option<Self>, ()> {
         let only = |values: &BTreeSet<String>, test: &Self| {
             let left: BTreeSet<String> = values.iter().filter(|value| test.holds(value)).cloned().collect();
@@ -225,6 +228,9 @@ impl HeaderTest {
             (same, other) if same == other => Some(same.clone()),
             (Self::Exists, test) | (test, Self::Exists) => Some(test.clone()),
             (Self::OneOf(values), test) | (test, Self::OneOf(values)) => only(values, test),
+            (Self::Regex(any), test) | (test, Self::Regex(any)) if any == Self::FILLED && !test.holds("") => {
+                Some(test.clone())
+            }
             (Self::Regex(_), Self::Regex(_)) => return Err(()),
         })
     }

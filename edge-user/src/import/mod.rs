@@ -15,7 +15,6 @@ mod bigip;
 mod change;
 mod decisions;
 mod expr;
-mod files;
 mod gaps;
 mod guarded;
 mod http;

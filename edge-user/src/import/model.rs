@@ -1,10 +1,9 @@
 //! The objects of all files by kind and name: references across partitions, and options through `defaults-from`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 use super::bigip::Node;
-use super::files::Files;
 use super::ledger::{Ledger, Span};
 
 /// One object.
@@ -45,9 +44,8 @@ impl Object {
 pub(super) struct Model {
     /// In the order of the files.
     pub(super) objects: Vec<Object>,
-    /// What is to be copied.
-    pub(super) files: Files,
     by_name: HashMap<(String, String), usize>,
+    files: RefCell<HashMap<String, String>>,
 }
 
 /// Where a name of this folder may lead, best first.
@@ -73,6 +71,11 @@ impl Model {
             }
             self.objects.push(Object { kind, name, node, used: Cell::new(false) });
         }
+    }
+
+    /// The file that goes by a name, if that is free for what the F5 calls so.
+    pub(super) fn takes_file(&self, file: &str, name: &str) -> bool {
+        self.files.borrow_mut().entry(file.to_owned()).or_insert_with(|| name.to_owned()) == name
     }
 
     /// The objects of a kind.

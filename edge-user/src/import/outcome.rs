@@ -1,7 +1,7 @@
 //! What happens to a request: where it goes, what its fields become, or how it is answered; and lists of cases, of which
 //! the first that matches counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -10,8 +10,8 @@ use super::change::Change;
 use super::gaps;
 use super::ledger::Span;
 use super::matching::{Match, Sources, Unfit};
-use super::shape::Shape;
-use super::text::{Part, Text};
+use super::shape::{Shape, Table};
+use super::text::{Part, Side, Text};
 use crate::plugin::request_termination;
 
 /// Cases of one virtual server at most.
@@ -37,6 +37,10 @@ pub(super) struct Outcome {
     pub(super) ended: bool,
     /// What variables hold.
     pub(super) variables: BTreeMap<String, Text>,
+    /// Fields of the request that are others by now, in lower case.
+    pub(super) changed: BTreeSet<String>,
+    /// Those that are left, where the others were taken out.
+    pub(super) left: Option<BTreeSet<String>>,
     /// Where clients must be.
     pub(super) sources: Vec<Sources>,
     /// The lines that decided.
@@ -44,18 +48,30 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// A field of the request is another from here on. What was read of it before is not to be had any more: rules of
-    /// http-profile read a field when they need it.
-    pub(super) fn field_changed(&mut self, name: &str) {
-        for text in self.variables.values_mut().filter(|text| text.reads(name)) {
-            *text = Text::of(Part::Other(gaps::CHANGED.to_owned()));
+    /// Tells that a field is another from here on. The edge reads what a variable holds where that is used, so that one
+    /// which holds the field as it was is no longer known.
+    pub(super) fn change(&mut self, side: Side, name: &str) -> Result<(), Unfit> {
+        let field = Part::field(side, name);
+        for text in self.variables.values_mut().filter(|text| text.reads(&field)) {
+            *text = Text::of(Part::Other(gaps::ANOTHER.to_owned()));
         }
+        if let Part::Header(name) = field {
+            // The plugin makes the host once its rules are done.
+            let host = self.shape.value(Table::Request, "host").and_then(Value::as_str);
+            if host.is_some_and(|host| host.contains(&format!("headers[\"{name}\"]"))) {
+                return Err("a field that the host is made of: it would be another by then".to_owned());
+            }
+            self.changed.insert(name);
+        }
+        Ok(())
     }
 
-    /// Whether a condition is on a field that is another by now, and routes would see as it came.
-    pub(super) fn has_changed(&self, condition: &Match) -> bool {
-        let is_changed = |name: &String| self.request.iter().any(|change| change.name().eq_ignore_ascii_case(name));
-        condition.headers.keys().any(is_changed)
+    /// Whether a route can ask this of the request as it came.
+    pub(super) fn is_asked_in_time(&self, when: &Match) -> Result<(), Unfit> {
+        match when.headers.keys().any(|name| self.changed.contains(name)) {
+            true => Err(gaps::ANOTHER.to_owned()),
+            false => Ok(()),
+        }
     }
 }
 

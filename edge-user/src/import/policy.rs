@@ -45,7 +45,7 @@ pub(super) fn translate(policy: &Object, model: &Model, ledger: &Ledger) -> Poli
                     translated.cases.push((when, outcome));
                 }
             }
-            Err((span, why)) => match refuses(rule) {
+            Err((span, why)) => match rule.child("actions").into_iter().flat_map(Node::children).any(refuses) {
                 true => ledger.opened(rule.span, why),
                 false => ledger.dropped(if span == rule.span { span } else { rule.span }, why),
             },
@@ -124,10 +124,9 @@ fn one(
     Ok(found)
 }
 
-/// Whether something within turns requests away.
-fn refuses(node: &Node) -> bool {
-    let text = format!("{node:?}");
-    ["reset", "reject", "drop", "shutdown"].iter().any(|word| text.contains(word))
+/// Whether an action turns requests away.
+fn refuses(action: &Node) -> bool {
+    words(action).iter().any(|word| matches!(*word, "reset" | "reject" | "drop" | "shutdown"))
 }
 
 /// The words of a condition or action in any order, and the values of those that have one.
@@ -211,12 +210,8 @@ fn acted(
     if side == Side::Request && rule.when.statuses.is_some() {
         return Err("an action on the request, for the status of its answer".to_owned());
     }
-    if side == Side::Answer
-        && ["forward", "shutdown", "drop", "http-reply", "redirect", "http-host", "http-uri"]
-            .iter()
-            .any(|word| has(word))
-    {
-        return Err("an action on an answer, other than on its fields".to_owned());
+    if side == Side::Answer && !has("http-header") {
+        return Err("an action on answers: their fields alone can change".to_owned());
     }
     let value = |key: &str| -> Result<Text, Unfit> {
         let (text, _) = action.value(key).ok_or_else(|| format!("an action without its `{key}`"))?;
@@ -272,6 +267,7 @@ fn acted(
             }
             let field = Field::new(side, kind, &name, text, &guard)?;
             notes.extend(field.apply(&mut rule.outcome, &mut rule.response, side)?);
+            rule.outcome.change(side, &name)?;
         }
         () if has("http-cookie") || has("http-set-cookie") => return Err(gaps::COOKIES.to_owned()),
         () if has("log") => return Err(actions::LOG.to_owned()),

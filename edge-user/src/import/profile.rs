@@ -5,10 +5,9 @@
 //! reason.
 
 use super::bigip::Node;
-use super::files::Files;
 use super::ledger::{Ledger, Span};
-use super::model::Options;
-use super::output::Clients;
+use super::model::{Model, Options};
+use super::output::{self, Clients};
 use super::shape::{Shape, Table};
 use crate::config;
 
@@ -105,9 +104,31 @@ pub(super) fn connection(kind: &str, options: &Options<'_>, shape: &mut Shape, l
 const STAPLES: &str =
     "the edge fetches no OCSP responses: have a timer fetch them, and name the files in `tls.ocsp_responses`";
 
+/// A file beside `edge.toml` for what a name on the F5 means; another one for each name.
+fn file(name: &str, model: &Model) -> String {
+    const WRITTEN: [&str; 5] = ["edge.toml", "kong.yaml", "requests.json", "report.txt", output::KEY_FILE];
+    let short = name.strip_prefix("/Common/").unwrap_or(name);
+    let plain: String = short
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' })
+        .collect();
+    let plain = match plain.trim_matches(['.', '-']) {
+        "" => "unnamed.pem".to_owned(),
+        taken if WRITTEN.contains(&taken) => format!("f5-{taken}"),
+        plain => plain.to_owned(),
+    };
+    let (stem, end) = plain.rsplit_once('.').map_or((&*plain, ""), |(stem, _)| (stem, &plain[stem.len()..]));
+    let mut file = plain.clone();
+    let mut number = 1;
+    while !model.takes_file(&file, short) {
+        number += 1;
+        file = format!("{stem}-{number}{end}");
+    }
+    file
+}
+
 /// Reads a client-SSL profile.
-pub(super) fn client_ssl(options: &Options<'_>, files: &Files, ledger: &Ledger) -> ClientSsl {
-    let file = |name: &str| files.beside(name);
+pub(super) fn client_ssl(options: &Options<'_>, model: &Model, ledger: &Ledger) -> ClientSsl {
     let object = options.chain[0];
     let mut ssl = ClientSsl {
         pair: ("default.crt".into(), "default.key".into()),
@@ -134,7 +155,7 @@ pub(super) fn client_ssl(options: &Options<'_>, files: &Files, ledger: &Ledger) 
                         continue;
                     }
                     for member in entry.children() {
-                        let name = file(member.word(1));
+                        let name = file(member.word(1), model);
                         match member.word(0) {
                             "cert" => {
                                 put(member.span, &name);
@@ -157,15 +178,15 @@ pub(super) fn client_ssl(options: &Options<'_>, files: &Files, ledger: &Ledger) 
             "cert" | "key" if is_off(value) => ledger.translated(span),
             "cert" | "key" if by_chain => ledger.translated(span),
             "cert" => {
-                ssl.pair.0 = file(value);
+                ssl.pair.0 = file(value, model);
                 put(span, &ssl.pair.0);
             }
             "key" => {
-                ssl.pair.1 = file(value);
+                ssl.pair.1 = file(value, model);
                 put(span, &ssl.pair.1);
             }
             "chain" if is_off(value) || by_chain => ledger.translated(span),
-            "chain" => ledger.changed(span, format!("append {} to the certificate's file", file(value))),
+            "chain" => ledger.changed(span, format!("append {} to the certificate's file", file(value, model))),
             "ciphers" | "cipher-group" | "options" | "tm-options" if is_off(value) => ledger.translated(span),
             "ciphers" | "cipher-group" | "options" | "tm-options" | "ssl-sign-hash" => {
                 ledger.changed(span, "TLS 1.2 and 1.3 with forward secrecy and AEAD, and nothing else");
@@ -183,14 +204,14 @@ pub(super) fn client_ssl(options: &Options<'_>, files: &Files, ledger: &Ledger) 
             }
             "ca-file" | "client-cert-ca" if is_off(value) => ledger.translated(span),
             "ca-file" => {
-                let name = file(value);
+                let name = file(value, model);
                 put(span, &name);
                 ssl.clients.ca = Some(name);
             }
             "client-cert-ca" => ledger.changed(span, "what clients are told of authorities is what `client_ca` has"),
             "crl-file" | "crl" | "allow-expired-crl" if is_off(value) => ledger.translated(span),
             "crl-file" if has_authorities => {
-                let name = file(value);
+                let name = file(value, model);
                 put(span, &name);
                 ledger
                     .changed(span, "an authority between a client's and that of `ca-file` needs a list in it as well");

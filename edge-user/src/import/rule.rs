@@ -3,7 +3,7 @@
 //! What a statement means is in `actions`, what an expression means in `expr`. A statement that cannot be had is given to
 //! the ledger whole, and the rest of the rule goes on without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::actions;
 use super::change::Change;
@@ -16,7 +16,7 @@ use super::matching::Unfit;
 use super::model::{Model, Object};
 use super::outcome::{Cases, MAX_CASES, Outcome};
 use super::scope::Scope;
-use super::shape::{Shape, Table};
+use super::shape::Shape;
 use super::tcl::{self, Command, Word};
 use super::text::{Part, Side, Text};
 
@@ -41,12 +41,15 @@ pub(super) struct Rules<'a> {
     pub(super) response: Vec<Change>,
     /// What else http-profile does.
     pub(super) shape: Shape,
+    /// The fields of answers that are left, where the others were taken out.
+    pub(super) left: Option<BTreeSet<String>>,
     /// Whether answers are looked at now, not requests.
     pub(super) in_response: bool,
-    /// Whether clients use TLS.
-    tls: bool,
-    /// The event whose statements are walked.
-    event: &'static str,
+    /// Whether the event is there for clients with a certificate alone.
+    pub(super) of_certificate: bool,
+    /// Variables that events set which are not read.
+    pub(super) unsure: BTreeSet<String>,
+    is_tls: bool,
     depth: usize,
 }
 
@@ -57,17 +60,15 @@ struct Handler<'o> {
     body: Word,
 }
 
-/// The event that may come or not, by the client.
-const CERTIFICATE_EVENT: &str = "CLIENTSSL_CLIENTCERT";
 /// Events whose statements are those of a request.
 const REQUEST_EVENTS: [&str; 5] =
-    ["CLIENT_ACCEPTED", "CLIENTSSL_HANDSHAKE", CERTIFICATE_EVENT, "HTTP_REQUEST", "HTTP_REQUEST_SEND"];
+    ["CLIENT_ACCEPTED", "CLIENTSSL_HANDSHAKE", "CLIENTSSL_CLIENTCERT", "HTTP_REQUEST", "HTTP_REQUEST_SEND"];
 /// Events whose statements are those of an answer.
 const RESPONSE_EVENTS: [&str; 2] = ["HTTP_RESPONSE", "HTTP_RESPONSE_RELEASE"];
 
 impl<'a> Rules<'a> {
-    /// For one virtual server, with what its profiles have for http-profile.
-    pub(super) fn new(model: &'a Model, ledger: &'a Ledger, shape: Shape, tls: bool) -> Self {
+    /// For one virtual server, with what its profiles have for http-profile, and whether it speaks TLS.
+    pub(super) fn new(model: &'a Model, ledger: &'a Ledger, shape: Shape, is_tls: bool) -> Self {
         Self {
             model,
             ledger,
@@ -76,9 +77,11 @@ impl<'a> Rules<'a> {
             statics: BTreeMap::new(),
             response: Vec::new(),
             shape,
+            left: None,
             in_response: false,
-            tls,
-            event: "",
+            of_certificate: false,
+            unsure: BTreeSet::new(),
+            is_tls,
             depth: 0,
         }
     }
@@ -92,19 +95,21 @@ impl<'a> Rules<'a> {
         }
         // Stable: rules of one priority stay in the order of the virtual server.
         handlers.sort_by_key(|handler| handler.priority);
-        for event in ["RULE_INIT"].into_iter().chain(REQUEST_EVENTS).chain(RESPONSE_EVENTS) {
-            self.in_response = RESPONSE_EVENTS.contains(&event);
-            self.event = event;
-            // In clear text they never come.
-            let comes = self.tls || !event.starts_with("CLIENTSSL_");
-            for handler in handlers.iter().filter(|handler| comes && handler.event == event) {
+        for event in ["RULE_INIT"].iter().chain(&REQUEST_EVENTS).chain(&RESPONSE_EVENTS) {
+            // Nobody shakes hands in clear text.
+            if *event == "CLIENTSSL_HANDSHAKE" && !self.is_tls {
+                continue;
+            }
+            self.in_response = RESPONSE_EVENTS.contains(event);
+            self.of_certificate = *event == "CLIENTSSL_CLIENTCERT";
+            for handler in handlers.iter().filter(|handler| handler.event == *event) {
                 self.folder = handler.rule.folder().to_owned();
                 self.file = handler.rule.node.span.file;
                 // What one event ended, the next begins.
                 for (_, outcome) in &mut cases {
                     outcome.ended = outcome.answer.is_some();
                 }
-                if event == "RULE_INIT" {
+                if *event == "RULE_INIT" {
                     self.statics(&handler.body);
                 } else {
                     match self.script(&handler.body, cases.clone()) {
@@ -113,6 +118,7 @@ impl<'a> Rules<'a> {
                             let lines = handler.body.text.matches('\n').count() as u32;
                             let span = self.span(handler.body.line, handler.body.line + lines);
                             self.ledger.opened(span, why);
+                            self.forget(&handler.body.text, &mut cases);
                         }
                     }
                 }
@@ -160,6 +166,7 @@ impl<'a> Rules<'a> {
             let is_known = event == "RULE_INIT" || REQUEST_EVENTS.contains(&event) || RESPONSE_EVENTS.contains(&event);
             if !is_known {
                 self.lost(&command, file, &unknown_event(event));
+                self.unsure.extend(command.words.iter().flat_map(|word| assigned(&word.text)).map(str::to_owned));
                 continue;
             }
             self.ledger.translated(span.head());
@@ -195,34 +202,29 @@ impl<'a> Rules<'a> {
 
     /// What names mean here.
     pub(super) fn scope<'s>(&'s self, outcome: &'s Outcome) -> Scope<'s> {
-        Scope {
-            model: self.model,
-            folder: &self.folder,
-            variables: &outcome.variables,
-            statics: &self.statics,
-            passing: outcome.shape.value(Table::Request, "allow"),
-            side: if self.in_response { Side::Answer } else { Side::Request },
-            notes: Vec::new(),
-        }
-    }
-
-    /// What a variable holds once it is set to something.
-    pub(super) fn settable(&self, text: Result<Text, Unfit>) -> Text {
-        let is_of_certificate = |text: &Text| match text.parts.as_slice() {
-            [Part::Certificate(_)] => true,
-            // What it is before there is one.
-            _ => text.constant().is_some_and(|text| text.is_empty()),
+        let (side, left) = match self.in_response {
+            true => (Side::Answer, &self.left),
+            false => (Side::Request, &outcome.left),
         };
-        match text {
-            Ok(text) if self.event != CERTIFICATE_EVENT || is_of_certificate(&text) => text,
-            Ok(_) => Text::of(Part::Other(gaps::CERTIFICATE_EVENT.to_owned())),
-            Err(why) => Text::of(Part::Other(why)),
-        }
+        let (model, folder, left, statics) = (self.model, &self.folder, left.as_ref(), &self.statics);
+        Scope { model, folder, outcome, left, statics, side, notes: Vec::new() }
     }
 
-    /// Whether a statement stands under a condition.
-    pub(super) fn is_conditional(&self) -> bool {
-        self.depth > 0
+    /// Whether statements are those of every request.
+    pub(super) fn is_unconditional(&self) -> bool {
+        self.depth == 0
+    }
+
+    /// Forgets what a statement that is given up may set.
+    fn forget(&self, text: &str, cases: &mut Cases) {
+        for (_, outcome) in cases {
+            for name in assigned(text) {
+                if self.scope(outcome).known(name).is_some() {
+                    let why = format!("the variable {name}, which a line that is not translated may set");
+                    outcome.variables.insert(name.to_owned(), Text::of(Part::Other(why)));
+                }
+            }
+        }
     }
 
     /// Gives a statement up.
@@ -239,20 +241,13 @@ impl<'a> Rules<'a> {
         let commands =
             tcl::parse(&body.text, body.line).map_err(|error| format!("no Tcl ({error}, line {})", error.line))?;
         for command in &commands {
-            let lost = match self.statement(command, &cases) {
-                Ok(next) if next.len() <= MAX_CASES => {
-                    cases = next;
-                    continue;
-                }
-                Ok(_) => format!("more than {MAX_CASES} cases"),
-                Err(why) => why,
-            };
-            self.lost(command, self.file, &lost);
-            for name in tcl::sets(command) {
-                let why = format!("the variable {name}, set by a statement that was given up");
-                let unknown = Text::of(Part::Other(why));
-                for (_, outcome) in &mut cases {
-                    outcome.variables.insert(name.clone(), unknown.clone());
+            match self.statement(command, &cases) {
+                Ok(next) if next.len() <= MAX_CASES => cases = next,
+                result => {
+                    let why = result.err().unwrap_or_else(|| format!("more than {MAX_CASES} cases"));
+                    self.lost(command, self.file, &why);
+                    let words: Vec<&str> = command.words.iter().map(|word| word.text.as_str()).collect();
+                    self.forget(&words.join(" "), &mut cases);
                 }
             }
         }
@@ -260,15 +255,6 @@ impl<'a> Rules<'a> {
     }
 
     fn statement(&mut self, command: &Command, cases: &Cases) -> Result<Cases, Unfit> {
-        if self.event == CERTIFICATE_EVENT {
-            return match command.word(0) {
-                "set" | "log" => actions::take(self, command, cases),
-                "if" => {
-                    guarded::of_certificate(self, command, cases)?.ok_or_else(|| gaps::CERTIFICATE_EVENT.to_owned())
-                }
-                _ => Err(gaps::CERTIFICATE_EVENT.to_owned()),
-            };
-        }
         if matches!(command.word(0), "if" | "switch") {
             match guarded::take(self, command, cases) {
                 Err(why) if self.in_response => return Err(why),
@@ -392,9 +378,7 @@ impl<'a> Rules<'a> {
             if let Some(why) = condition.beyond_routes() {
                 return Err(why.to_owned());
             }
-            if outcome.has_changed(&condition) {
-                return Err(gaps::CHANGED.to_owned());
-            }
+            outcome.is_asked_in_time(&condition)?;
             let Some(both) = when.and(&condition)? else { continue };
             let mut outcome = outcome.clone();
             if is {
@@ -474,12 +458,23 @@ fn refuses(text: &str) -> bool {
         .any(|word| matches!(word, "reject" | "drop" | "discard" | "HTTP::respond"))
 }
 
+/// The names of variables that statements may set.
+fn assigned(text: &str) -> impl Iterator<Item = &str> {
+    let word = |char: char| char.is_whitespace() || ";{}[]()\"".contains(char);
+    let words: Vec<&str> = text.split(word).filter(|word| !word.is_empty()).collect();
+    // Their variables stand anywhere behind them.
+    let sets_more = words.iter().any(|word| matches!(*word, "regexp" | "scan" | "lassign" | "foreach" | "binary"));
+    let is_name = move |before: &str| sets_more || matches!(before, "set" | "append" | "incr" | "lappend" | "unset");
+    let names: Vec<&str> = words.windows(2).filter(|pair| is_name(pair[0])).map(|pair| pair[1]).collect();
+    names.into_iter()
+}
+
 fn unknown_event(event: &str) -> String {
     match event {
         "CLIENT_DATA" | "SERVER_CONNECTED" | "SERVER_DATA" => {
             format!(
-                "{event}: bytes of a connection are not for rules here; PROXY headers are read by a listener's \
-                 `proxy_protocol`, and sent by `[[proxy.upstreams]]`"
+                "{event}: bytes of a connection are not for rules here; PROXY headers are read by `proxy_protocol` of a \
+                 listener, and sent to `[[proxy.upstreams]]`"
             )
         }
         "LB_FAILED" | "LB_SELECTED" => format!("{event}: `retries` of the service decide about other members"),

@@ -1,24 +1,24 @@
 //! What words of iRules stand for: commands and variables as texts, data groups, and comparisons as decisions.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::accepted;
 use super::atoms::{Operator, atom};
-use super::decisions::{Decisions, MAX_DECISIONS, filled, not, whether};
+use super::decisions::{Decisions, MAX_DECISIONS, not, whether};
 use super::expr::operator;
 use super::gaps;
-use super::matching::{Match, Sources, Unfit};
+use super::matching::{HeaderTest, Match, Sources, Unfit};
 use super::model::Model;
+use super::outcome::Outcome;
 use super::tcl::{self, Command, Kind, Piece, Word};
 use super::text::{Fact, Part, Side, Text};
+use crate::plugin::fields::is_of_forwarding;
 
 /// Deepest nesting of commands in a word.
 const MAX_DEPTH: usize = 24;
-/// A text that is longer, or of more parts, is no value of a field: variables that are made of themselves grow fast.
-const MAX_TEXT_BYTES: usize = 64 << 10;
+/// Parts of one text at most, and bytes in them: variables in each other double with every line.
 const MAX_PARTS: usize = 256;
+const MAX_BYTES: usize = 65_536;
 
 /// What names in an expression may mean.
 pub(super) struct Scope<'a> {
@@ -26,12 +26,12 @@ pub(super) struct Scope<'a> {
     pub(super) model: &'a Model,
     /// The folder that names without one are looked for in.
     pub(super) folder: &'a str,
-    /// What variables hold.
-    pub(super) variables: &'a BTreeMap<String, Text>,
-    /// Those of `RULE_INIT`.
+    /// What became of the request so far, and what variables hold.
+    pub(super) outcome: &'a Outcome,
+    /// The fields that are left, where the others were taken out.
+    pub(super) left: Option<&'a BTreeSet<String>>,
+    /// The variables of `RULE_INIT`.
     pub(super) statics: &'a BTreeMap<String, Text>,
-    /// The only fields of the request that are left, where some were taken out.
-    pub(super) passing: Option<&'a Value>,
     /// Whether a request is looked at, or its answer.
     pub(super) side: Side,
     /// What is meant a little differently.
@@ -42,17 +42,9 @@ impl Scope<'_> {
     /// The Tcl of a profile or policy: one text with brackets, where no names mean anything.
     pub(super) fn read(text: &str, side: Side) -> Result<Text, Unfit> {
         let word = Word { kind: Kind::Quoted, text: text.to_owned(), line: 1 };
-        let (model, nothing) = (Model::default(), BTreeMap::new());
-        Scope {
-            model: &model,
-            folder: "",
-            variables: &nothing,
-            statics: &nothing,
-            passing: None,
-            side,
-            notes: Vec::new(),
-        }
-        .text(&word)
+        let (model, outcome, statics) = (Model::default(), Outcome::default(), BTreeMap::new());
+        let (model, outcome, statics, notes) = (&model, &outcome, &statics, Vec::new());
+        Scope { model, folder: "", outcome, left: None, statics, side, notes }.text(&word)
     }
 
     /// A word as a text.
@@ -71,10 +63,9 @@ impl Scope<'_> {
                 Piece::Command(command) => self.command(command, depth + 1)?,
             });
         }
-        let count: usize = texts.iter().map(|text| text.parts.len()).sum();
-        let bytes: usize = texts.iter().filter_map(Text::constant).map(|text| text.len()).sum();
-        if count > MAX_PARTS || bytes > MAX_TEXT_BYTES {
-            return Err(format!("a text of more than {MAX_PARTS} parts, or of {MAX_TEXT_BYTES} bytes"));
+        let (parts, bytes) = texts.iter().map(Text::size).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        if parts > MAX_PARTS || bytes > MAX_BYTES {
+            return Err(format!("a text of more than {MAX_PARTS} parts or {MAX_BYTES} bytes"));
         }
         if let [_] = texts.as_slice() {
             return Ok(texts.remove(0));
@@ -95,7 +86,7 @@ impl Scope<'_> {
 
     /// What a variable holds, where that is known.
     pub(super) fn known(&self, name: &str) -> Option<&Text> {
-        self.variables.get(name).or_else(|| self.statics.get(name.trim_start_matches("::")))
+        self.outcome.variables.get(name).or_else(|| self.statics.get(name.trim_start_matches("::")))
     }
 
     fn variable(&self, name: &str) -> Text {
@@ -150,20 +141,27 @@ impl Scope<'_> {
         })
     }
 
-    /// Whether a field of this name is still what the client sent, or none.
-    pub(super) fn passes(&self, name: &str) -> bool {
-        let is_it = |one: &Value| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case(name));
-        self.side == Side::Answer || self.passing.and_then(Value::as_array).is_none_or(|names| names.iter().any(is_it))
+    fn header(&self, name: &Text) -> Text {
+        Text::of(match name.constant() {
+            Some(name) if self.side == Side::Request && name.eq_ignore_ascii_case("host") => Part::Host,
+            Some(name) => match self.is_in_time(&name) {
+                Ok(()) => Part::field(self.side, &name),
+                Err(why) => Part::Other(why),
+            },
+            None => Part::Other("a header whose name depends on the request".to_owned()),
+        })
     }
 
-    fn header(&self, name: &Text) -> Text {
-        Text::of(match (name.constant(), self.side) {
-            (Some(name), Side::Request) if name.eq_ignore_ascii_case("host") => Part::Host,
-            (Some(name), Side::Request) if !self.passes(&name) => Part::Other(gaps::SANITIZED.to_owned()),
-            (Some(name), Side::Request) => Part::Header(name.to_ascii_lowercase()),
-            (Some(name), Side::Answer) => Part::AnswerHeader(name.to_ascii_lowercase()),
-            (None, _) => Part::Other("a header whose name depends on the request".to_owned()),
-        })
+    /// Whether the edge sees a field here as the F5 does: a list of those that are left, and what becomes of forwarding
+    /// fields, have their turn once all rules are done.
+    pub(super) fn is_in_time(&self, name: &str) -> Result<(), Unfit> {
+        let name = name.to_ascii_lowercase();
+        let is_taken_out = self.left.is_some_and(|left| !left.contains(&name));
+        let is_late = self.side == Side::Request && is_of_forwarding(&name) && self.outcome.changed.contains(&name);
+        match is_taken_out || is_late {
+            true => Err(gaps::ANOTHER.to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Whether something can be asked for where the scope stands.
@@ -245,10 +243,22 @@ impl Scope<'_> {
         }
         let is_empty = operator == Operator::Equals && texts.iter().all(String::is_empty);
         subject.parts.iter().try_for_each(|part| self.is_known(part))?;
-        if let ([Part::Header(name) | Part::AnswerHeader(name)], true) = (subject.parts.as_slice(), is_empty)
+        if let [Part::Header(name) | Part::AnswerHeader(name)] = subject.parts.as_slice()
+            && operator == Operator::Equals
+            && texts.iter().any(String::is_empty)
             && accepted::field_name(name).is_ok()
         {
-            return Ok(not(whether(filled(name))));
+            // A field without a value is as good as none: what is compared with nothing has to have some.
+            let filled = [(name.clone(), HeaderTest::Regex(HeaderTest::FILLED.to_owned()))].into();
+            let filled = Match { headers: filled, ..Match::default() };
+            self.notes.push("of several fields of the name the F5 looks at the last, the edge at any".to_owned());
+            let others: Vec<String> = texts.iter().filter(|text| !text.is_empty()).cloned().collect();
+            let mut decisions = match others.is_empty() {
+                true => Vec::new(),
+                false => vec![(atom(subject, operator, &others, &mut self.notes)?, true)],
+            };
+            decisions.extend([(filled, false), (Match::default(), true)]);
+            return Ok(decisions);
         }
         if let ([Part::Certificate(_)], true) = (subject.parts.as_slice(), is_empty) {
             return Ok(not(whether(Match { certificate: Some(true), ..Match::default() })));

@@ -373,19 +373,6 @@ impl Reader<'_> {
     }
 }
 
-/// The variables that a statement may set, those of statements within included.
-pub(super) fn sets(command: &Command) -> Vec<String> {
-    let words = || {
-        command
-            .words
-            .iter()
-            .flat_map(|word| word.text.split(|char: char| char.is_whitespace() || ";{}[]\"".contains(char)))
-    };
-    let words: Vec<&str> = words().filter(|word| !word.is_empty()).collect();
-    let is_set = |pair: &&[&str]| matches!(pair[0], "set" | "append" | "lappend" | "incr" | "unset");
-    words.windows(2).filter(is_set).map(|pair| pair[1].to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

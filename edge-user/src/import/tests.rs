@@ -283,15 +283,11 @@ fn nothing_is_written_over_without_force() {
 
 /// One virtual server with a rule.
 fn ruled(body: &str) -> Translation {
-    ruled_with("", body)
-}
-
-fn ruled_with(profiles: &str, body: &str) -> Translation {
     of_text(&format!(
         "ltm pool a {{ members {{ 192.0.2.9:80 {{ address 192.0.2.9 }} }} }}\n\
          ltm pool b {{ members {{ 192.0.2.8:80 {{ address 192.0.2.8 }} }} }}\n\
          ltm rule r {{\n{body}\n}}\n\
-         ltm virtual v {{\n destination 192.0.2.1:80\n pool a\n profiles {{ http {{ }} {profiles} }}\n rules {{ r }}\n}}\n"
+         ltm virtual v {{\n destination 192.0.2.1:80\n pool a\n profiles {{ http {{ }} }}\n rules {{ r }}\n}}\n"
     ))
 }
 
@@ -488,3 +484,4 @@ fn settings_entities<'t>(translation: &'t Translation, settings: &Settings) -> &
 }
 
 mod http_profile;
+mod rules;

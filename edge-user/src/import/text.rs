@@ -68,6 +68,16 @@ pub(super) struct Text {
     pub(super) lower: bool,
 }
 
+impl Part {
+    /// A field of one side's messages.
+    pub(super) fn field(side: Side, name: &str) -> Self {
+        match side {
+            Side::Request => Self::Header(name.to_ascii_lowercase()),
+            Side::Answer => Self::AnswerHeader(name.to_ascii_lowercase()),
+        }
+    }
+}
+
 impl Text {
     /// A text that is the same for each request.
     pub(super) fn plain(text: &str) -> Self {
@@ -77,15 +87,6 @@ impl Text {
     /// Of one part.
     pub(super) fn of(part: Part) -> Self {
         Self { parts: vec![part], lower: false }
-    }
-
-    /// Whether a field of the request is part of it.
-    pub(super) fn reads(&self, name: &str) -> bool {
-        self.parts.iter().any(|part| match part {
-            Part::Header(read) => read.eq_ignore_ascii_case(name),
-            Part::Lookup(of, ..) => of.reads(name),
-            _ => false,
-        })
     }
 
     /// The text, where it is the same for each request.
@@ -138,6 +139,30 @@ impl Text {
             _ => None,
         };
         self.parts.iter().map(part).collect::<Option<Vec<_>>>().map(|parts| parts.concat().trim().to_owned())
+    }
+
+    /// Whether it tells of a certificate and nothing else: without one it is nothing.
+    pub(super) fn is_of_certificate(&self) -> bool {
+        matches!(self.parts.as_slice(), [Part::Certificate(_)])
+    }
+
+    /// Whether a part stands in it, or in what it looks up.
+    pub(super) fn reads(&self, part: &Part) -> bool {
+        let inner = |found: &Part| matches!(found, Part::Lookup(of, ..) if of.reads(part));
+        self.parts.iter().any(|found| found == part || inner(found))
+    }
+
+    /// How many parts it has, and bytes in them.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let one = |part: &Part| match part {
+            Part::Text(text) | Part::Header(text) | Part::AnswerHeader(text) => (1, text.len()),
+            Part::Lookup(of, _, group) => {
+                let (parts, bytes) = of.size();
+                (parts + 1, bytes + group.len())
+            }
+            _ => (1, 0),
+        };
+        self.parts.iter().map(one).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 
     /// What its parts mean a little differently on the edge.

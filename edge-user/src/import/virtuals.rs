@@ -61,7 +61,12 @@ impl Plan<'_> {
     /// What tells two of them apart, beside where they listen.
     pub(super) fn content(&self) -> String {
         let bare = |(when, outcome): &(Match, Outcome)| {
-            let outcome = Outcome { spans: Vec::new(), variables: Default::default(), ..outcome.clone() };
+            let outcome = Outcome {
+                spans: Vec::new(),
+                variables: Default::default(),
+                changed: Default::default(),
+                ..outcome.clone()
+            };
             format!("{when:?} {outcome:?}")
         };
         let cases: Vec<String> = self.cases.iter().map(bare).collect();
@@ -128,7 +133,12 @@ pub(super) fn translate<'a>(object: &'a Object, model: &'a Model, ledger: &Ledge
     };
     tls(&mut plan, profiles.client_ssl, ledger);
     plan.persist = attached::persist(object, model, ledger);
-    let mut first = Outcome { request: plan.http.request.clone(), spans: vec![node.span.head()], ..Outcome::default() };
+    let mut first = Outcome {
+        changed: plan.http.request.iter().map(|change| change.name().to_ascii_lowercase()).collect(),
+        request: plan.http.request.clone(),
+        spans: vec![node.span.head()],
+        ..Outcome::default()
+    };
     for option in node.children() {
         match option.word(0) {
             "pool" => match model.find("ltm pool", option.word(1), object.folder()) {
@@ -253,6 +263,7 @@ fn combined(cases: &Cases, policy: &Cases) -> Result<Cases, String> {
             outcome.answer = then.answer.clone().or(outcome.answer);
             outcome.ended |= outcome.answer.is_some();
             outcome.request.extend(then.request.iter().cloned());
+            outcome.changed.extend(then.changed.iter().cloned());
             outcome.spans.extend(&then.spans);
             all.push((both, outcome));
         }

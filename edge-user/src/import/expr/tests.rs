@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::bigip;
 use super::super::ledger::Ledger;
 use super::super::model::Model;
+use super::super::outcome::Outcome;
 use super::super::text::Side;
 use super::*;
 
@@ -18,15 +19,8 @@ fn shown(text: &str) -> String {
     let variables = BTreeMap::from([("host".to_owned(), Text::of(Part::Host)), ("on".to_owned(), Text::plain("1"))]);
     let statics = BTreeMap::from([("static::x".to_owned(), Text::plain("0"))]);
     let (folder, side) = ("/Common", Side::Request);
-    let mut scope = Scope {
-        model: &model,
-        folder,
-        variables: &variables,
-        statics: &statics,
-        passing: None,
-        side,
-        notes: Vec::new(),
-    };
+    let (outcome, notes) = (&Outcome { variables, ..Outcome::default() }, Vec::new());
+    let mut scope = Scope { model: &model, folder, outcome, left: None, statics: &statics, side, notes };
     let show = |(when, is): &(Match, bool)| {
         let mut words: Vec<String> = when.hosts.iter().flatten().cloned().collect();
         words.extend(when.methods.iter().flatten().cloned());

@@ -62,7 +62,7 @@ fn rules_become_settings_of_http_profile() {
             &["erase", "$(client.address)"],
         ),
     ] {
-        let translation = ruled_with(if body.contains("CLIENTSSL") { "clientssl { }" } else { "" }, body);
+        let translation = ruled(body);
         let text = file(&translation, "kong.yaml");
         parts
             .iter()
@@ -101,40 +101,6 @@ fn what_http_profile_cannot_do_is_told() {
             "would become one",
         ),
         ("when HTTP_RESPONSE { HTTP::cookie secure \"a;b\" enable }", "the name of a cookie"),
-        (
-            "when HTTP_REQUEST { set u [HTTP::header X-U]; HTTP::header remove X-U; HTTP::header insert X-Was $u }",
-            "another statement changes",
-        ),
-        (
-            "when HTTP_REQUEST { set u [HTTP::header X-U]\nif {[HTTP::host] eq \"a.test\"} { HTTP::header replace X-U 1 }\n\
-             HTTP::header insert X-Was $u }",
-            "another statement changes",
-        ),
-        (
-            "when HTTP_REQUEST { HTTP::header remove X-U\nif {[HTTP::header exists X-U]} { pool b } }",
-            "another statement changes",
-        ),
-        ("when HTTP_REQUEST { HTTP::header sanitize X-A\nif {[HTTP::header exists X-B]} { pool b } }", "taken out"),
-        ("when HTTP_REQUEST { HTTP::header sanitize X-A\nHTTP::header insert X-C [HTTP::header X-B] }", "taken out"),
-        (
-            "when HTTP_REQUEST { switch [HTTP::host] { a.test { set p A } default { set p B } } }\n\
-             when HTTP_RESPONSE { if {[HTTP::status] == 503} { HTTP::respond 503 content $p } }",
-            "depends on what the request was",
-        ),
-        (
-            "when HTTP_REQUEST { set dn none\nif {[SSL::cert count] > 0} { set dn [X509::subject [SSL::cert 0]] }\n\
-             HTTP::header insert X-DN $dn }",
-            "a statement that was given up",
-        ),
-        (
-            "when HTTP_REQUEST { HTTP::respond 301 Location \"https://[HTTP::host][HTTP::uri]\" Set-Cookie a=b }",
-            "no other fields",
-        ),
-        (
-            "when HTTP_REQUEST { if {[HTTP::host] eq \"a.test\"} { HTTP::cookie decrypt sid key } }",
-            "for some requests alone",
-        ),
-        ("when SERVER_CONNECTED { TCP::collect }", "`[[proxy.upstreams]]`"),
     ] {
         let translation = ruled(body);
         let told = translation.report.to_string();
@@ -201,53 +167,4 @@ fn options_of_an_http_profile_are_settings_of_the_plugin() {
     let settings = Settings::load_text(&toml(64), Path::new("edge.toml")).unwrap();
     assert!(!toml(64).contains("fields") && settings.limits.fields == 64 && settings.limits.head_bytes == 32768);
     assert!(toml(65).contains("fields = 65"));
-}
-
-#[test]
-fn what_keeps_requests_out_is_never_lost_in_silence() {
-    let policy = |action: &str| {
-        of_text(&format!(
-            "ltm pool a {{ members {{ 192.0.2.9:80 {{ address 192.0.2.9 }} }} }}\n\
-             ltm policy p {{\n requires {{ http }}\n rules {{\n r {{\n actions {{\n 0 {{\n{action}\n}}\n }}\n conditions {{\n \
-             0 {{\n http-status\n response\n values {{ 500 }}\n }}\n }}\n }}\n }}\n strategy first-match\n}}\n\
-             ltm virtual v {{\n destination 192.0.2.1:80\n pool a\n policies {{ p {{ }} }}\n profiles {{ http {{ }} }}\n}}\n"
-        ))
-    };
-    let over_tls = |body: &str| ruled_with("clientssl { }", body);
-    for translation in [
-        over_tls("when CLIENTSSL_CLIENTCERT { set ok 1 }\nwhen HTTP_REQUEST { if {![info exists ok]} { reject } }"),
-        over_tls("when CLIENTSSL_CLIENTCERT { if {[SSL::cert count] == 0} { reject } }"),
-        ruled("when HTTP_REQUEST { if {[HTTP::cookie exists x]} { set deny 1 }\nif {[info exists deny]} { reject } }"),
-        ruled("when HTTP_REQUEST { set deny 0\nif {[HTTP::cookie exists x]} { set deny 1 }\nif {$deny} { reject } }"),
-        policy("shutdown\nresponse"),
-    ] {
-        assert_eq!(translation.report.opened.len(), 1, "{}", translation.report);
-        loads(&translation);
-    }
-    for action in
-        ["http-reply\nredirect\nresponse\nlocation https://sorry.test/", "http-host\nreplace\nresponse\nvalue a.test"]
-    {
-        let report = policy(action).report.to_string();
-        assert!(report.contains("other than on its fields"), "{report}");
-    }
-    // What comes over TLS alone does not come in clear text.
-    let clear = ruled("when CLIENTSSL_HANDSHAKE { set tls 1 }\nwhen HTTP_REQUEST { HTTP::header insert X-TLS $tls }");
-    assert!(clear.report.to_string().contains("value is not known"), "{}", clear.report);
-    // A field that is empty is none.
-    let empty = ruled("when HTTP_REQUEST { if {[HTTP::header X-Key] eq \"\"} { reject } }");
-    assert!(file(&empty, "kong.yaml").contains("x-key: [\"~*.\"]"), "{}", file(&empty, "kong.yaml"));
-    let both = ruled("when HTTP_REQUEST { HTTP::header sanitize X-A X-B; HTTP::header sanitize X-B X-C }");
-    assert!(file(&both, "kong.yaml").contains("allow: [x-b]"), "{}", file(&both, "kong.yaml"));
-}
-
-/// D6: what is read must not grow without bound.
-#[test]
-fn a_variable_that_doubles_comes_to_an_end() {
-    for start in ["xx", "[HTTP::host]"] {
-        let doubled = "set a $a$a\n".repeat(60);
-        let translation =
-            ruled(&format!("when HTTP_REQUEST {{\nset a {start}\n{doubled}HTTP::header insert X-A $a\n}}"));
-        let report = translation.report.to_string();
-        assert!(report.contains("a text of more than"), "{report:.2000}");
-    }
 }
