@@ -308,14 +308,9 @@ fn a_certificate_that_is_revoked_ends_its_http2_connection() {
     assert_eq!(upstream.requests().len(), 1);
 }
 
-#[test]
-fn a_certificate_that_expires_ends_its_connection() {
-    // S3
-    let (clients, upstream) = (Authority::new("clients"), Upstream::start());
-    let rules = "client_certificate = \"require\"\nclient_ca = \"ca.pem\"";
-    let edge = Setup::new(open(&upstream.url())).tls_with(rules).file("ca.pem", &*clients.own().certificate).start();
-    let client = showing(&clients.client_for("short", 1, Duration::from_secs(3)));
-    let (mut kept, answer) = connect(&edge, "edge.test", &client).expect("a connection");
+/// What was good ends: a connection serves this client until then, and no other does afterwards, by resumption neither.
+fn is_served_until_refused(edge: &Edge, client: &Arc<ClientConfig>) {
+    let (mut kept, answer) = connect(edge, "edge.test", client).expect("a connection");
     assert_eq!(answer.status(), 200);
     let end = Instant::now() + READY;
     let last = loop {
@@ -323,11 +318,22 @@ fn a_certificate_that_expires_ends_its_connection() {
         if answer.status() != 200 {
             break answer;
         }
-        assert!(Instant::now() < end, "it never expires");
+        assert!(Instant::now() < end, "it is served for ever");
+        std::thread::sleep(Duration::from_millis(50));
     };
     assert_eq!((last.status(), edge.reason_of(&last).as_str()), (421, "client_certificate_refused"));
     assert!(last.says_close());
-    assert_eq!(status(&edge, "edge.test", &client), 0, "nor by resumption");
+    assert_eq!(status(edge, "edge.test", client), 0);
+}
+
+#[test]
+fn a_certificate_that_expires_ends_its_connection() {
+    // S3
+    let (clients, upstream) = (Authority::new("clients"), Upstream::start());
+    let rules = "client_certificate = \"require\"\nclient_ca = \"ca.pem\"";
+    let edge = Setup::new(open(&upstream.url())).tls_with(rules).file("ca.pem", &*clients.own().certificate).start();
+    let client = showing(&clients.client_for("short", 1, Duration::from_secs(3)));
+    is_served_until_refused(&edge, &client);
 }
 
 #[test]
@@ -395,20 +401,7 @@ fn a_list_that_ends_ends_connections() {
     std::fs::write(edge.path("ca.crl"), clients.revoked(&[], (-60, 3))).unwrap();
     reload(&edge);
     let client = showing(&clients.client("client", 1));
-    let (mut kept, answer) = connect(&edge, "edge.test", &client).expect("a connection");
-    assert_eq!(answer.status(), 200);
-    let end = Instant::now() + READY;
-    let last = loop {
-        let answer = kept.ask(get("edge.test"));
-        if answer.status() != 200 {
-            break answer;
-        }
-        assert!(Instant::now() < end, "the list never ends");
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    assert_eq!((last.status(), edge.reason_of(&last).as_str()), (421, "client_certificate_refused"));
-    assert!(last.says_close());
-    assert_eq!(status(&edge, "edge.test", &client), 0);
+    is_served_until_refused(&edge, &client);
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     process::run(
         "checking the feature aws-lc",
         process::cargo()
-            .args(["clippy", "--release", "--package", "edge-user", "--features", "aws-lc"])
+            .args(["clippy", "--release", "--package", "edge-user", "--package", "edge-tests"])
+            .args(["--features", "edge-user/aws-lc,edge-tests/aws-lc"])
             .args(["--", "-D", "warnings"]),
     )?;
     test::run(&test::Args::default())?;

@@ -43,7 +43,7 @@ pub struct KnownClients(Mutex<HashMap<ClientRules, Weak<ClientAuth>>>);
 
 impl KnownClients {
     /// What is known, where it says the same as what was `read` now; else that.
-    fn or(&self, rules: &ClientRules, read: ClientAuth) -> Arc<ClientAuth> {
+    fn same_or(&self, rules: &ClientRules, read: ClientAuth) -> Arc<ClientAuth> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, clients| clients.strong_count() > 0);
         match known.get(rules).and_then(Weak::upgrade) {
@@ -75,7 +75,7 @@ impl Asked {
             let place = format!("listeners[{index}]");
             let mut one = |rules, place: &str| {
                 let read = read.entry(rules);
-                read.or_insert_with(|| Some(known.or(rules, load(rules, place, listener.line, sink)?))).clone()
+                read.or_insert_with(|| Some(known.same_or(rules, load(rules, place, listener.line, sink)?))).clone()
             };
             let own = one(&listener.clients, &place);
             let hosts = listener.hosts.iter().enumerate();
