@@ -191,7 +191,7 @@ fn targets(pool: &Object, is_by_ratio: bool, ports: &mut BTreeSet<u16>, model: &
         let target = match host.parse::<IpAddr>() {
             Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
             Ok(address) => format!("{address}:{port}"),
-            Err(_) if is_host_name(&host) => format!("{host}:{port}"),
+            Err(_) if is_host_name(&host) => format!("{}:{port}", host.to_ascii_lowercase()),
             Err(_) => {
                 ledger.dropped(member.span, format!("{host:?} is neither an address nor a host name"));
                 continue;
@@ -425,6 +425,19 @@ mod tests {
         ] {
             assert_eq!(plain_name(name), expected);
         }
+    }
+
+    #[test]
+    fn members_of_one_host_are_one_target_however_it_is_written() {
+        let text = "ltm pool p {\n members {\n app.example.com:80 { fqdn { autopopulate enabled } }\n\
+                    App.Example.com:80 { fqdn { autopopulate enabled } }\n }\n}\n\
+                    ltm virtual v {\n destination 192.0.2.1:80\n pool p\n profiles { http { } }\n}\n";
+        let translation = super::super::f5(&[super::super::Input { name: "bigip.conf".into(), text: text.into() }]);
+        let entities = translation.files.iter().find(|file| file.path.ends_with("kong.yaml")).unwrap();
+        assert_eq!(entities.text.matches("app.example.com:80").count(), 1, "{}", entities.text);
+        assert!(!entities.text.contains("App."), "{}", entities.text);
+        let told = translation.report.to_string();
+        assert!(told.contains("one target stands for both"), "{told}");
     }
 
     #[test]
