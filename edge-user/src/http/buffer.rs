@@ -8,8 +8,8 @@ use super::io::Io;
 /// First allocation: holds a usual request with its token.
 const FIRST_BYTES: usize = 4 * 1024;
 
-/// What an idle connection may keep.
-const KEEP_BYTES: usize = 16 * 1024;
+/// What an empty buffer may keep, and grows to while each read fills it.
+pub(crate) const KEEP_BYTES: usize = 16 * 1024;
 
 /// A read buffer that grows up to a bound its owner names at each fill.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub struct Buffer {
     data: Vec<u8>,
     start: usize,
     end: usize,
+    /// The last read took all there was room for: the peer has more, and a longer buffer saves calls.
+    was_filled: bool,
 }
 
 impl Buffer {
@@ -29,6 +31,12 @@ impl Buffer {
     /// Whether nothing stands here.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// What it takes of memory.
+    #[cfg(test)]
+    pub fn reserved_bytes(&self) -> usize {
+        self.data.len()
     }
 
     /// Drops `n` bytes at the front.
@@ -48,6 +56,13 @@ impl Buffer {
         }
     }
 
+    /// Gives an empty buffer's memory back: nothing is read for a while.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     /// Puts bytes in front of what the peer will send: those another reader took off the stream too early.
     pub fn prefill(&mut self, bytes: &[u8]) {
         debug_assert!(self.is_empty());
@@ -60,8 +75,11 @@ impl Buffer {
     /// caller, who must have refused the message by then.
     pub fn poll_fill(&mut self, io: &Io, bound: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.make_room(bound);
-        let n = ready!(io.poll_read(cx, &mut self.data[self.end..]))?;
+        let room = &mut self.data[self.end..];
+        let length = room.len();
+        let n = ready!(io.poll_read(cx, room))?;
         self.end += n;
+        self.was_filled = n == length;
         Poll::Ready(Ok(n))
     }
 
@@ -69,6 +87,8 @@ impl Buffer {
         debug_assert!(self.end - self.start < bound);
         if self.data.is_empty() {
             self.data.resize(FIRST_BYTES.min(bound), 0);
+        } else if self.is_empty() && std::mem::take(&mut self.was_filled) && self.data.len() < bound.min(KEEP_BYTES) {
+            self.data.resize((self.data.len() * 2).min(bound), 0);
         }
         // Half the buffer free is enough; moving bytes is rarer then than reading them.
         if self.data.len() - self.end >= self.data.len() / 2 {

@@ -15,6 +15,7 @@ use super::upload::{Trailing, Upload};
 use super::upstream::{Sharing, Terms};
 use crate::balancer::{Affinity, Outcome, Pick};
 use crate::config::snapshot::Service;
+use crate::http::buffer::KEEP_BYTES;
 use crate::http::downstream::{self, Downstream};
 use crate::http::h1::body::Found;
 use crate::http::h1::client::{self, UpstreamConn};
@@ -257,6 +258,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                 // Nothing of what has come is held back while waiting for more.
                 let _ = self.down.poll_flush(cx).map_err(Failure::Client)?;
                 if self.is_ahead() {
+                    self.attempt.link.rest();
                     return Poll::Pending;
                 }
                 found = self.attempt.link.poll_data(cx, true, limit)?;
@@ -270,8 +272,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                     self.down.write(self.attempt.link.data(n));
                     self.attempt.link.consume(n);
                     self.response_bytes += n as u64;
-                    if self.is_ahead() {
-                        ready!(self.down.poll_flush(cx)).map_err(Failure::Client)?;
+                    if self.is_ahead() && self.down.poll_flush(cx).map_err(Failure::Client)?.is_pending() {
+                        self.attempt.link.rest();
+                        return Poll::Pending;
                     }
                 }
                 Poll::Ready(Found::End | Found::More) => {
@@ -287,7 +290,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     /// Whether as much of the response waits for the client as may.
     fn is_ahead(&mut self) -> bool {
         let waiting = self.down.buffered();
-        waiting >= self.ahead_bytes || !self.part.has_room(waiting)
+        // As much as may come at once has to have room.
+        waiting >= self.ahead_bytes || !self.part.has_room(waiting + KEEP_BYTES - 1)
     }
 
     /// Reads the response's body until a little over `limit` bytes have come, or as many as have room, and tells whether

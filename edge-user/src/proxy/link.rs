@@ -108,6 +108,13 @@ impl Link {
         either!(self, side => side.consume(n));
     }
 
+    /// Nothing of the response is read for a while.
+    pub fn rest(&mut self) {
+        if let Self::H1(conn) = self {
+            conn.rest();
+        }
+    }
+
     /// The response's trailers at its end.
     pub fn trailers(&self) -> &Head {
         either!(self, side => &side.trailers)

@@ -182,6 +182,11 @@ impl UpstreamConn {
         self.input.consume(n);
     }
 
+    /// Nothing is read for a while.
+    pub fn rest(&mut self) {
+        self.input.rest();
+    }
+
     /// The stream and what was read ahead, for a tunnel after 101.
     pub fn into_parts(self) -> (Io, Buffer) {
         (self.io, self.input)
