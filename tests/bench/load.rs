@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// The address to come from; connections are then opened without waiting, for their SYNs may be dropped
     #[arg(long)]
     source: Option<Ipv4Addr>,
+    /// What to ask for
+    #[arg(long, default_value = "/api/v1/orders")]
+    path: String,
     /// Stop after so many answers
     #[arg(long)]
     requests: Option<u64>,
@@ -132,10 +135,10 @@ impl<'a> Load<'a> {
             )
             .into_bytes()
         };
-        let mut requests: Vec<Vec<u8>> = tokens.lines().map(|token| request(token, "/api/v1/orders")).collect();
+        let mut requests: Vec<Vec<u8>> = tokens.lines().map(|token| request(token, &args.path)).collect();
         requests.extend((0..args.routes).map(|route| request("", &format!("/route-{route}/orders"))));
         if requests.is_empty() {
-            requests.push(request("", "/api/v1/orders"));
+            requests.push(request("", &args.path));
         }
         let now = Instant::now();
         let blank = || Connection {

@@ -4,6 +4,7 @@
 //! (A B C A B C), so that a slow minute of the machine meets everybody. `cargo xtask bench` builds and calls this.
 
 mod data;
+mod downloads;
 mod grpc;
 mod kill;
 mod load;
@@ -38,7 +39,9 @@ enum Bench {
     /// Storms of bad tokens with and without kernel programs; needs root
     Storm(Storm),
     /// Slow clients beside good ones, by slowhttptest
-    Slow(Slow),
+    Slow(Rounds),
+    /// Small requests beside large downloads, through several proxies
+    Downloads(Rounds),
     /// A long run in which everything changes
     Soak(Soak),
     /// The upstreams of the long run
@@ -111,11 +114,11 @@ struct Kill {
 }
 
 #[derive(clap::Args)]
-struct Slow {
+struct Rounds {
     /// Where configurations and logs are written
     #[arg(long)]
     folder: PathBuf,
-    /// Rounds of each attack
+    /// Rounds of each
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
@@ -181,6 +184,7 @@ fn main() -> Result<()> {
         Bench::Kill(args) => kill::run(&args.folder),
         Bench::Grpc(args) => grpc::run(&args.folder, args.rounds, args.calls),
         Bench::Slow(args) => slow::run(&args.folder, args.rounds),
+        Bench::Downloads(args) => downloads::run(&args.folder, args.rounds),
         Bench::Soak(args) => soak::run(&args.folder, std::time::Duration::from_secs(60) * args.minutes, args.least),
         Bench::SoakUpstream(args) => soak::serve(args.address),
         Bench::Tokens(args) => tokens::run(&args.folder, &args.scenarios, args.seconds),

@@ -118,7 +118,7 @@ impl Bench {
 
     /// Interleaved rounds over all peers.
     pub(crate) fn run(&self, rounds: usize, seconds: f64, rate: u32) -> Result<Vec<Run>> {
-        let _upstream = peers::upstream(&self.folder)?;
+        let _upstream = peers::upstream(&self.folder, LOAD_CORE)?;
         let mut runs = Vec::new();
         for round in 1..=rounds {
             for peer in &self.peers {

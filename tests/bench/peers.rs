@@ -11,7 +11,7 @@ use edge_tests::mint;
 use serde_json::{Value, json};
 
 use crate::data::{AUDIENCE, ISSUER};
-use crate::process::{LOAD_CORE, PROXY_CORE, Running, pinned};
+use crate::process::{PROXY_CORE, Running, pinned};
 
 /// Where the shared upstream answers.
 pub(crate) const UPSTREAM: &str = "127.0.0.1:9800";
@@ -206,8 +206,8 @@ fn elsewhere(number: usize) -> Value {
     json!({"name": format!("elsewhere-{number}"), "hosts": [format!("other-{number}.example")], "plugins": [plugin]})
 }
 
-/// Starts the upstream that all peers share.
-pub(crate) fn upstream(folder: &Path) -> Result<Running> {
+/// Starts the upstream that all peers share, on a core.
+pub(crate) fn upstream(folder: &Path, core: &str) -> Result<Running> {
     let file = folder.join("upstream.conf");
     let values = HashMap::from([
         ("FOLDER", folder.display().to_string()),
@@ -220,7 +220,7 @@ pub(crate) fn upstream(folder: &Path) -> Result<Running> {
         ("TOKEN", "own-token-".repeat(80)),
     ]);
     fs::write(&file, fill(include_str!("upstream.conf"), &values))?;
-    let mut command = pinned(LOAD_CORE, nginx());
+    let mut command = pinned(core, nginx());
     command.arg("-c").arg(&file).arg("-e").arg(folder.join("upstream.err"));
     Running::start(command, &folder.join("upstream.log"), &[UPSTREAM.parse()?, KEYS.parse()?])
 }

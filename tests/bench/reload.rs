@@ -20,7 +20,7 @@ use crate::process::{LOAD_CORE, pinned};
 pub(crate) fn run(folder: &Path, requests: u64, reloads: usize) -> Result<()> {
     fs::create_dir_all(folder)?;
     data::write(folder)?;
-    let _upstream = peers::upstream(folder)?;
+    let _upstream = peers::upstream(folder, LOAD_CORE)?;
     let address = free_address();
     let entities = |round: u32| {
         json!({

@@ -1,28 +1,33 @@
 //! Slow clients beside good ones: heads, bodies and answers at a trickle, by slowhttptest.
+//!
+//! The attacker has a core of its own. It keeps that busy, and a kernel without preemption ends what it does for the
+//! attacker before it lets anyone else in: good clients on the same core would wait for that, not for the edge. They and
+//! their upstream are on the core of the edge, which is where an attack may cost them something. What else the machine has
+//! to do stays away from there: the scheduler takes the attacker's core for a free one, and all sockets are in a network
+//! namespace that nobody lists. One attacker, because each asks for its answer at full speed now and then, as a probe.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use edge_tests::edge::free_address;
 use edge_tests::parties::say;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use crate::data;
 use crate::measure::output;
 use crate::peers::{UPSTREAM, bare_edge, upstream};
-use crate::process::{LOAD_CORE, Running, pinned};
+use crate::process::{LOAD_CORE as ATTACK_CORE, PROXY_CORE, Running, pinned};
 use crate::table::median;
 
 /// Slow connections.
 const SLOW: u64 = 4000;
-/// The processes that they belong to. One that asks the kernel about all of them keeps good clients off its core for a
-/// millisecond each time: a kernel without preemption answers first.
-const ATTACKERS: u64 = 8;
 /// Where the services are (see `upstream.conf`).
 const ELSEWHERE: &str = "127.0.0.4";
 /// As long as slowhttptest takes to open them and the edge to come to rest, and those of them that the edge must hold by then.
@@ -48,9 +53,10 @@ const LARGE: usize = 1 << 20;
 
 /// Good requests of a fixed rate, alone and beside each attack.
 pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
+    apart()?;
     fs::create_dir_all(folder)?;
     data::write(folder)?;
-    let _upstream = upstream(folder)?;
+    let _upstream = upstream(folder, PROXY_CORE)?;
     fs::write(folder.join("large"), vec![b'x'; LARGE])?;
     for (name, arguments, path) in ATTACKS {
         let (mut alone, mut beside, mut cost_kib) = (Vec::new(), Vec::new(), 0);
@@ -79,6 +85,17 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
     Ok(())
 }
 
+/// Moves this process, and so all that it starts, to a network namespace with nothing but a loopback interface, as root.
+fn apart() -> Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
+    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("start ip")?;
+    ensure!(status.success(), "ip link set lo up: {status}");
+    Ok(())
+}
+
 /// An edge that waits for slow ones longer than a round takes.
 fn edge(folder: &Path, address: SocketAddr) -> Result<Running> {
     let routes = json!([{"name": "all", "paths": ["/"]}]);
@@ -90,7 +107,7 @@ fn edge(folder: &Path, address: SocketAddr) -> Result<Running> {
 
 /// The p99 of good requests in µs; none may fail.
 fn good(address: SocketAddr) -> Result<f64> {
-    let mut command = pinned(LOAD_CORE, std::env::current_exe()?);
+    let mut command = pinned(PROXY_CORE, std::env::current_exe()?);
     command.arg("load").arg(address.to_string());
     command.args(["--rate", "1000", "--connections", "16", "--seconds", "4"]);
     let answer: Value = output(&mut command)?;
@@ -99,26 +116,20 @@ fn good(address: SocketAddr) -> Result<f64> {
     answer["p99"].as_f64().context("no p99")
 }
 
-/// Running slowhttptests; they end with this.
+/// A running slowhttptest; it ends with this.
 struct Attack {
-    children: Vec<Child>,
+    _slowhttptest: Running,
     address: SocketAddr,
 }
 
 impl Attack {
     fn start(folder: &Path, address: SocketAddr, arguments: &[&str], path: &str) -> Result<Self> {
-        let mut attack = Self { children: Vec::new(), address };
-        for _ in 0..ATTACKERS {
-            // Without real-time priority: they stand in for clients elsewhere.
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "taskset", "-c", LOAD_CORE, "slowhttptest"]).args(arguments);
-            let [all, each_second] = [SLOW, 1000].map(|count| (count / ATTACKERS).to_string());
-            command.args(["-c", &all, "-r", &each_second, "-l", "60", "-p", "5", "-u"]);
-            command.arg(format!("http://{address}/{path}")).current_dir(folder);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            attack.children.push(command.spawn().context("start slowhttptest")?);
-        }
-        Ok(attack)
+        let mut command = Command::new("chrt");
+        command.args(["--idle", "0", "setpriv", "--pdeathsig", "KILL", "taskset", "-c", ATTACK_CORE]);
+        command.arg("slowhttptest").args(arguments).arg("-c").arg(SLOW.to_string());
+        command.args(["-r", "1000", "-l", "60", "-p", "5", "-u"]).arg(format!("http://{address}/{path}"));
+        command.current_dir(folder);
+        Ok(Self { _slowhttptest: Running::start(command, &folder.join("slowhttptest.log"), &[])?, address })
     }
 
     /// How many connections to the edge are open (proc(5), `net/tcp`).
@@ -139,7 +150,7 @@ impl Attack {
             ensure!(Instant::now() < end, "{} connections are open, not {HELD}", self.held());
             thread::sleep(Duration::from_millis(50));
         }
-        // What fits into buffers is on its way to them, and the upstream shares a core with the good clients.
+        // What fits into buffers is on its way to them.
         let busy = |before: u64| edge.usage().cpu_ns.saturating_sub(before) > CALM_NS;
         loop {
             let before = edge.usage().cpu_ns;
@@ -148,15 +159,6 @@ impl Attack {
                 return Ok(self.held());
             }
             ensure!(Instant::now() < end, "the edge does not come to rest");
-        }
-    }
-}
-
-impl Drop for Attack {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) const SCENARIOS: [&str; 5] = ["one_token", "strange_kids", "rotation"
 pub(crate) fn run(folder: &Path, scenarios: &[String], seconds: f64) -> Result<()> {
     fs::create_dir_all(folder)?;
     crate::data::write(folder)?;
-    let _upstream = upstream(folder)?;
+    let _upstream = upstream(folder, LOAD_CORE)?;
     let bench = Bench { folder: folder.to_owned() };
     for scenario in SCENARIOS {
         if !scenarios.is_empty() && !scenarios.iter().any(|wanted| wanted == scenario) {

@@ -10,8 +10,8 @@ use crate::{ebpf, process, test};
 /// Measure the edge beside other proxies
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this: `compare` with other proxies, `grpc` beside nginx, `reload` or `kill` (a target) under load, `slow` clients, `tokens` in floods, `storm` of bad tokens with and without kernel programs (root)
-    #[arg(value_parser = ["compare", "grpc", "kill", "reload", "slow", "storm", "tokens"], default_value = "compare")]
+    /// Only this: `compare` with other proxies, small requests beside large `downloads`, `grpc` beside nginx, `reload` or `kill` (a target) under load, `slow` clients, `tokens` in floods, `storm` of bad tokens with and without kernel programs (root)
+    #[arg(value_parser = ["compare", "downloads", "grpc", "kill", "reload", "slow", "storm", "tokens"], default_value = "compare")]
     what: String,
     /// What runs beside each other: edge, edge-plugins (20 plugins on other routes), edge-nocache, edge-jwt-signer, edge-upstream-oauth, haproxy, haproxy-cache, nginx, nginx-lua, envoy [default: edge,edge-nocache,haproxy,haproxy-cache,nginx,nginx-lua]
     #[arg(long, value_delimiter = ',')]
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ([], true) => OF_AWS_LC.to_vec(),
         (named, _) => named.iter().map(String::as_str).collect(),
     };
-    if peers.iter().any(|peer| peer.starts_with("haproxy")) {
+    if args.what == "downloads" || peers.iter().any(|peer| peer.starts_with("haproxy")) {
         process::need("haproxy")?;
     }
     if peers.contains(&"nginx-lua") && !Path::new(LUA).exists() {
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     process::run("building the edge as it ships (some minutes)", &mut build)?;
     bench.arg(&args.what).env("EDGE_BIN", process::target().join("dist/edge"));
-    if ["grpc", "slow", "storm"].contains(&&*args.what) {
+    if ["downloads", "grpc", "slow", "storm"].contains(&&*args.what) {
         bench.args(["--rounds", &args.rounds.to_string()]);
     }
     if (args.what == "compare" || args.what == "tokens") && !args.scenarios.is_empty() {
