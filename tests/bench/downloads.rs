@@ -2,7 +2,6 @@
 //! client must not keep the others waiting.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -11,9 +10,9 @@ use edge_tests::parties::say;
 use serde_json::Value;
 
 use crate::data;
-use crate::measure::output;
+use crate::measure::small_p99;
 use crate::peers::{Endpoint, peer, upstream};
-use crate::process::{LOAD_CORE, pinned};
+use crate::process::LOAD_CORE;
 use crate::table::median;
 
 /// Who is compared.
@@ -45,8 +44,8 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
             let peer = peer(name)?;
             let running = peer.start(folder)?;
             let address = peer.address(Endpoint::Plain);
-            small(address)?;
-            let alone_us = small(address)?;
+            small_p99(LOAD_CORE, address)?;
+            let alone_us = small_p99(LOAD_CORE, address)?;
             // Without real-time priority: the small requests, which share its core, come first.
             let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "KILL", "taskset", "-c", LOAD_CORE]).arg(std::env::current_exe()?);
@@ -55,7 +54,7 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
             let before = running.usage();
             let downloads = command.spawn().context("start downloads")?;
             std::thread::sleep(std::time::Duration::from_secs(1));
-            let beside_us = small(address)?;
+            let beside_us = small_p99(LOAD_CORE, address)?;
             let answer: Value = serde_json::from_slice(&downloads.wait_with_output()?.stdout)?;
             let mib = answer["requests"].as_f64().unwrap_or(0.0) * (LARGE >> 20) as f64;
             ensure!(mib > 0.0 && answer["errors"] == 0 && answer["unlike_2xx"] == 0, "{name}: {answer}");
@@ -75,14 +74,4 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// The p99 of small requests in µs; none may fail.
-fn small(address: SocketAddr) -> Result<f64> {
-    let mut command = pinned(LOAD_CORE, std::env::current_exe()?);
-    command.arg("load").arg(address.to_string());
-    command.args(["--rate", "1000", "--connections", "16", "--seconds", "4"]);
-    let answer: Value = output(&mut command)?;
-    ensure!(answer["errors"] == 0 && answer["unlike_2xx"] == 0, "{answer}");
-    answer["p99"].as_f64().context("no p99")
 }

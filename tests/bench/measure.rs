@@ -1,5 +1,6 @@
 //! One run after another: warm up, closed loop for CPU per request, open loop for latency.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -181,6 +182,16 @@ impl Bench {
         }
         output(&mut command)
     }
+}
+
+/// The p99 of 1,000 small requests a second from a core, in µs; none may fail.
+pub(crate) fn small_p99(core: &str, address: SocketAddr) -> Result<f64> {
+    let mut command = pinned(core, std::env::current_exe()?);
+    command.arg("load").arg(address.to_string());
+    command.args(["--rate", "1000", "--connections", "16", "--seconds", "4"]);
+    let answer = output(&mut command)?;
+    ensure!(answer["errors"] == 0 && answer["unlike_2xx"] == 0, "{answer}");
+    answer["p99"].as_f64().context("no p99")
 }
 
 /// Runs a load generator and reads its line.

@@ -18,12 +18,12 @@ use edge_tests::edge::free_address;
 use edge_tests::parties::say;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::data;
-use crate::measure::output;
+use crate::measure::small_p99;
 use crate::peers::{UPSTREAM, bare_edge, upstream};
-use crate::process::{LOAD_CORE as ATTACK_CORE, PROXY_CORE, Running, pinned};
+use crate::process::{LOAD_CORE as ATTACK_CORE, PROXY_CORE, Running};
 use crate::table::median;
 
 /// Slow connections.
@@ -64,12 +64,12 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
         for _ in 0..rounds {
             let address = free_address();
             let edge = edge(folder, address)?;
-            good(address)?;
-            alone.push(good(address)?);
+            small_p99(PROXY_CORE, address)?;
+            alone.push(small_p99(PROXY_CORE, address)?);
             let before = edge.usage().resident_kib;
             let attack = Attack::start(folder, address, arguments, path)?;
             let held = attack.wait(&edge)?;
-            beside.push(good(address)?);
+            beside.push(small_p99(PROXY_CORE, address)?);
             cost_kib = cost_kib.max(edge.usage().resident_kib.saturating_sub(before) / held);
             ensure!(attack.held() >= HELD, "the slow connections have gone meanwhile");
         }
@@ -103,17 +103,6 @@ fn edge(folder: &Path, address: SocketAddr) -> Result<Running> {
     let services = json!([{"name": "up", "url": format!("http://{ELSEWHERE}:{port}"), "routes": routes}]);
     let entities = json!({"_format_version": "3.0", "services": services});
     bare_edge(folder, "slow", address, &entities, "[timeouts]\nrequest_head = 60000\n")
-}
-
-/// The p99 of good requests in µs; none may fail.
-fn good(address: SocketAddr) -> Result<f64> {
-    let mut command = pinned(PROXY_CORE, std::env::current_exe()?);
-    command.arg("load").arg(address.to_string());
-    command.args(["--rate", "1000", "--connections", "16", "--seconds", "4"]);
-    let answer: Value = output(&mut command)?;
-    let failed = ["errors", "unlike_2xx"].map(|key| answer[key].as_u64().unwrap_or(1));
-    ensure!(failed == [0, 0], "{answer}");
-    answer["p99"].as_f64().context("no p99")
 }
 
 /// A running slowhttptest; it ends with this.

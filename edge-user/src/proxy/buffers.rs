@@ -3,10 +3,13 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::http::buffer::KEEP_BYTES;
+
 /// Bytes that are taken at once.
 const STEP: usize = 64 << 10;
-/// Bytes of each body that have room of their own.
-const AT_HAND: usize = 16 << 10;
+/// Bytes of each body that have room of their own: as many as come at once, or a body that nothing waits of would wait for
+/// room.
+const AT_HAND: usize = KEEP_BYTES;
 
 /// A worker's share of `limits.buffered_bytes`.
 pub struct Buffers {
